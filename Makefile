@@ -1,0 +1,39 @@
+# vitforge: `make demo` shows the whole road, `make test` checks everything that CI checks.
+# Both set up .venv themselves on first use; afterwards the command line is .venv/bin/vitforge.
+BIN := .venv/bin
+# Spinning OpenMP threads starve each other and the simulators on small machines.
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= passive
+PYTEST_ARGS ?= -n 2 --dist loadfile
+
+.PHONY: help setup demo test lint bench campaign clean
+help:
+	@echo "make setup     .venv with pinned packages; Debian packages iverilog and ccache where allowed"
+	@echo "make demo      the whole road on the shipped digits model, a few minutes"
+	@echo "make test      lint and the test suite (PYTEST_ARGS='...' to choose)"
+	@echo "make lint      ruff only"
+	@echo "make bench     unit and top-level benches on both simulators only"
+	@echo "make campaign  full-size runs (the p2vit preset, slow tests): tens of minutes"
+	@echo "make clean     removes build/ and caches, keeps .venv"
+
+setup:
+	@scripts/setup.sh
+
+demo: setup
+	@$(BIN)/vitforge demo
+
+lint: setup
+	@$(BIN)/ruff check .
+
+test: lint
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: setup
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) tests/hw tests/sim
+
+campaign: setup
+	@$(BIN)/python -m pytest -m "slow or campaign" -s --timeout 7200
+
+clean:
+	rm -rf build .pytest_cache .ruff_cache .hypothesis
+	find hw sw sim tests -name __pycache__ -type d -prune -exec rm -rf {} +

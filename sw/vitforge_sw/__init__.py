@@ -1,0 +1,1 @@
+"""vitforge_sw: models, integer graph, quantizer, golden model, compiler and emulator."""

@@ -1,0 +1,1 @@
+"""Declarations shared by RTL, golden model, compiler, emulator and documentation (no torch, no Amaranth)."""

@@ -1,0 +1,141 @@
+"""What an accelerator instance looks like: one frozen dataclass with every cross-check, and the named presets."""
+
+import dataclasses
+import hashlib
+import json
+
+WEIGHT_BITS = 8
+ACC_BITS = 27  #: accumulator + bias, proved per layer by the compiler
+ATTEND_ACC_BITS = 32  #: attention x value: 31 bits at 197 tokens for arbitrary codes (20-integer-contract)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AcceleratorConfig:
+    """A preset's parameters. Every buffer address counts *rows*: one word of each of the ``cores`` banks.
+
+    A *group* is ``cores`` consecutive tokens; all chunks work on the tokens of one group side by side.
+    A *word* is ``word`` int8 channels of one token; ``lanes`` = ``width`` = ``word``.
+    """
+
+    name: str = "custom"
+    cores: int = 8  #: tokens side by side (banks of the activation buffer)
+    word: int = 16  #: int8 channels per word = output lanes = input width of the PE array
+    post_channels: int = 4  #: post-processing lanes per core (channels finished a cycle)
+    attend_keys: int = 4  #: keys the shifter array adds a cycle (rows x keys x channels = cores x this x word)
+    pools: int = 2  #: independent pools of the activation buffer, one read and one write a cycle each
+    pool_rows: int = 4096  #: rows per pool (cores * word bytes each)
+    weight_rows: int = 2560  #: rows of the weight buffer (lanes * width bytes each)
+    param_rows: int = 1024  #: rows of post-processing parameters (one AXI beat of all masters each)
+    ln_param_rows: int = 256  #: rows of LayerNorm parameters (one beat each)
+    max_k: int = 3072  #: longest reduction of the PE array (group register: 2 x cores x max_k bytes)
+    max_channels: int = 1024  #: longest LayerNorm row
+    max_tokens: int = 256  #: longest softmax row
+    code_rows: int = 1024  #: code ring between softmax and shifter array (cores * attend_keys codes a row)
+    program_rows: int = 1024  #: program memory, in beats
+    masters: int = 4  #: AXI masters of 128 bits
+    burst_beats: int = 16  #: longest AXI burst
+    read_fifo_beats: int = 256  #: read data each master can have in flight or waiting
+    job_depth: int = 8  #: job queue entries
+    watchdog_bits: int = 24  #: 2^n cycles without progress while busy latch an error
+
+    # ---- derived
+    lanes = property(lambda s: s.word)
+    width = property(lambda s: s.word)
+    multipliers = property(lambda s: s.cores * s.lanes * s.width)
+    row_bytes = property(lambda s: s.cores * s.word, doc="bytes of one activation-buffer row")
+    weight_row_bytes = property(lambda s: s.lanes * s.width)
+    beat_bytes = property(lambda s: 16 * s.masters, doc="bytes of one beat of all masters together")
+    beats_per_row = property(lambda s: s.row_bytes // s.beat_bytes)
+    beats_per_weight_row = property(lambda s: s.weight_row_bytes // s.beat_bytes)
+    instruction_beats = property(lambda s: 64 // s.beat_bytes, doc="beats of one 64-byte instruction")
+    act_rows = property(lambda s: s.pools * s.pool_rows)
+
+    def __post_init__(self):
+        def need(ok, text):
+            if not ok:
+                raise ValueError(f"config {self.name}: {text}")
+
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if f.name != "name":
+                need(
+                    isinstance(value, int) and not isinstance(value, bool) and value > 0,
+                    f"{f.name} must be a positive integer, not {value!r}",
+                )
+        power = lambda n: n & (n - 1) == 0  # noqa: E731
+        need(self.word in (8, 16), f"word must be 8 or 16, not {self.word}")
+        need(self.masters in (1, 2, 4), f"masters must be 1, 2 or 4, not {self.masters}")
+        need(self.cores % 2 == 0, f"cores must be even (tokens share a packed multiplier in pairs), not {self.cores}")
+        need(self.lanes % self.cores == 0, f"cores must divide lanes = {self.lanes} (key loader), not {self.cores}")
+        need(
+            self.row_bytes % self.beat_bytes == 0,
+            f"a buffer row of cores * word = {self.row_bytes} bytes must be whole beats of {self.beat_bytes} bytes",
+        )
+        need(
+            self.weight_row_bytes % self.row_bytes == 0,
+            f"a weight row of {self.weight_row_bytes} bytes must be whole buffer rows of {self.row_bytes}",
+        )
+        need(
+            self.word % self.post_channels == 0 and self.post_channels * 8 <= self.beat_bytes,
+            f"post_channels must divide word = {self.word} and take at most a beat of parameters, not {self.post_channels}",
+        )
+        need(
+            self.cores % self.attend_keys == 0,
+            f"attend_keys must divide cores = {self.cores}, not {self.attend_keys}",
+        )
+        for n in ("pools", "pool_rows", "param_rows", "ln_param_rows", "code_rows", "program_rows", "job_depth",
+                  "burst_beats", "read_fifo_beats"):
+            need(power(getattr(self, n)), f"{n} must be a power of two, not {getattr(self, n)}")
+        need(self.burst_beats <= 256, f"burst_beats must be at most 256 (AXI4), not {self.burst_beats}")
+        need(self.read_fifo_beats >= 2 * self.burst_beats, "read_fifo_beats must hold two bursts")
+        need(self.act_rows <= 1 << 16, f"pools * pool_rows must be at most 65536, not {self.act_rows}")
+        need(self.weight_rows <= 1 << 16, f"weight_rows must be at most 65536, not {self.weight_rows}")
+        need(self.max_k % self.word == 0, f"max_k must be a multiple of word = {self.word}, not {self.max_k}")
+        need(self.max_k <= 4128, f"max_k must be at most 4128 ({ACC_BITS}-bit accumulators), not {self.max_k}")
+        need(self.max_channels <= 1024, f"max_channels must be at most 1024 (LayerNorm z range), not {self.max_channels}")
+        need(self.max_tokens <= 511, f"max_tokens must be at most 511 ({ATTEND_ACC_BITS}-bit attention accumulators), not {self.max_tokens}")
+        need(
+            self.code_rows * self.attend_keys >= 2 * self.max_tokens,
+            f"code_rows must hold two rows of max_tokens = {self.max_tokens} codes, not {self.code_rows}",
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_dict(cls, data: dict) -> "AcceleratorConfig":
+        """Build from a JSON object; unknown names are refused."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        for key in data:
+            if key not in known:
+                raise ValueError(f"config {data.get('name', 'custom')}: unknown parameter {key!r}")
+        return cls(**data)
+
+    @property
+    def hash(self) -> int:
+        """32-bit hash of everything but the name; the program header and the ID register carry it."""
+        data = dataclasses.asdict(self)
+        data.pop("name")
+        return int.from_bytes(hashlib.sha256(json.dumps(data, sort_keys=True).encode()).digest()[:4], "little")
+
+
+PRESETS = {
+    c.name: c
+    for c in (
+        # tests and the demo: 256 multipliers, one AXI master
+        AcceleratorConfig(
+            name="tiny", cores=4, word=8, post_channels=2, attend_keys=2, pools=2, pool_rows=1024, weight_rows=2048,
+            param_rows=1024, ln_param_rows=512, max_k=256, max_channels=128, max_tokens=64, code_rows=128,
+            program_rows=2048, masters=1, read_fifo_beats=64, job_depth=4, watchdog_bits=20,
+        ),
+        # P2-ViT: 2048 multipliers, ZCU102-class parts
+        AcceleratorConfig(name="p2vit"),
+    )
+}
+
+
+def get_config(name: str) -> AcceleratorConfig:
+    """A preset by name."""
+    if name not in PRESETS:
+        raise ValueError(f"preset {name!r} is unknown; presets are {', '.join(sorted(PRESETS))}")
+    return PRESETS[name]

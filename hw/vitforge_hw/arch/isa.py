@@ -1,0 +1,256 @@
+"""Instruction formats: declared once, read by the RTL decoder, encoder, emulator, disassembler and docs.
+
+Every chunk runs its own in-order queue of 64-byte instructions. An instruction is a loop over ``rows`` groups
+of tokens; before each row it waits until up to six progress counters have reached a threshold, and after each
+row its own counter rises by one.
+
+A progress counter is 32 bits: image number in the upper half, rows completed in this image in the lower half.
+When a chunk has finished its program for image ``i`` its counter becomes ``(i + 1) << 16``, so the base of an
+image is the same for all chunks. A wait of row ``r`` of image ``i`` is satisfied when, modulo 2^32 and signed,
+
+    counter[src] >= (i << 16) + base + min(((r + 1) * a + b) >> s, cap)
+
+Waits on the previous image have a base lowered by 2^16.
+"""
+
+import dataclasses
+import enum
+
+INSTRUCTION_BYTES = 64
+WAITS = 6
+IMAGE_SHIFT = 16  #: counters: image number above this bit, rows below
+
+
+class Chunk(enum.IntEnum):
+    """Chunks in the order of their progress counters."""
+
+    MAT = 0  #: PE array with post-processing
+    SHIFTER = 1  #: attention x value
+    LAYERNORM = 2
+    SOFTMAX = 3
+    LOADER = 4  #: copies keys into the weight buffer
+    WEIGHT_DMA = 5  #: weights and parameters, DRAM to their buffers
+    IMAGE_DMA = 6  #: images and constant tensors, DRAM to activation buffer
+    RESULT_DMA = 7  #: logits, activation buffer to DRAM
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One bit field; ``signed`` fields are two's complement."""
+
+    name: str
+    bits: int
+    doc: str
+    signed: bool = False
+
+    @property
+    def range(self) -> tuple[int, int]:
+        return (-(1 << self.bits - 1), (1 << self.bits - 1) - 1) if self.signed else (0, (1 << self.bits) - 1)
+
+
+WAIT_FIELDS = (
+    Field("enable", 1, "0: always satisfied"),
+    Field("src", 4, "chunk whose counter is compared"),
+    Field("a", 3, "rows of the producer per own row (slope)"),
+    Field("b", 8, "offset inside the slope", signed=True),
+    Field("s", 2, "right shift of the slope (stride 2: slope 1/2)"),
+    Field("cap", 12, "upper bound of the sloped part"),
+    Field("base", 18, "threshold's constant part, relative to the own image's base", signed=True),
+)
+WAIT_BITS = sum(f.bits for f in WAIT_FIELDS)
+assert WAIT_BITS == 48
+
+ROWS_FIELD = Field("rows", 12, "groups of tokens in this instruction")
+OP_OFFSET = WAITS * WAIT_BITS + ROWS_FIELD.bits
+OP_BITS = INSTRUCTION_BYTES * 8 - OP_OFFSET
+
+_ACT = 16  # activation-buffer row address
+OP_FIELDS: dict[Chunk, tuple[Field, ...]] = {
+    Chunk.MAT: (
+        Field("tiles", 10, "output tiles of `lanes` channels"),
+        Field("ksteps", 9, "input words per token (K / width)"),
+        Field("in_addr", _ACT, "input row of group 0, word 0"),
+        Field("in_stride", 12, "buffer rows from one group to the next"),
+        Field("in_offset", 4, "token offset: token t of the output reads token t + in_offset (rotator)", signed=True),
+        Field("in_first", 12, "first group of the instruction (output token = (in_first + row) * cores + lane)"),
+        Field("in_tokens", 12, "tokens of the input tensor; tokens outside 0..in_tokens-1 read as zero"),
+        Field("weight_addr", 16, "first weight row; tile t, step k at weight_addr + t * ksteps + k"),
+        Field("param_addr", 16, "first beat of parameters; one entry of 8 bytes per output channel"),
+        Field("out_addr", _ACT, "output row of the instruction's first group, tile 0"),
+        Field("out_stride", 12, "buffer rows from one group to the next"),
+        Field("out_wide", 1, "0: int8, one row per tile; 1: 12 bits in two byte planes (low, high), two rows per tile"),
+        Field("narrow", 1, "saturate to -127 instead of -128 (keys)"),
+        Field("res_mode", 2, "residual: 0 none, 1 int8, 2 two byte planes (16 bits)"),
+        Field("res_addr", _ACT, "residual row of the instruction's first group, tile 0"),
+        Field("res_stride", 12, "buffer rows from one group to the next"),
+        Field("act", 2, "activation: 0 identity, 1 GELU"),
+        Field("gelu_exp", 4, "fraction bits of p for GELU (3..10)"),
+    ),
+    Chunk.SHIFTER: (
+        Field("v_addr", _ACT, "value row of key group 0, block 0 of this head"),
+        Field("v_stride", 12, "buffer rows from one group of keys to the next"),
+        Field("keys", 10, "valid keys"),
+        Field("blocks", 6, "words per head (d / word)"),
+        Field("rule", 1, "weights of the codes: 0 maxrel, 1 log2"),
+        Field("factor", 1, "1: multiply by the row factor"),
+        Field("shift", 5, "re-quantization shift (20-integer-contract, attend)"),
+        Field("out_addr", _ACT, "output row of the first group, block 0"),
+        Field("out_stride", 12, "buffer rows from one group to the next"),
+    ),
+    Chunk.LAYERNORM: (
+        Field("in_addr", _ACT, "input row of the first group, block 0"),
+        Field("in_stride", 12, "buffer rows from one group to the next"),
+        Field("in_wide", 1, "0: int8; 1: two byte planes"),
+        Field("blocks", 8, "words per token (C / word)"),
+        Field("param_addr", 16, "first beat of LayerNorm parameters; one entry of 8 bytes per channel"),
+        Field("out_addr", _ACT, "output row of the first group, block 0"),
+        Field("out_stride", 12, "buffer rows from one group to the next"),
+    ),
+    Chunk.SOFTMAX: (
+        Field("in_addr", _ACT, "score row of the first group, key block 0"),
+        Field("in_stride", 12, "buffer rows from one group to the next"),
+        Field("keys", 10, "valid keys"),
+        Field("rule", 1, "0 maxrel, 1 log2"),
+        Field("c", 10, "multiplier of max - x"),
+        Field("sc", 4, "right shift behind it; u has 4 fraction bits"),
+    ),
+    Chunk.LOADER: (
+        Field("in_addr", _ACT, "key row of group 0, block 0 of this head"),
+        Field("in_stride", 12, "buffer rows from one group to the next"),
+        Field("blocks", 6, "words per head (d / word) = ksteps of the score instruction"),
+        Field("weight_addr", 16, "first weight row of the slot"),
+    ),
+    Chunk.WEIGHT_DMA: (
+        Field("source", 26, "first beat in the memory image"),
+        Field("beats", 20, "number of beats"),
+        Field("dest", 2, "0 weight buffer, 1 post-processing parameters, 2 LayerNorm parameters"),
+        Field("dest_addr", 16, "first weight row, or first parameter beat"),
+    ),
+    Chunk.IMAGE_DMA: (
+        Field("job", 1, "0: source in the memory image; 1: source in the job's image"),
+        Field("source", 26, "first beat"),
+        Field("beats", 14, "beats per row (group); whole buffer rows"),
+        Field("out_addr", _ACT, "first buffer row; rows follow each other without gaps"),
+    ),
+    Chunk.RESULT_DMA: (
+        Field("in_addr", _ACT, "first buffer row"),
+        Field("count", 12, "buffer rows; the word of bank 0 of each is written to DRAM"),
+        Field("offset", 16, "first 16-byte unit in the job's result"),
+    ),
+}
+for _chunk, _fields in OP_FIELDS.items():
+    assert sum(f.bits for f in _fields) <= OP_BITS, _chunk
+
+DEST_WEIGHTS, DEST_PARAMS, DEST_LN_PARAMS = 0, 1, 2
+
+# ---------------------------------------------------------------- parameter entries (8 bytes per channel)
+
+POST_PARAM_FIELDS = (
+    Field("bias", 27, "added to the accumulator", signed=True),
+    Field("s1", 6, "right shift to the 12-bit p, 0..47"),
+    Field("eh", 4, "left shift of h"),
+    Field("er", 4, "left shift of the residual"),
+    Field("s2", 5, "right shift to y"),
+    Field("offset", 8, "added behind the last shift", signed=True),
+)
+LN_PARAM_FIELDS = (
+    Field("gamma", 16, "multiplier of z", signed=True),
+    Field("beta", 32, "added to the product", signed=True),
+    Field("shift", 6, "right shift to y, 0..47"),
+    Field("a", 2, "PTF exponent of the input channel"),
+)
+PARAM_BYTES = 8
+
+# ---------------------------------------------------------------- program header (first 64 bytes of the memory image)
+
+HEADER_FIELDS = (
+    Field("magic", 32, "'VITF'"),
+    Field("config_hash", 32, "AcceleratorConfig.hash; the hardware refuses another one"),
+    *(
+        field
+        for chunk in Chunk
+        for field in (
+            Field(f"{chunk.name.lower()}_start", 16, f"first instruction of {chunk.name}, in instructions from the header"),
+            Field(f"{chunk.name.lower()}_count", 16, f"instructions of {chunk.name}"),
+        )
+    ),
+)
+MAGIC = int.from_bytes(b"VITF", "little")
+
+
+def pack(fields: tuple[Field, ...], values: dict[str, int], what: str) -> int:
+    """Fields, least significant first, into one integer; every value is range-checked, unknown names refused."""
+    word, position = 0, 0
+    for f in fields:
+        value = values.get(f.name, 0)
+        lo, hi = f.range
+        if not lo <= value <= hi:
+            raise ValueError(f"{what}: field {f.name} must be in {lo}..{hi}, not {value}")
+        word |= (value & ((1 << f.bits) - 1)) << position
+        position += f.bits
+    if extra := set(values) - {f.name for f in fields}:
+        raise ValueError(f"{what}: unknown field {sorted(extra)[0]!r}")
+    return word
+
+
+def unpack(fields: tuple[Field, ...], word: int) -> dict[str, int]:
+    """The inverse of :func:`pack`."""
+    out = {}
+    for f in fields:
+        value = word & ((1 << f.bits) - 1)
+        if f.signed and value >> (f.bits - 1):
+            value -= 1 << f.bits
+        out[f.name] = value
+        word >>= f.bits
+    return out
+
+
+# ---------------------------------------------------------------- instructions
+
+
+@dataclasses.dataclass(frozen=True)
+class Wait:
+    """``counter[src] >= image base + base + min(((r + 1) * a + b) >> s, cap)`` before row r."""
+
+    src: Chunk
+    base: int
+    a: int = 0
+    b: int = 0
+    s: int = 0
+    cap: int = 4095
+
+    def threshold(self, row: int) -> int:
+        """Relative to the image's base."""
+        return self.base + min(((row + 1) * self.a + self.b) >> self.s, self.cap)
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One instruction of one chunk."""
+
+    chunk: Chunk
+    rows: int
+    op: dict[str, int]
+    waits: tuple[Wait, ...] = ()
+
+    def encode(self) -> int:
+        """512 bits: six waits, rows, op fields; each range-checked."""
+        what = f"{self.chunk.name} instruction"
+        if len(self.waits) > WAITS:
+            raise ValueError(f"{what}: at most {WAITS} waits, not {len(self.waits)}")
+        word = 0
+        for i, w in enumerate(self.waits):
+            fields = dict(enable=1, src=int(w.src), a=w.a, b=w.b, s=w.s, cap=w.cap, base=w.base)
+            word |= pack(WAIT_FIELDS, fields, what) << (i * WAIT_BITS)
+        word |= pack((ROWS_FIELD,), {"rows": self.rows}, what) << (WAITS * WAIT_BITS)
+        return word | pack(OP_FIELDS[self.chunk], self.op, what) << OP_OFFSET
+
+    @classmethod
+    def decode(cls, chunk: Chunk, word: int) -> "Instruction":
+        waits = []
+        for i in range(WAITS):
+            f = unpack(WAIT_FIELDS, word >> (i * WAIT_BITS))
+            if f.pop("enable"):
+                waits.append(Wait(src=Chunk(f.pop("src")), **f))
+        rows = unpack((ROWS_FIELD,), word >> (WAITS * WAIT_BITS))["rows"]
+        return cls(chunk, rows, unpack(OP_FIELDS[chunk], word >> OP_OFFSET), tuple(waits))

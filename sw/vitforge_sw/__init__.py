@@ -1,1 +1,1 @@
-"""vitforge_sw: models, integer graph, quantizer, golden model, compiler and emulator."""
+"""vitforge software: models, graph, quantizers, golden model, compiler, emulator."""

@@ -1,0 +1,1 @@
+"""Blocks with an instruction queue and a progress counter."""

@@ -1,0 +1,1 @@
+"""Sequencers, registers, job queue."""

@@ -1,0 +1,66 @@
+"""Emit each block once: a block used many times becomes one Verilog module and many instances.
+
+``block(component, name)`` returns the component itself, for Amaranth's own simulator, or, inside
+:func:`emitting`, a black box with the same ports whose module is converted once under ``name``.
+"""
+
+import contextlib
+import contextvars
+import re
+
+from amaranth import ClockSignal, Instance, Module, ResetSignal
+from amaranth.back import verilog
+from amaranth.lib import wiring
+
+_modules: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar("modules", default=None)
+
+
+@contextlib.contextmanager
+def emitting():
+    """Collect emitted modules: yields a dict {module name: Verilog text}, children before parents."""
+    modules: dict[str, str] = {}
+    token = _modules.set(modules)
+    try:
+        yield modules
+    finally:
+        _modules.reset(token)
+
+
+def convert(component: wiring.Component, name: str) -> str:
+    """Verilog text of one component; deterministic, without source paths."""
+    return verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+
+
+class _BlackBox(wiring.Component):
+    def __init__(self, component: wiring.Component, name: str, text: str):
+        self._name = name
+        header = re.search(rf"^module {re.escape(name)}\((.*?)\);", text, re.S | re.M).group(1)
+        self._ports = {p.strip() for p in header.split(",")}
+        super().__init__(component.signature)
+
+    def elaborate(self, platform):
+        m = Module()
+        ports = {}
+        for path, member, value in self.signature.flatten(self):
+            port = "__".join(str(p) for p in path)
+            if port in self._ports:
+                # the black box sees the component's own directions
+                ports[("i_" if member.flow == wiring.In else "o_") + port] = value
+        for port, signal in (("clk", ClockSignal()), ("rst", ResetSignal())):
+            if port in self._ports:
+                ports["i_" + port] = signal
+        m.submodules.block = Instance(self._name, **ports)
+        return m
+
+
+def block(component: wiring.Component, name: str) -> wiring.Component:
+    """``component``, or inside :func:`emitting` a black box of module ``name`` (emitted at the first use).
+
+    ``name`` must be unique to the component's class and parameters.
+    """
+    modules = _modules.get()
+    if modules is None:
+        return component
+    if name not in modules:
+        modules[name] = convert(component, name)
+    return _BlackBox(component, name, modules[name])

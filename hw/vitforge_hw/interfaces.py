@@ -1,0 +1,94 @@
+"""Ports shared by the blocks: chunk control, activation-buffer and weight-buffer accesses."""
+
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import In, Out, Signature
+
+from .arch import isa
+from .arch.config import AcceleratorConfig
+
+READ_LATENCY = 2  #: cycles from an accepted read request to its data, for every on-chip memory
+
+
+def fields_layout(fields) -> data.StructLayout:
+    """A declaration of arch.isa as an Amaranth layout (bit 0 first)."""
+    from amaranth import signed, unsigned
+
+    return data.StructLayout({f.name: signed(f.bits) if f.signed else unsigned(f.bits) for f in fields})
+
+
+def op_layout(chunk: isa.Chunk) -> data.StructLayout:
+    """``rows`` and the chunk's own fields."""
+    return fields_layout((isa.ROWS_FIELD, *isa.OP_FIELDS[chunk]))
+
+
+class ChunkControl(Signature):
+    """How a sequencer drives a chunk (seen from the chunk: use ``In(ChunkControl(...))``).
+
+    Members
+    -------
+    op : the next instruction (stream); the chunk accepts it when it can hold it, at the latest when its predecessor's
+        last row has started.
+    go : one transfer lets the chunk begin one more row of its current instruction; all waits of that row are
+        satisfied, including those for the space that the row writes. Payload is 1 with an instruction's last row.
+    done : one cycle high for each finished row, in order: every read captured, every write accepted by the buffer.
+    """
+
+    def __init__(self, chunk: isa.Chunk):
+        super().__init__(
+            {"op": Out(stream.Signature(op_layout(chunk))), "go": Out(stream.Signature(1)), "done": In(1)}
+        )
+
+
+class BufferRead(Signature):
+    """Activation-buffer read, seen from the client (``Out``). Data returns exactly READ_LATENCY cycles after
+    valid & ready, in order; the client must take it.
+
+    ``rotate`` adds the second address of the PE array's port: lane i reads bank (i + offset) mod cores, from ``addr``
+    or, where ``upper`` has the bank's bit set, from ``addr_upper``; the data arrive already rotated.
+    """
+
+    def __init__(self, config: AcceleratorConfig, rotate: bool = False):
+        members = {
+            "valid": Out(1),
+            "ready": In(1),
+            "addr": Out(16),
+            "data_valid": In(1),
+            "data": In(config.row_bytes * 8),
+        }
+        if rotate:
+            members |= {"addr_upper": Out(16), "upper": Out(config.cores), "offset": Out(range(config.cores))}
+        super().__init__(members)
+
+
+class BufferWrite(Signature):
+    """Activation-buffer write, seen from the client (``Out``): one row, ``mask`` one bit per bank.
+
+    A read accepted two cycles after the write's acceptance, or later, sees the new data.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        super().__init__(
+            {
+                "valid": Out(1),
+                "ready": In(1),
+                "addr": Out(16),
+                "data": Out(config.row_bytes * 8),
+                "mask": Out(config.cores),
+            }
+        )
+
+
+class MemoryRead(Signature):
+    """A private read port without back-pressure, seen from the client: data READ_LATENCY cycles after addr."""
+
+    def __init__(self, bits: int):
+        super().__init__({"addr": Out(16), "data": In(bits)})
+
+
+class WeightWrite(Signature):
+    """Weight-buffer or parameter-memory write, seen from the client: ``mask`` has one bit per beat-sized column."""
+
+    def __init__(self, bits: int, columns: int):
+        super().__init__(
+            {"valid": Out(1), "ready": In(1), "addr": Out(16), "data": Out(bits), "mask": Out(columns)}
+        )

@@ -1,0 +1,1 @@
+"""Activation buffer, weight buffer, parameter memories."""

@@ -1,0 +1,1 @@
+"""Stream-in, stream-out arithmetic blocks without a program."""

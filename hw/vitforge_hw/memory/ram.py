@@ -1,0 +1,54 @@
+"""Simple dual-port RAM: the only place where memories that map to block RAM are made."""
+
+from amaranth import Module, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+
+class Ram(wiring.Component):
+    """One write and one read port, registered output.
+
+    Parameters
+    ----------
+    bits, rows : width and depth
+
+    Members
+    -------
+    write_enable, write_addr, write_data : written at the next clock edge
+    read_enable, read_addr : read_data follows after two clock edges (memory, output register) and is held until the
+        next enabled read
+
+    Latency: 2 cycles, one read and one write a cycle. A read of a row in the cycle of its write returns old data.
+    """
+
+    def __init__(self, bits: int, rows: int):
+        self._bits, self._rows = bits, rows
+        super().__init__(
+            {
+                "write_enable": In(1),
+                "write_addr": In(range(rows)),
+                "write_data": In(bits),
+                "read_enable": In(1),
+                "read_addr": In(range(rows)),
+                "read_data": Out(bits),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.mem = mem = memory.Memory(shape=self._bits, depth=self._rows, init=[])
+        write, read = mem.write_port(), mem.read_port()
+        m.d.comb += [
+            write.en.eq(self.write_enable),
+            write.addr.eq(self.write_addr),
+            write.data.eq(self.write_data),
+            read.en.eq(self.read_enable),
+            read.addr.eq(self.read_addr),
+        ]
+        out = Signal(self._bits, reset_less=True)
+        fresh = Signal(reset_less=True)
+        m.d.sync += fresh.eq(self.read_enable)
+        with m.If(fresh):
+            m.d.sync += out.eq(read.data)
+        m.d.comb += self.read_data.eq(out)
+        return m

@@ -27,8 +27,19 @@ def emitting():
 
 
 def convert(component: wiring.Component, name: str) -> str:
-    """Verilog text of one component; deterministic, without source paths."""
-    return verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    """Verilog text of one component; deterministic, without source paths, memories cleared by a loop."""
+    text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    return _CLEARED.sub(_clear_loop, text)
+
+
+_CLEARED = re.compile(r"^  initial begin\n((?:    (\S+ ?)\[\d+\] = \d+'h0+;\n)+)  end\n", re.M)
+
+
+def _clear_loop(match: re.Match) -> str:
+    """One loop instead of a line per word of a zero-initialised memory."""
+    mem, depth = match[2], match[1].count("\n")
+    index = re.sub(r"\W", "_", mem).strip("_") + "_index"
+    return f"  integer {index};\n  initial for ({index} = 0; {index} < {depth}; {index} = {index} + 1) {mem}[{index}] = 0;\n"
 
 
 class _BlackBox(wiring.Component):
@@ -61,6 +72,7 @@ def block(component: wiring.Component, name: str) -> wiring.Component:
     modules = _modules.get()
     if modules is None:
         return component
+    component._MustUse__silence = True  # only its ports are used when the module has been emitted before
     if name not in modules:
         modules[name] = convert(component, name)
     return _BlackBox(component, name, modules[name])

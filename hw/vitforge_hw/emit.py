@@ -26,9 +26,9 @@ def emitting():
         _modules.reset(token)
 
 
-def convert(component: wiring.Component, name: str) -> str:
+def convert(component, name: str, ports=None) -> str:
     """Verilog text of one component; deterministic, without source paths, memories cleared by a loop."""
-    text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    text = verilog.convert(component, name=name, ports=ports, emit_src=False, strip_internal_attrs=True)
     return _CLEARED.sub(_clear_loop, text)
 
 
@@ -39,7 +39,8 @@ def _clear_loop(match: re.Match) -> str:
     """One loop instead of a line per word of a zero-initialised memory."""
     mem, depth = match[2], match[1].count("\n")
     index = re.sub(r"\W", "_", mem).strip("_") + "_index"
-    return f"  integer {index};\n  initial for ({index} = 0; {index} < {depth}; {index} = {index} + 1) {mem}[{index}] = 0;\n"
+    loop = f"for ({index} = 0; {index} < {depth}; {index} = {index} + 1)"
+    return f"  integer {index};\n  initial {loop} {mem}[{index}] = 0;\n"
 
 
 class _BlackBox(wiring.Component):

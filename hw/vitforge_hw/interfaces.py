@@ -34,9 +34,7 @@ class ChunkControl(Signature):
     """
 
     def __init__(self, chunk: isa.Chunk):
-        super().__init__(
-            {"op": Out(stream.Signature(op_layout(chunk))), "go": Out(stream.Signature(1)), "done": In(1)}
-        )
+        super().__init__({"op": Out(stream.Signature(op_layout(chunk))), "go": Out(stream.Signature(1)), "done": In(1)})
 
 
 class BufferRead(Signature):
@@ -89,6 +87,4 @@ class WeightWrite(Signature):
     """Weight-buffer or parameter-memory write, seen from the client: ``mask`` has one bit per beat-sized column."""
 
     def __init__(self, bits: int, columns: int):
-        super().__init__(
-            {"valid": Out(1), "ready": In(1), "addr": Out(16), "data": Out(bits), "mask": Out(columns)}
-        )
+        super().__init__({"valid": Out(1), "ready": In(1), "addr": Out(16), "data": Out(bits), "mask": Out(columns)})

@@ -120,13 +120,11 @@ def layernorm_stats(x: list[int]) -> tuple[int, int, int]:
     return s1, s2, len(x) * s2 - s1 * s1
 
 
-def layernorm(
-    q: list[int], a: list[int], gamma: list[int], beta: list[int], shift: list[int]
-) -> list[int]:
+def layernorm(q: list[int], a: list[int], gamma: list[int], beta: list[int], shift: list[int]) -> list[int]:
     """One row: x = q << a, z = (C x - S1) / sqrt(V), y = sat8(round_shift(z * gamma + beta, shift)).
 
-    x has at most 12 bits: q of 12 bits with a = 0, or of 8 bits with PTF exponents a in 0..3. gamma 16 bits, beta 32 bits, shift 0..47; z has 10 fraction bits,
-    saturated to 16 bits. V = 0 gives beta alone.
+    x has at most 12 bits: q of 12 bits with a = 0, or of 8 bits with PTF exponents a in 0..3. gamma 16 bits,
+    beta 32 bits, shift 0..47; z has 10 fraction bits, saturated to 16 bits. V = 0 gives beta alone.
     """
     x = [qi << ai for qi, ai in zip(q, a, strict=True)]
     s1, _, v = layernorm_stats(x)
@@ -213,9 +211,7 @@ def row_factor(w: int) -> tuple[int, int]:
     return RECIP_TABLE[index], p
 
 
-def attend(
-    codes: list[int], v: list[int], rule: int, shift: int, use_factor: bool = True
-) -> int:
+def attend(codes: list[int], v: list[int], rule: int, shift: int, use_factor: bool = True) -> int:
     """One output of attention x value: sum w(q_j) v_j by shifts, times the row factor, re-quantized to int8.
 
     y = sat8(round_shift(acc * mant, shift + p)); ``shift`` is an instruction constant, 0..31. Without the row

@@ -77,14 +77,24 @@ class AcceleratorConfig:
         )
         need(
             self.word % self.post_channels == 0 and self.post_channels * 8 <= self.beat_bytes,
-            f"post_channels must divide word = {self.word} and take at most a beat of parameters, not {self.post_channels}",
+            f"post_channels must divide word = {self.word} and need at most a beat of parameters, "
+            f"not {self.post_channels}",
         )
         need(
             self.cores % self.attend_keys == 0,
             f"attend_keys must divide cores = {self.cores}, not {self.attend_keys}",
         )
-        for n in ("pools", "pool_rows", "param_rows", "ln_param_rows", "code_rows", "program_rows", "job_depth",
-                  "burst_beats", "read_fifo_beats"):
+        for n in (
+            "pools",
+            "pool_rows",
+            "param_rows",
+            "ln_param_rows",
+            "code_rows",
+            "program_rows",
+            "job_depth",
+            "burst_beats",
+            "read_fifo_beats",
+        ):
             need(power(getattr(self, n)), f"{n} must be a power of two, not {getattr(self, n)}")
         need(self.burst_beats <= 256, f"burst_beats must be at most 256 (AXI4), not {self.burst_beats}")
         need(self.read_fifo_beats >= 2 * self.burst_beats, "read_fifo_beats must hold two bursts")
@@ -92,8 +102,13 @@ class AcceleratorConfig:
         need(self.weight_rows <= 1 << 16, f"weight_rows must be at most 65536, not {self.weight_rows}")
         need(self.max_k % self.word == 0, f"max_k must be a multiple of word = {self.word}, not {self.max_k}")
         need(self.max_k <= 4128, f"max_k must be at most 4128 ({ACC_BITS}-bit accumulators), not {self.max_k}")
-        need(self.max_channels <= 1024, f"max_channels must be at most 1024 (LayerNorm z range), not {self.max_channels}")
-        need(self.max_tokens <= 511, f"max_tokens must be at most 511 ({ATTEND_ACC_BITS}-bit attention accumulators), not {self.max_tokens}")
+        need(
+            self.max_channels <= 1024, f"max_channels must be at most 1024 (LayerNorm z range), not {self.max_channels}"
+        )
+        need(
+            self.max_tokens <= 511,
+            f"max_tokens must be at most 511 ({ATTEND_ACC_BITS}-bit attention accumulators), not {self.max_tokens}",
+        )
         need(
             self.code_rows * self.attend_keys >= 2 * self.max_tokens,
             f"code_rows must hold two rows of max_tokens = {self.max_tokens} codes, not {self.code_rows}",
@@ -124,9 +139,25 @@ PRESETS = {
     for c in (
         # tests and the demo: 256 multipliers, one AXI master
         AcceleratorConfig(
-            name="tiny", cores=4, word=8, post_channels=2, attend_keys=2, pools=2, pool_rows=1024, weight_rows=2048,
-            param_rows=1024, ln_param_rows=512, max_k=256, max_channels=128, max_tokens=64, code_rows=128,
-            program_rows=2048, masters=1, read_fifo_beats=64, job_depth=4, watchdog_bits=20,
+            name="tiny",
+            cores=4,
+            word=8,
+            post_channels=2,
+            attend_keys=2,
+            pools=2,
+            pool_rows=1024,
+            weight_rows=2048,
+            param_rows=1024,
+            ln_param_rows=512,
+            max_k=256,
+            max_channels=128,
+            max_tokens=64,
+            code_rows=128,
+            program_rows=2048,
+            masters=1,
+            read_fifo_beats=64,
+            job_depth=4,
+            watchdog_bits=20,
         ),
         # P2-ViT: 2048 multipliers, ZCU102-class parts
         AcceleratorConfig(name="p2vit"),

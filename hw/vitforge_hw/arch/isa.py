@@ -72,7 +72,9 @@ OP_FIELDS: dict[Chunk, tuple[Field, ...]] = {
         Field("in_addr", _ACT, "input row of the instruction's first group, word 0"),
         Field("in_stride", 12, "buffer rows from one group to the next"),
         Field("in_offset", 4, "token offset: token t of the output reads token t + in_offset (rotator)", signed=True),
-        Field("in_first", 12, "number of the first group (output token = (in_first + row) * cores + lane): masks tokens"),
+        Field(
+            "in_first", 12, "number of the first group (output token = (in_first + row) * cores + lane): masks tokens"
+        ),
         Field("in_tokens", 12, "tokens of the input tensor; tokens outside 0..in_tokens-1 read as zero"),
         Field("weight_addr", 16, "first weight row; tile t, step k at weight_addr + t * ksteps + k"),
         Field("param_addr", 16, "first beat of parameters; one entry of 8 bytes per output channel"),
@@ -170,7 +172,9 @@ HEADER_FIELDS = (
         field
         for chunk in Chunk
         for field in (
-            Field(f"{chunk.name.lower()}_start", 16, f"first instruction of {chunk.name}, in instructions from the header"),
+            Field(
+                f"{chunk.name.lower()}_start", 16, f"first instruction of {chunk.name}, in instructions from the header"
+            ),
             Field(f"{chunk.name.lower()}_count", 16, f"instructions of {chunk.name}"),
         )
     ),

@@ -21,11 +21,42 @@ _TABLE = (
     Register("id", 0x000, "ro", "'VFG1'"),
     Register("version", 0x004, "ro", "register map version"),
     Register("config_hash", 0x008, "ro", "AcceleratorConfig.hash; must match the program's"),
-    Register("capabilities", 0x00C, "ro", "shape", (("cores", 0, 8, ""), ("word", 8, 8, ""), ("masters", 16, 4, ""), ("job_depth", 20, 8, ""))),
-    Register("control", 0x010, "rw", "control", (("enable", 0, 1, "load the program, then run jobs"), ("soft_reset", 1, 1, "1: stop, drain, clear; reads 1 until done"))),
-    Register("status", 0x014, "ro", "state", (("busy", 0, 1, "jobs are outstanding"), ("ready", 1, 1, "program loaded"), ("error", 2, 1, "an error is latched"))),
+    Register(
+        "capabilities",
+        0x00C,
+        "ro",
+        "shape",
+        (("cores", 0, 8, ""), ("word", 8, 8, ""), ("masters", 16, 4, ""), ("job_depth", 20, 8, "")),
+    ),
+    Register(
+        "control",
+        0x010,
+        "rw",
+        "control",
+        (
+            ("enable", 0, 1, "load the program, then run jobs"),
+            ("soft_reset", 1, 1, "1: stop, drain, clear; reads 1 until done"),
+        ),
+    ),
+    Register(
+        "status",
+        0x014,
+        "ro",
+        "state",
+        (
+            ("busy", 0, 1, "jobs are outstanding"),
+            ("ready", 1, 1, "program loaded"),
+            ("error", 2, 1, "an error is latched"),
+        ),
+    ),
     Register("irq_enable", 0x018, "rw", "interrupt enable", (("image_done", 0, 1, ""), ("error", 1, 1, ""))),
-    Register("irq_status", 0x01C, "w1c", "interrupt status", (("image_done", 0, 1, "an image's result is in memory"), ("error", 1, 1, ""))),
+    Register(
+        "irq_status",
+        0x01C,
+        "w1c",
+        "interrupt status",
+        (("image_done", 0, 1, "an image's result is in memory"), ("error", 1, 1, "")),
+    ),
     Register("program_lo", 0x020, "rw", "memory image, byte address (multiple of 4096)"),
     Register("program_hi", 0x024, "rw", "upper half"),
     Register("program_beats", 0x028, "rw", "beats of header and instructions to load"),
@@ -40,7 +71,12 @@ _TABLE = (
     Register("completed", 0x050, "ro", "images finished since enable"),
     Register("cycles_lo", 0x054, "ro", "cycles since enable"),
     Register("cycles_hi", 0x058, "ro", "upper half"),
-    Register("error_code", 0x060, "ro", "first latched error: 0 none, 1 read response, 2 write response, 3 job queue full, 4 bad program, 5 watchdog"),
+    Register(
+        "error_code",
+        0x060,
+        "ro",
+        "first latched error: 0 none, 1 read response, 2 write response, 3 job queue full, 4 bad program, 5 watchdog",
+    ),
     Register("error_addr_lo", 0x064, "ro", "address of the failing access"),
     Register("error_addr_hi", 0x068, "ro", "upper half"),
     Register("error_resp", 0x06C, "ro", "AXI response of the failing access"),
@@ -54,7 +90,9 @@ def _counters():
 
     for c in Chunk:
         yield Register(f"busy_{c.name.lower()}", COUNTER_BASE + 8 * c, "ro", f"cycles with a row in {c.name}")
-        yield Register(f"stall_{c.name.lower()}", COUNTER_BASE + 8 * c + 4, "ro", f"cycles {c.name} waited for a counter")
+        yield Register(
+            f"stall_{c.name.lower()}", COUNTER_BASE + 8 * c + 4, "ro", f"cycles {c.name} waited for a counter"
+        )
 
 
 REGISTERS: dict[str, Register] = {r.name: r for r in (*_TABLE, *_counters())}

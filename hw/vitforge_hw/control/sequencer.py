@@ -120,7 +120,10 @@ class Sequencer(wiring.Component):
                 with m.Else():  # enabled waits come first
                     m.next = "GO"
             with m.State("THRESHOLD"):
-                m.d.sync += [threshold.eq((image << isa.IMAGE_SHIFT) + wait.base + capped), counter.eq(counters[wait.src])]
+                m.d.sync += [
+                    threshold.eq((image << isa.IMAGE_SHIFT) + wait.base + capped),
+                    counter.eq(counters[wait.src]),
+                ]
                 m.next = "COMPARE"
             with m.State("COMPARE"):
                 m.d.sync += counter.eq(counters[wait.src])

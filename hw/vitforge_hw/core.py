@@ -1,0 +1,180 @@
+"""Everything between the host interface and the arithmetic: sequencers, chunks, buffers. Connects, no arithmetic."""
+
+from amaranth import Cat, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from .arch.config import AcceleratorConfig
+from .arch.isa import Chunk
+from .chunks.layernorm import LayerNorm
+from .chunks.loader import Loader
+from .chunks.mat import Mat
+from .chunks.shifter import ShifterArray
+from .chunks.softmax import Softmax
+from .control.program import ProgramMemory
+from .control.sequencer import Sequencer
+from .emit import block
+from .interfaces import BufferRead, BufferWrite, ChunkControl, WeightWrite
+from .memory.activation import ActivationBuffer
+from .memory.code_ring import CodeRing
+from .memory.weights import ParameterMemory, WeightBuffer
+
+#: DMA chunks live on the host side of the core
+HOST_CHUNKS = {Chunk.WEIGHT_DMA: "weight_ctl", Chunk.IMAGE_DMA: "image_ctl", Chunk.RESULT_DMA: "result_ctl"}
+
+
+class Core(wiring.Component):
+    """Sequencers with their chunks around the buffers.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    run, submitted : program loaded and enabled; images queued since enable
+    start, count : first instruction and number of instructions of each chunk, 16 bits each (isa.Chunk order)
+    weight_ctl, image_ctl, result_ctl : control of the DMA chunks
+    weights, params, ln_params, program : writes by the weight DMA
+    image_wr, result_rd : activation-buffer ports of image and result DMA
+    image_end, busy, stalled : per chunk: program of an image complete; a row in work; a row waiting
+    progress : some counter moved
+
+    Throughput and latency: docs/architecture.md, by chunk.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = c = config
+        n = len(Chunk)
+        members = {
+            "run": In(1),
+            "submitted": In(16),
+            "start": In(16 * n),
+            "count": In(16 * n),
+            "weights": In(WeightWrite(c.weight_row_bytes * 8, c.beats_per_weight_row)),
+            "params": In(WeightWrite(c.beat_bytes * 8, 1)),
+            "ln_params": In(WeightWrite(c.beat_bytes * 8, 1)),
+            "program": In(WeightWrite(c.beat_bytes * 8, 1)),
+            "image_wr": In(BufferWrite(c)),
+            "result_rd": In(BufferRead(c)),
+            "image_end": Out(n),
+            "busy": Out(n),
+            "stalled": Out(n),
+            "progress": Out(1),
+        }
+        members |= {name: Out(ChunkControl(chunk)) for chunk, name in HOST_CHUNKS.items()}
+        super().__init__(members)
+
+    def elaborate(self, platform):
+        c = self._config
+        m = Module()
+        tag = f"{c.cores}x{c.word}"
+        m.submodules.activations = activations = block(ActivationBuffer(c), f"vf_activation_buffer_{tag}")
+        m.submodules.weight_buffer = weight_buffer = block(WeightBuffer(c), f"vf_weight_buffer_{tag}")
+        m.submodules.params = params = block(
+            ParameterMemory(c, c.param_rows), f"vf_params_{c.beat_bytes * 8}x{c.param_rows}"
+        )
+        m.submodules.ln_params = ln_params = block(
+            ParameterMemory(c, c.ln_param_rows), f"vf_ln_params_{c.beat_bytes * 8}x{c.ln_param_rows}"
+        )
+        m.submodules.program = program = block(ProgramMemory(c), f"vf_program_{c.beat_bytes * 8}x{c.program_rows}")
+        m.submodules.mat = mat = block(Mat(c), f"vf_mat_{tag}")
+        m.submodules.shifter = shifter = block(ShifterArray(c), f"vf_shifter_array_{tag}")
+        m.submodules.layernorm = layernorm = block(LayerNorm(c), f"vf_layernorm_{tag}")
+        m.submodules.softmax = softmax = block(Softmax(c), f"vf_softmax_{tag}")
+        m.submodules.code_ring = ring = block(CodeRing(c), f"vf_code_ring_{tag}")
+        m.submodules.loader = loader = block(Loader(c), f"vf_loader_{tag}")
+
+        # ---- sequencers
+        controls = {
+            Chunk.MAT: mat.ctl,
+            Chunk.SHIFTER: shifter.ctl,
+            Chunk.LAYERNORM: layernorm.ctl,
+            Chunk.SOFTMAX: softmax.ctl,
+            Chunk.LOADER: loader.ctl,
+            **{chunk: flipped(getattr(self, name)) for chunk, name in HOST_CHUNKS.items()},
+        }
+        sequencers = {}
+        counters = Signal(32 * len(Chunk))
+        for chunk in Chunk:
+            sequencers[chunk] = s = block(Sequencer(chunk), f"vf_sequencer_{chunk.name.lower()}")
+            m.submodules[f"sequencer_{chunk.name.lower()}"] = s
+            connect(m, s.ctl, controls[chunk])
+            connect(m, s.fetch, getattr(program, f"fetch{int(chunk)}"))
+            m.d.comb += [
+                s.run.eq(self.run),
+                s.submitted.eq(self.submitted),
+                s.start.eq(self.start.word_select(int(chunk), 16)),
+                s.count.eq(self.count.word_select(int(chunk), 16)),
+                s.counters.eq(counters),
+            ]
+        before = Signal.like(counters)
+        m.d.sync += before.eq(counters)
+        m.d.comb += [
+            counters.eq(Cat(s.counter for s in sequencers.values())),
+            self.progress.eq(counters != before),
+            self.image_end.eq(Cat(s.image_end for s in sequencers.values())),
+            self.busy.eq(Cat(s.busy for s in sequencers.values())),
+            self.stalled.eq(Cat(s.stalled for s in sequencers.values())),
+        ]
+
+        # ---- activation buffer
+        for name, port in (
+            ("mat_in", mat.rd),
+            ("mat_res", mat.res),
+            ("layernorm", layernorm.rd),
+            ("softmax", softmax.rd),
+            ("shifter", shifter.rd),
+            ("loader", loader.rd),
+        ):
+            connect(m, port, getattr(activations, f"read_{name}"))
+        connect(m, flipped(self.result_rd), activations.read_result)
+        for name, port in (("mat", mat.wr), ("layernorm", layernorm.wr), ("shifter", shifter.wr)):
+            connect(m, port, getattr(activations, f"write_{name}"))
+        connect(m, flipped(self.image_wr), activations.write_image)
+
+        # ---- weights and parameters
+        connect(m, flipped(self.weights), weight_buffer.dma)
+        connect(m, loader.wr, weight_buffer.loader)
+        connect(m, mat.weights, weight_buffer.read)
+        connect(m, flipped(self.params), params.write)
+        connect(m, mat.params, params.read)
+        connect(m, flipped(self.ln_params), ln_params.write)
+        connect(m, layernorm.params, ln_params.read)
+        connect(m, flipped(self.program), program.write)
+
+        # ---- softmax to shifter array
+        connect(m, softmax.codes, ring.push)
+        connect(m, shifter.codes, ring.pop)
+
+        self._watch(m, mat, shifter, layernorm, softmax)
+        return m
+
+    def _watch(self, m, mat, shifter, layernorm, softmax):
+        """Named signals for passive monitors (sim): every write port, and values inside the units."""
+        for name, port in (
+            ("mat", mat.wr),
+            ("layernorm", layernorm.wr),
+            ("shifter", shifter.wr),
+            ("image", self.image_wr),
+        ):
+            valid = Signal(name=f"watch_{name}_valid")
+            addr = Signal(16, name=f"watch_{name}_addr")
+            data = Signal(len(port.data), name=f"watch_{name}_data")
+            m.d.comb += [valid.eq(port.valid & port.ready), addr.eq(port.addr), data.eq(port.data)]
+        activity = Cat(self.busy, self.stalled)
+        last = Signal.like(activity, name="last_activity")
+        m.d.sync += last.eq(activity)
+        for name, valid_signal, value in (
+            ("image_end", self.image_end.any(), self.image_end),
+            ("activity", activity != last, activity),
+            ("codes", softmax.code_valid, softmax.code_word),
+            ("log_sum", softmax.log_sum_valid, softmax.log_sum),
+            ("tile", mat.tile_valid, mat.tile_acc),
+            ("attend", shifter.acc_valid, shifter.acc),
+            ("stats_s1", layernorm.stats_valid, layernorm.stats_s1),
+            ("stats_s2", layernorm.stats_valid, layernorm.stats_s2),
+        ):
+            valid = Signal(name=f"watch_{name}_valid")
+            data = Signal(len(value), name=f"watch_{name}_data")
+            m.d.comb += [valid.eq(valid_signal), data.eq(value)]

@@ -1,0 +1,153 @@
+"""A compiled model on the generated accelerator: DRAM contents, register script, monitors, one run."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vitforge_hw.arch import memmap
+from vitforge_hw.arch.config import AcceleratorConfig
+from vitforge_hw.arch.isa import Chunk
+from vitforge_hw.arch.registers import REGISTERS
+
+from . import script
+from .monitor import Monitor
+from .topbench import BenchProgram, BenchResult, MemorySettings, SimulationError, build_bench, run_bench
+
+CORE = "core.block"  # where Core sits below the top module
+WRITE_PORTS = ("mat", "layernorm", "shifter", "image")
+
+
+def write_monitors(config: AcceleratorConfig, unit_taps: bool = True) -> tuple[Monitor, ...]:
+    """Monitors of every activation-buffer write port, the code ring and the ends of images; with ``unit_taps`` also of
+    LayerNorm's S1 and S2, softmax's L and the accumulators of both engines."""
+    row = config.row_bytes * 8
+    found = [
+        Monitor(name, f"{CORE}.watch_{name}_valid", f"{CORE}.watch_{name}_addr", f"{CORE}.watch_{name}_data", 16, row)
+        for name in WRITE_PORTS
+    ]
+    lanes = config.cores * config.lanes
+    taps = {
+        "image_end": len(Chunk),
+        "activity": 2 * len(Chunk),
+        "codes": config.cores * config.attend_keys * 4,
+    }
+    if unit_taps:
+        taps |= {"log_sum": 12 * config.cores, "tile": 27 * lanes, "attend": 32 * lanes}
+        taps |= {"stats_s1": None, "stats_s2": None}
+    for name, bits in taps.items():
+        if bits is not None:
+            found.append(Monitor(name, f"{CORE}.watch_{name}_valid", "1'b0", f"{CORE}.watch_{name}_data", 1, bits))
+    return tuple(found)
+
+
+def build_accelerator(
+    config: AcceleratorConfig, sources: Mapping[str, str], simulator: str, memory_bytes: int, unit_taps: bool = False
+) -> BenchProgram:
+    """Build (or take from the cache) the bench around the generated Verilog. Raises BuildError, ToolMissing."""
+    return build_bench(
+        simulator,
+        sources,
+        monitors=write_monitors(config, unit_taps),
+        memory_bytes=memory_bytes,
+        cflags="-O2 -march=native",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryPlan:
+    """Where a run's data lie in DRAM, in bytes."""
+
+    image_base: int
+    image_stride: int
+    result_base: int
+    result_stride: int
+    total: int
+
+    @classmethod
+    def of(cls, memory_image: int, image_bytes: int, result_bytes: int, images: int) -> "MemoryPlan":
+        up = lambda n: -(-n // memmap.BASE_ALIGNMENT) * memmap.BASE_ALIGNMENT  # noqa: E731
+        image_base, image_stride, result_stride = up(memory_image), up(image_bytes), up(result_bytes)
+        result_base = image_base + images * image_stride
+        return cls(image_base, image_stride, result_base, result_stride, result_base + images * result_stride)
+
+
+@dataclasses.dataclass
+class AcceleratorRun:
+    """What a run gave: raw result bytes (images, result_bytes), cycle of each image's end, the bench's result."""
+
+    results: np.ndarray
+    image_end: list[int]
+    start_cycle: int
+    bench: BenchResult
+
+
+def job_script(config: AcceleratorConfig, plan: MemoryPlan, program_beats: int, images: int) -> list[script.Command]:
+    """Load the program, queue every image as soon as there is room, wait for the last, read the error register."""
+    reg = {name: r.offset for name, r in REGISTERS.items()}
+    commands: list[script.Command] = [
+        script.Write(reg["program_lo"], 0),
+        script.Write(reg["program_hi"], 0),
+        script.Write(reg["program_beats"], program_beats),
+        script.Write(reg["job_image_lo"], plan.image_base),
+        script.Write(reg["job_image_hi"], 0),
+        script.Write(reg["job_image_stride"], plan.image_stride),
+        script.Write(reg["job_result_lo"], plan.result_base),
+        script.Write(reg["job_result_hi"], 0),
+        script.Write(reg["job_result_stride"], plan.result_stride),
+        script.Write(reg["control"], 1),
+        script.Poll(reg["status"], 2, 2),
+    ]
+    for i in range(images):
+        if i >= config.job_depth:
+            commands.append(script.Poll(reg["completed"], i - config.job_depth + 1))
+        commands.append(script.Write(reg["job_submit"], 1))
+    commands += [script.Poll(reg["completed"], images), script.Read(reg["error_code"])]
+    return commands
+
+
+def run_accelerator(
+    bench: BenchProgram,
+    config: AcceleratorConfig,
+    memory_image: bytes,
+    program_beats: int,
+    images: Sequence[bytes],
+    result_bytes: int,
+    *,
+    settings: MemorySettings | None = None,
+    watchdog: int = 20_000_000,
+    timeout: float = 3600.0,
+    folder: Path | None = None,
+    trace: bool = False,
+    monitor: bool = True,
+) -> AcceleratorRun:
+    """Run ``images`` (DRAM bytes each, equal lengths) back to back through the simulated accelerator.
+
+    Raises SimulationHang, SimulationError (also when the hardware latched an error or broke an AXI rule).
+    """
+    plan = MemoryPlan.of(len(memory_image), len(images[0]), result_bytes, len(images))
+    dram = np.zeros(plan.total, np.uint8)
+    dram[: len(memory_image)] = np.frombuffer(memory_image, np.uint8)
+    for i, image in enumerate(images):
+        at = plan.image_base + i * plan.image_stride
+        dram[at : at + len(image)] = np.frombuffer(image, np.uint8)
+    commands = job_script(config, plan, program_beats, len(images))
+    result = run_bench(
+        bench, commands, memory=dram, dump=(plan.result_base, len(images) * plan.result_stride), settings=settings,
+        watchdog=watchdog, timeout=timeout, folder=folder, trace=trace, monitor=monitor,
+    )  # fmt: skip
+    if result.axi_errors:
+        raise SimulationError(f"AXI rule broken: {result.axi_errors[0]}", result)
+    if code := result.events[-1].value:
+        raise SimulationError(f"accelerator latched error code {code} (registers.py: error_code)", result)
+    ends = result.monitors.get("image_end")
+    mask = 1 << Chunk.RESULT_DMA
+    image_end = [] if ends is None else [int(r["cycle"]) for r in ends if int(r["data"][0]) & mask]
+    submit = next(
+        e
+        for e, c in zip(result.events, commands)
+        if isinstance(c, script.Write) and c.addr == REGISTERS["job_submit"].offset
+    )
+    rows = result.memory.reshape(len(images), plan.result_stride)[:, :result_bytes]
+    return AcceleratorRun(rows, image_end, submit.cycle, result)

@@ -134,3 +134,14 @@ class Graph:
     input: str
     output: str
     meta: dict
+
+
+def inputs_of(node: Node) -> list[Ref]:
+    """The tensors that a node reads, residual last."""
+    if isinstance(node, Linear):
+        return [node.x] if node.residual is None else [node.x, node.residual]
+    if isinstance(node, Scores):
+        return [node.q, node.k]
+    if isinstance(node, Attend):
+        return [node.codes, node.v]
+    return [node.x]

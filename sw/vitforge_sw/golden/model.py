@@ -1,0 +1,112 @@
+"""The whole graph: every tensor by name, or the logits alone, fast."""
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..graph.ir import Attend, Graph, LayerNorm, Linear, Ref, Scores, Softmax, inputs_of
+from .attend import AttendOp
+from .layernorm import LayerNormOp
+from .linear import LinearOp, ScoresOp
+from .softmax import SoftmaxOp
+
+_DTYPE = {"int8": torch.int8, "int12": torch.int16, "int16": torch.int16, "code4": torch.uint8}
+
+
+class Golden:
+    """A graph prepared for execution: ``run`` keeps tensors by name, ``logits`` is the fast path."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.ops = [self._prepare(node) for node in graph.nodes]
+        self.constants = {
+            name: torch.from_numpy(np.ascontiguousarray(value))[None].to(_DTYPE[graph.tensors[name].fmt])
+            for name, value in graph.constants.items()
+        }
+        last = {ref.name: i for i, node in enumerate(graph.nodes) for ref in inputs_of(node)}
+        self.dead = [[n for n, j in last.items() if j == i and n not in graph.constants] for i in range(len(graph.nodes))]
+
+    def _prepare(self, node):
+        info = self.graph.tensors[node.out.name]
+        if isinstance(node, Linear):
+            return LinearOp(node, info.fmt, info.tokens)
+        if isinstance(node, Scores):
+            return ScoresOp(node, node.k.count or self.graph.tensors[node.k.name].channels)
+        if isinstance(node, LayerNorm):
+            return LayerNormOp(node, info.tokens)
+        if isinstance(node, Softmax):
+            return SoftmaxOp(node)
+        assert isinstance(node, Attend), node
+        return AttendOp(node)
+
+    def _get(self, env: dict, ref: Ref) -> torch.Tensor:
+        x = env[ref.name]
+        if ref.start == 0 and ref.count in (None, x.shape[-1]):
+            return x
+        return x[..., ref.start : ref.start + (ref.count or x.shape[-1] - ref.start)]
+
+    def step(self, index: int, env: dict, taps: dict | None = None) -> None:
+        """Execute node ``index`` on the tensors in ``env`` (name -> (B, tokens, channels)); taps: internal values."""
+        node, op = self.graph.nodes[index], self.ops[index]
+        get = lambda ref: self._get(env, ref)  # noqa: E731
+        if isinstance(node, Linear):
+            acc = op.acc(get(node.x))
+            if taps is not None:
+                taps[f"{node.name}.acc"] = acc.clone()
+            y = op.post(acc, None if node.residual is None else get(node.residual))
+        elif isinstance(node, Scores):
+            acc = op.acc(get(node.q), get(node.k))
+            if taps is not None:
+                taps[f"{node.name}.acc"] = acc.clone()
+            y = op.post(acc)
+        elif isinstance(node, Attend):
+            y = op(get(node.codes), get(node.v), taps)
+        else:
+            y = op(get(node.x), taps)
+        info = self.graph.tensors[node.out.name]
+        if node.out.start == 0 and node.out.count in (None, info.channels):
+            env[node.out.name] = y
+            return
+        if node.out.name not in env:
+            env[node.out.name] = torch.zeros(y.shape[0], info.tokens, info.channels, dtype=_DTYPE[info.fmt])
+        env[node.out.name][..., node.out.start : node.out.start + node.out.count] = y
+
+    def _input(self, patches) -> torch.Tensor:
+        patches = torch.from_numpy(patches) if isinstance(patches, np.ndarray) else patches
+        info = self.graph.tensors[self.graph.input]
+        if patches.dtype != torch.int8 or patches.ndim != 3 or tuple(patches.shape[1:]) != (info.tokens, info.channels):
+            raise ValueError(
+                f"input of the integer model: must be int8 (B, {info.tokens}, {info.channels}), "
+                f"not {str(patches.dtype).removeprefix('torch.')} {tuple(patches.shape)}"
+            )
+        return patches
+
+    @torch.inference_mode()
+    def run(self, patches, taps: dict | None = None) -> dict[str, torch.Tensor]:
+        """Every tensor of the graph (input and constants included) for a batch: name -> (B, tokens, channels).
+
+        ``patches``: int8 (B, patches, K), numpy or torch. ``taps``: a dict that receives internal values: ``NODE.acc``
+        (accumulators), ``NODE.S1``, ``NODE.S2`` (LayerNorm), ``NODE.L`` (softmax, rule log2).
+        """
+        env = {self.graph.input: self._input(patches), **self.constants}
+        for i in range(len(self.graph.nodes)):
+            self.step(i, env, taps)
+        return env
+
+    @torch.inference_mode()
+    def logits(self, patches, batch: int = 8, progress: bool = False) -> torch.Tensor:
+        """The output tensor alone: int16 (B, classes) for a vector per image; other tensors are dropped after use."""
+        patches, out = self._input(patches), []
+        for start in tqdm(range(0, len(patches), batch), desc="integer model", disable=not progress, leave=False):
+            env = {self.graph.input: patches[start : start + batch], **self.constants}
+            for i in range(len(self.graph.nodes)):
+                self.step(i, env)
+                for name in self.dead[i]:
+                    del env[name]
+            out.append(env[self.graph.output][:, 0])
+        return torch.cat(out)
+
+
+def run(graph: Graph, patches, taps: dict | None = None) -> dict[str, torch.Tensor]:
+    """``Golden(graph).run(patches, taps)``; prepare a ``Golden`` once for repeated use."""
+    return Golden(graph).run(patches, taps)

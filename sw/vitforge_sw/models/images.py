@@ -1,0 +1,177 @@
+"""From an image file to the accelerator's input bytes: the one definition that drivers, CLI and benches share.
+
+Only numpy and Pillow, so that a board's driver can use it. Resize and centre crop are those of timm's evaluation
+transform (checked against it in the tests); the bytes are ``pixel - 128``, mean and standard deviation are folded
+into the patch embedding's weights by the quantizer.
+"""
+
+import csv
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_INTERPOLATION = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_CROP_MODES = ("center", "squash")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageConfig:
+    """timm's data config of one model, and the patch size that orders the bytes."""
+
+    image_size: int
+    patch_size: int
+    in_chans: int = 3
+    crop_pct: float = 0.875
+    interpolation: str = "bicubic"
+    crop_mode: str = "center"  #: center: short side to image_size / crop_pct, then crop; squash: resize both sides
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self):
+        def need(ok, text):
+            if not ok:
+                raise ValueError(f"image config: {text}")
+
+        need(isinstance(self.image_size, int) and self.image_size > 0, f"image_size must be a positive integer, not {self.image_size!r}")
+        need(
+            isinstance(self.patch_size, int) and self.patch_size > 0 and self.image_size % self.patch_size == 0,
+            f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size!r}",
+        )
+        need(self.in_chans in (1, 3), f"in_chans must be 1 or 3, not {self.in_chans!r}")
+        need(self.interpolation in _INTERPOLATION, f"interpolation must be one of {', '.join(_INTERPOLATION)}, not {self.interpolation!r}")
+        need(self.crop_mode in _CROP_MODES, f"crop_mode must be one of {', '.join(_CROP_MODES)}, not {self.crop_mode!r}")
+        need(0 < self.crop_pct <= 1, f"crop_pct must be in (0, 1], not {self.crop_pct!r}")
+        for name in ("mean", "std"):
+            value = tuple(float(v) for v in getattr(self, name))
+            object.__setattr__(self, name, value)
+            need(len(value) == self.in_chans, f"{name} must have in_chans = {self.in_chans} values, not {len(value)}")
+            need(all(math.isfinite(v) for v in value), f"{name} must be finite, not {value}")
+        need(all(v > 0 for v in self.std), f"std must be positive, not {self.std}")
+
+    patches = property(lambda s: (s.image_size // s.patch_size) ** 2)
+    patch_bytes = property(lambda s: s.in_chans * s.patch_size**2)
+
+    def to_dict(self) -> dict:
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: dict) -> "ImageConfig":
+        """The inverse of :meth:`to_dict`; unknown or missing names are a ValueError."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        if extra := set(data) - known:
+            raise ValueError(f"image config: unknown parameter {sorted(extra)[0]!r}")
+        try:
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        except TypeError as error:
+            raise ValueError(f"image config: {error}") from None
+
+
+def load_image(path: str | Path, in_chans: int = 3) -> Image.Image:
+    """Decode a file to RGB (3 channels) or 8-bit gray (1). Unreadable files are a ValueError."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB" if in_chans == 3 else "L")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error).split("\n")[0]
+        raise ValueError(f"image {path}: cannot be read ({reason})") from None
+
+
+def input_pixels(image: Image.Image | str | Path, config: ImageConfig) -> np.ndarray:
+    """Resized and cropped pixels: uint8 (image_size, image_size, in_chans)."""
+    if isinstance(image, (str, Path)):
+        image = load_image(image, config.in_chans)
+    image = image.convert("RGB" if config.in_chans == 3 else "L")
+    size, how = config.image_size, _INTERPOLATION[config.interpolation]
+    if config.crop_mode == "squash":
+        scale = math.floor(size / config.crop_pct)
+        wanted = (scale, scale)
+    else:  # as torchvision's Resize: the short side exactly, the long side truncated
+        scale, (w, h) = math.floor(size / config.crop_pct), image.size
+        wanted = (scale, int(scale * h / w)) if w <= h else (int(scale * w / h), scale)
+    if image.size != wanted:
+        image = image.resize(wanted, how)
+    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+    image = image.crop((left, top, left + size, top + size))
+    return np.asarray(image, dtype=np.uint8).reshape(size, size, config.in_chans)
+
+
+def pixels_to_patches(pixels: np.ndarray, config: ImageConfig) -> np.ndarray:
+    """uint8 (H, W, C) to int8 (patches, C * ps * ps): pixel - 128, a patch flattened as a convolution's weight
+    ``weight.reshape(N, -1)`` is (channel, row, column), patches row by row."""
+    n, ps = config.image_size // config.patch_size, config.patch_size
+    x = (pixels.astype(np.int16) - 128).astype(np.int8)
+    x = x.reshape(n, ps, n, ps, config.in_chans).transpose(0, 2, 4, 1, 3)
+    return np.ascontiguousarray(x.reshape(n * n, config.patch_bytes))
+
+
+def input_patches(image: Image.Image | str | Path, config: ImageConfig) -> np.ndarray:
+    """The accelerator's input bytes: int8 (patches, C * ps * ps)."""
+    return pixels_to_patches(input_pixels(image, config), config)
+
+
+def patches_to_float(patches: np.ndarray, config: ImageConfig) -> np.ndarray:
+    """The float model's input of the same bytes: float32 (B, C, H, W), normalised by mean and std."""
+    n, ps, c = config.image_size // config.patch_size, config.patch_size, config.in_chans
+    x = patches.reshape(-1, n, n, c, ps, ps).transpose(0, 3, 1, 4, 2, 5).reshape(-1, c, n * ps, n * ps)
+    x = (x.astype(np.float32) + 128) / 255
+    shape = (1, c, 1, 1)
+    return (x - np.reshape(config.mean, shape).astype(np.float32)) / np.reshape(config.std, shape).astype(np.float32)
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """Image files below ``folder``, recursively, sorted by path. Missing or empty folders are a ValueError."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"image folder {folder}: no such folder")
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not found:
+        raise ValueError(f"image folder {folder}: holds no image ({' '.join(SUFFIXES)})")
+    return found
+
+
+def labelled_images(folder: str | Path, labels: str | Path | None = None) -> list[tuple[Path, int]]:
+    """(file, class index) pairs: from a CSV with header ``file,label``, else one subfolder per class, alphabetical."""
+    folder = Path(folder)
+    if labels is None:
+        files = list_images(folder)
+        classes = sorted(p.name for p in folder.iterdir() if p.is_dir())
+        stray = next((p for p in files if p.parent == folder), None)
+        if stray is not None:
+            raise ValueError(f"image folder {folder}: without --labels every image lies in a class's subfolder, not {stray.name}")
+        return [(p, classes.index(p.relative_to(folder).parts[0])) for p in files]
+    try:
+        with open(labels, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"labels {labels}: cannot be read ({error})") from None
+    if not rows or not {"file", "label"} <= set(rows[0]):
+        raise ValueError(f"labels {labels}: needs a header file,label and at least one row")
+    pairs = []
+    for number, row in enumerate(rows, 2):
+        text = (row["label"] or "").strip()
+        if not text.isdigit():
+            raise ValueError(f"labels {labels} line {number}: label must be a class index, not {text!r}")
+        path = folder / (row["file"] or "")
+        if not path.is_file():
+            raise ValueError(f"labels {labels} line {number}: no such image {path}")
+        pairs.append((path, int(text)))
+    return pairs
+
+
+def load_patches(files: list[Path], config: ImageConfig, progress: bool = False) -> np.ndarray:
+    """Input bytes of many files: int8 (B, patches, C * ps * ps)."""
+    from tqdm import tqdm
+
+    out = np.empty((len(files), config.patches, config.patch_bytes), dtype=np.int8)
+    for i, path in enumerate(tqdm(files, desc="images", disable=not progress, leave=False)):
+        out[i] = input_patches(path, config)
+    return out

@@ -1,0 +1,125 @@
+"""MODEL (a timm name, or a JSON file in timm's hub form) to a timm model and its image config."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+
+from .images import ImageConfig
+from .timm_import import import_timm
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """What builds a model: timm architecture, constructor arguments, timm's pretrained_cfg overrides, class names."""
+
+    name: str
+    architecture: str
+    model_args: dict = dataclasses.field(default_factory=dict)
+    num_classes: int | None = None
+    pretrained_cfg: dict = dataclasses.field(default_factory=dict)
+    label_names: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict:
+        return dataclasses.asdict(self) | {"label_names": list(self.label_names)}
+
+    @classmethod
+    def from_dict(cls, data: dict) -> "ModelSpec":
+        return cls(**(data | {"label_names": tuple(data.get("label_names", ()))}))
+
+
+def read_hub_json(path: str | Path) -> dict:
+    """A JSON object; anything else is a ValueError."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"model file {path}: not readable JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"model file {path}: must hold a JSON object, not {type(data).__name__}")
+    return data
+
+
+def resolve_model(model: str) -> ModelSpec:
+    """A timm name or the path of a JSON file with ``architecture`` (and ``model_args``, ``num_classes``,
+    ``pretrained_cfg``, ``label_names``). Unknown names and malformed files are a ValueError."""
+    timm = import_timm()
+    if str(model).endswith(".json"):
+        data = read_hub_json(model)
+        architecture = data.get("architecture")
+        if not isinstance(architecture, str):
+            raise ValueError(f"model file {model}: needs a string 'architecture', not {architecture!r}")
+        for key, kind in (("model_args", dict), ("pretrained_cfg", dict), ("num_classes", int), ("label_names", list)):
+            if key in data and not isinstance(data[key], kind):
+                raise ValueError(f"model file {model}: {key} must be {kind.__name__}, not {data[key]!r}")
+        spec = ModelSpec(
+            name=Path(model).stem,
+            architecture=architecture,
+            model_args=data.get("model_args", {}),
+            num_classes=data.get("num_classes"),
+            pretrained_cfg=data.get("pretrained_cfg", {}),
+            label_names=tuple(data.get("label_names", ())),
+        )
+    else:
+        spec = ModelSpec(name=str(model), architecture=str(model))
+    if not timm.is_model(spec.architecture):
+        near = timm.list_models(f"*{spec.architecture.split('_')[0]}*")[:3]
+        hint = f"; similar: {', '.join(near)}" if near else ""
+        raise ValueError(f"model {model}: {spec.architecture!r} is neither a timm model nor a .json file{hint}")
+    return spec
+
+
+def build_model(spec: ModelSpec, num_classes: int | None = None, seed: int = 0) -> torch.nn.Module:
+    """The timm model in eval mode, with seeded random weights. Arguments that timm refuses are a ValueError."""
+    timm = import_timm()
+    args = dict(spec.model_args)
+    classes = num_classes if num_classes is not None else spec.num_classes
+    if classes is not None:
+        args["num_classes"] = classes
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model = timm.create_model(spec.architecture, pretrained=False, **args)
+        except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, AttributeError, ZeroDivisionError) as error:
+            reason = str(error).split("\n")[0] or type(error).__name__
+            raise ValueError(f"model {spec.name}: {spec.architecture} refuses model_args {spec.model_args} ({reason})") from None
+    return model.eval()
+
+
+def image_config(
+    model: torch.nn.Module, spec: ModelSpec, beside: dict | None = None, overrides: dict | None = None
+) -> ImageConfig:
+    """Image size, crop, interpolation, mean, std: from ``overrides`` (options), else from a JSON in hub form
+    ``beside`` the checkpoint, else from MODEL's own ``pretrained_cfg``, else from timm's data config."""
+    timm = import_timm()
+    config = dict(timm.data.resolve_data_config({}, model=model, verbose=False))
+    for source in (spec.pretrained_cfg, (beside or {}).get("pretrained_cfg", {})):
+        config.update({k: v for k, v in source.items() if k in config})
+    embed = getattr(model, "patch_embed", None)
+    size, patch = config["input_size"][-1], getattr(embed, "patch_size", None)
+    if embed is not None and getattr(embed, "img_size", None):
+        size = embed.img_size[0]  # what the model was built for decides, unless an option says otherwise
+    patch = patch[0] if isinstance(patch, tuple) else patch or 1
+    chosen = dict(
+        image_size=int(size),
+        patch_size=int(patch),
+        in_chans=int(getattr(getattr(embed, "proj", None), "in_channels", config["input_size"][0])),
+        crop_pct=float(config["crop_pct"]),
+        interpolation=config["interpolation"],
+        crop_mode=config.get("crop_mode") or "center",
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+    )
+    for name in ("mean", "std"):  # timm's three-channel default for a gray model
+        if chosen["in_chans"] == 1 and len(chosen[name]) == 3:
+            chosen[name] = (sum(chosen[name]) / 3,)
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            chosen[key] = tuple(value) if isinstance(value, (list, tuple)) else value
+    result = ImageConfig(**chosen)
+    if embed is not None and getattr(embed, "img_size", None) and result.image_size != embed.img_size[0]:
+        raise ValueError(
+            f"image config: image_size {result.image_size} differs from the model's {embed.img_size[0]} "
+            "(give img_size in model_args to build the model for another size)"
+        )
+    return result

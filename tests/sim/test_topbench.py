@@ -1,6 +1,8 @@
 """The bench around the top level, proved with a small copy engine on both simulators."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +176,20 @@ def test_builds_are_cached(tmp_path, monkeypatch):
     other = build("icarus", "t", {"t.v": text + "\n"})
     assert first.seconds > 0 and second.seconds == 0
     assert first.folder == second.folder != other.folder
+
+
+def test_two_processes_may_build_the_same_thing(tmp_path, monkeypatch):
+    monkeypatch.setenv("VITFORGE_CACHE", str(tmp_path))
+    text = "{'t.v': 'module t; endmodule'}"
+    code = f"from vitforge_sim.build import build; print(build('icarus', 't', {text}).folder)"
+    runs = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    folders = {run.communicate()[0].strip() for run in runs}
+    assert len(folders) == 1 and [run.returncode for run in runs] == [0, 0, 0]
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == [Path(folders.pop()).name]
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_waveforms_on_request(simulator, tmp_path):
+    bench = build_bench(simulator, engine.sources(1), memory_bytes=1 << 14, trace=True)
+    run_bench(bench, engine.copy_script(0, 1 << 13, 16), memory=b"\1" * 256, folder=tmp_path, trace=True)
+    assert "lane0" in (tmp_path / "trace.vcd").read_text()

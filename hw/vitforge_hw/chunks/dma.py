@@ -1,0 +1,343 @@
+"""DMA chunks: weights and parameters in, images in, results out."""
+
+from amaranth import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from ..arch import isa
+from ..arch.config import AcceleratorConfig
+from ..interfaces import BufferRead, BufferWrite, ChunkControl, WeightWrite, op_layout
+from .axi import DATA_BITS, WRITE_BURST, burst_limit
+from .read_engine import BEATS_BITS, REQUEST, REQUEST_DEPTH, beat_layout
+
+DEST_PROGRAM = 3  #: the program memory, at boot; instructions use isa.DEST_*
+
+
+def _accept_op(m: Module, ctl, op: Signal) -> tuple[Signal, Signal]:
+    """Hold one instruction in ``op`` until its last row has started: (held, row starts in this cycle)."""
+    held, start = Signal(), Signal()
+    m.d.comb += [ctl.op.ready.eq(~held), start.eq(ctl.go.valid & ctl.go.ready)]
+    with m.If(ctl.op.valid & ctl.op.ready):
+        m.d.sync += [op.eq(ctl.op.payload), held.eq(1)]
+    with m.Elif(start & ctl.go.payload):
+        m.d.sync += held.eq(0)
+    return held, start
+
+
+class WeightDma(wiring.Component):
+    """Pieces of the memory image to weight buffer and parameter memories; at boot the program.
+
+    A row is one piece. Up to REQUEST_DEPTH pieces are requested ahead of the data, so that the latency of DRAM shows
+    only in front of the first one. With ``rows`` > 1 the pieces follow each other in source and destination.
+
+    Parameters
+    ----------
+    config : row and beat sizes
+
+    Members
+    -------
+    reset : In(1)
+    ctl : In(ChunkControl(WEIGHT_DMA)); ``done`` one cycle after a piece's last write was accepted
+    boot : In(stream(20)), load that many beats from beat 0 into the program memory; only while no instruction runs
+    boot_done : Out(1), one cycle when the program is written
+    base : In(64), the memory image
+    request, beat : to and from the read engine's queue 0
+    weights : Out(WeightWrite), beat i of a piece goes to row dest_addr + i // beats_per_weight_row, column
+        i % beats_per_weight_row; every column carries the beat, ``mask`` is one-hot
+    params, ln_params, program : Out(WeightWrite) of one beat; beat i goes to address dest_addr + i
+    busy : Out(1), pieces are under way
+
+    Latency: go to request 0 cycles, beat to write 0 cycles; throughput: one beat a cycle, no gap between pieces.
+    Reference: isa.OP_FIELDS[WEIGHT_DMA].
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = c = config
+        beat_bits = c.beat_bytes * 8
+        super().__init__(
+            {
+                "reset": In(1),
+                "ctl": In(ChunkControl(isa.Chunk.WEIGHT_DMA)),
+                "boot": In(stream.Signature(BEATS_BITS)),
+                "boot_done": Out(1),
+                "base": In(64),
+                "request": Out(stream.Signature(REQUEST)),
+                "beat": In(stream.Signature(beat_layout(c))),
+                "weights": Out(WeightWrite(c.weight_row_bytes * 8, c.beats_per_weight_row)),
+                "params": Out(WeightWrite(beat_bits, 1)),
+                "ln_params": Out(WeightWrite(beat_bits, 1)),
+                "program": Out(WeightWrite(beat_bits, 1)),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        c = self._config
+        op = Signal(op_layout(isa.Chunk.WEIGHT_DMA))
+        held, start = _accept_op(m, self.ctl, op)
+        columns = c.beats_per_weight_row
+
+        # ---- requests and where their data go
+        target = data.StructLayout({"addr": 16, "dest": 2})
+        m.submodules.targets = targets = SyncFIFO(width=target.size, depth=REQUEST_DEPTH)
+        new, payload = Signal(target), self.request.payload
+        m.d.comb += [
+            payload.base.eq(self.base),
+            self.request.valid.eq((self.boot.valid | (self.ctl.go.valid & held)) & targets.w_rdy),
+            self.boot.ready.eq(self.request.ready & targets.w_rdy),
+            self.ctl.go.ready.eq(held & ~self.boot.valid & self.request.ready & targets.w_rdy),
+            targets.w_en.eq(self.request.valid & self.request.ready),
+            targets.w_data.eq(new.as_value()),
+        ]
+        with m.If(self.boot.valid):
+            m.d.comb += [payload.beat.eq(0), payload.beats.eq(self.boot.payload), new.addr.eq(0)]
+            m.d.comb += new.dest.eq(DEST_PROGRAM)
+        with m.Else():
+            m.d.comb += [payload.beat.eq(op.source), payload.beats.eq(op.beats), new.addr.eq(op.dest_addr)]
+            m.d.comb += new.dest.eq(op.dest)
+        with m.If(start):  # the next row's piece follows
+            m.d.sync += op.source.eq(op.source + op.beats)
+            whole_rows = op.beats >> (columns.bit_length() - 1)
+            m.d.sync += op.dest_addr.eq(op.dest_addr + Mux(op.dest == isa.DEST_WEIGHTS, whole_rows, op.beats))
+
+        # ---- writes
+        now, active = Signal(target), Signal()
+        column = Signal(range(columns))
+        ports = (self.weights, self.params, self.ln_params, self.program)
+        accepted = Signal()
+        for dest, port in enumerate(ports):
+            m.d.comb += [port.valid.eq(active & self.beat.valid & (now.dest == dest)), port.addr.eq(now.addr)]
+            if port is not self.weights:
+                m.d.comb += [port.data.eq(self.beat.payload.data), port.mask.eq(1)]
+        m.d.comb += [
+            self.weights.data.eq(self.beat.payload.data.replicate(columns)),
+            self.weights.mask.eq(Cat(column == i for i in range(columns))),
+            self.beat.ready.eq(active & Cat(*((now.dest == i) & port.ready for i, port in enumerate(ports))).any()),
+            accepted.eq(self.beat.valid & self.beat.ready),
+            targets.r_en.eq(~active | (accepted & self.beat.payload.last)),
+        ]
+        with m.If(accepted):
+            with m.If((now.dest == isa.DEST_WEIGHTS) & (column != columns - 1)):
+                m.d.sync += column.eq(column + 1)
+            with m.Else():
+                m.d.sync += [column.eq(0), now.addr.eq(now.addr + 1)]
+        with m.If(targets.r_en):
+            m.d.sync += [now.as_value().eq(targets.r_data), active.eq(targets.r_rdy), column.eq(0)]
+        ended = accepted & self.beat.payload.last
+        m.d.sync += [
+            self.ctl.done.eq(ended & (now.dest != DEST_PROGRAM)),
+            self.boot_done.eq(ended & (now.dest == DEST_PROGRAM)),
+        ]
+        m.d.comb += self.busy.eq(active | targets.r_rdy | self.ctl.done)
+        return ResetInserter(self.reset)(m)
+
+
+class ImageDma(wiring.Component):
+    """Images and constant tensors to the activation buffer: ``beats`` beats a row (group), whole buffer rows.
+
+    Beats are gathered until a buffer row is complete, which is then written once with every bank's mask bit set.
+
+    Parameters
+    ----------
+    config : row and beat sizes
+
+    Members
+    -------
+    reset : In(1)
+    ctl : In(ChunkControl(IMAGE_DMA)); row r reads ``beats`` beats from source + r * beats and fills the buffer rows
+        behind those of row r - 1; ``done`` one cycle after the row's last buffer write was accepted
+    base, job_base : In(64), the memory image and the present job's image; read while a row starts
+    request, beat : to and from the read engine's queue 1
+    image_wr : Out(BufferWrite)
+    busy : Out(1), rows are under way
+
+    Latency: go to request 0 cycles, last beat to write 1 cycle; throughput: one beat a cycle.
+    Reference: isa.OP_FIELDS[IMAGE_DMA].
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__(
+            {
+                "reset": In(1),
+                "ctl": In(ChunkControl(isa.Chunk.IMAGE_DMA)),
+                "base": In(64),
+                "job_base": In(64),
+                "request": Out(stream.Signature(REQUEST)),
+                "beat": In(stream.Signature(beat_layout(config))),
+                "image_wr": Out(BufferWrite(config)),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        c = self._config
+        op = Signal(op_layout(isa.Chunk.IMAGE_DMA))
+        held, start = _accept_op(m, self.ctl, op)
+        per_row = c.beats_per_row
+
+        # ---- requests and the first buffer row of each
+        m.submodules.targets = targets = SyncFIFO(width=16, depth=REQUEST_DEPTH)
+        payload = self.request.payload
+        m.d.comb += [
+            payload.base.eq(Mux(op.job, self.job_base, self.base)),
+            payload.beat.eq(op.source),
+            payload.beats.eq(op.beats),
+            self.request.valid.eq(self.ctl.go.valid & held & targets.w_rdy),
+            self.ctl.go.ready.eq(held & self.request.ready & targets.w_rdy),
+            targets.w_en.eq(start),
+            targets.w_data.eq(op.out_addr),
+        ]
+        with m.If(start):
+            m.d.sync += op.source.eq(op.source + op.beats)
+            m.d.sync += op.out_addr.eq(op.out_addr + (op.beats >> (per_row.bit_length() - 1)))
+
+        # ---- gather beats: the newest enters at the top
+        addr, active = Signal(16), Signal()
+        column = Signal(range(per_row))
+        write, free, accepted = self.image_wr, Signal(), Signal()
+        last = Signal()  # of the row that waits in the output register
+        m.d.comb += [
+            free.eq(~write.valid | write.ready),
+            self.beat.ready.eq(active & free),
+            accepted.eq(self.beat.valid & self.beat.ready),
+            targets.r_en.eq(~active | (accepted & self.beat.payload.last)),
+            write.mask.eq(~0),
+        ]
+        with m.If(free):
+            m.d.sync += write.valid.eq(0)
+        with m.If(accepted):
+            m.d.sync += [
+                write.data.eq(Cat(write.data, self.beat.payload.data)[-len(write.data) :]),
+                last.eq(self.beat.payload.last),
+            ]
+            with m.If(column == per_row - 1):
+                m.d.sync += [column.eq(0), write.valid.eq(1), write.addr.eq(addr), addr.eq(addr + 1)]
+            with m.Else():
+                m.d.sync += column.eq(column + 1)
+        with m.If(targets.r_en):
+            m.d.sync += [addr.eq(targets.r_data), active.eq(targets.r_rdy)]
+        m.d.sync += self.ctl.done.eq(write.valid & write.ready & last)
+        m.d.comb += self.busy.eq(active | targets.r_rdy | write.valid | self.ctl.done)
+        return ResetInserter(self.reset)(m)
+
+
+class ResultDma(wiring.Component):
+    """The words of bank 0 of ``count`` buffer rows to DRAM, packed to 16 bytes (zeros behind an odd 8-byte word).
+
+    Parameters
+    ----------
+    config : word and row sizes, longest burst
+
+    Members
+    -------
+    reset : In(1)
+    ctl : In(ChunkControl(RESULT_DMA)); ``done`` when all write responses of the row have come. With ``rows`` > 1 the
+        buffer rows and the 16-byte units follow each other
+    base : In(64), the present job's result; read while bursts are issued
+    result_rd : Out(BufferRead)
+    burst, beat : to the write master; a burst is issued when all its beats wait in the FIFO
+    written : In(1), a burst's response has come
+    busy : Out(1), a row is under way
+
+    Latency: row read to beat 3 cycles; bursts of up to 16 beats, one at a time.
+    Reference: isa.OP_FIELDS[RESULT_DMA].
+    """
+
+    FIFO_BEATS = 32
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__(
+            {
+                "reset": In(1),
+                "ctl": In(ChunkControl(isa.Chunk.RESULT_DMA)),
+                "base": In(64),
+                "result_rd": Out(BufferRead(config)),
+                "burst": Out(stream.Signature(WRITE_BURST)),
+                "beat": Out(stream.Signature(DATA_BITS)),
+                "written": In(1),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        c = self._config
+        op = Signal(op_layout(isa.Chunk.RESULT_DMA))
+        held, start = _accept_op(m, self.ctl, op)
+        word = c.word * 8
+        per_beat = DATA_BITS // word
+        limit = burst_limit(c)
+        active = Signal()
+        m.d.comb += self.ctl.go.ready.eq(held & ~active)
+
+        # ---- read rows while the FIFO has room for their words
+        m.submodules.fifo = fifo = SyncFIFOBuffered(width=DATA_BITS, depth=self.FIFO_BEATS)
+        read = self.result_rd
+        addr, reads_left, words_left = Signal(16), Signal(13), Signal(13)
+        room = Signal(range(self.FIFO_BEATS * per_beat + 1))  # words
+        popped = fifo.r_rdy & fifo.r_en
+        m.d.comb += [read.addr.eq(addr), read.valid.eq(active & (reads_left != 0) & (room != 0))]
+        with m.If(read.valid & read.ready):
+            m.d.sync += [addr.eq(addr + 1), reads_left.eq(reads_left - 1)]
+        m.d.sync += room.eq(room - (read.valid & read.ready) + Mux(popped, per_beat, 0))
+
+        # ---- pack one word (16 bytes) or two words of 8 bytes; a last lower word goes out with zeros above
+        lower = Signal(DATA_BITS // 2)
+        part = Signal(range(per_beat))
+        arrived = read.data[:word]
+        complete = Signal()
+        packed = arrived if per_beat == 1 else Mux(part, Cat(lower, arrived), arrived)
+        m.d.comb += [
+            complete.eq((part == per_beat - 1) | (words_left == 1)),
+            fifo.w_data.eq(packed),
+            fifo.w_en.eq(read.data_valid & active & complete),
+        ]
+        with m.If(read.data_valid & active):
+            m.d.sync += [words_left.eq(words_left - 1), part.eq(Mux(complete, 0, part + 1))]
+            m.d.sync += lower.eq(arrived[: DATA_BITS // 2])
+
+        # ---- bursts: aligned to runs of 256 bytes, so never across 4 KiB
+        unit, units_left = Signal(20), Signal(13)
+        to_end, length = Signal(5), Signal(5)
+        waiting = Signal()
+        m.d.comb += [
+            to_end.eq(limit - (unit & (limit - 1))),
+            length.eq(Mux(units_left < to_end, units_left[:5], to_end)),
+            self.burst.payload.addr.eq(self.base + (unit << 4)),
+            self.burst.payload.len.eq(length - 1),
+            self.burst.valid.eq(active & ~waiting & (units_left != 0) & (fifo.level >= length)),
+            self.beat.payload.eq(fifo.r_data),
+            self.beat.valid.eq(fifo.r_rdy),
+            fifo.r_en.eq(self.beat.ready),
+        ]
+        with m.If(self.burst.valid & self.burst.ready):
+            m.d.sync += [unit.eq(unit + length), units_left.eq(units_left - length), waiting.eq(1)]
+        with m.If(self.written):
+            m.d.sync += waiting.eq(0)
+        ended = Signal()
+        m.d.comb += ended.eq(active & self.written & (units_left == 0))
+        m.d.sync += self.ctl.done.eq(ended)
+
+        with m.If(start):
+            units = (op.count + (per_beat - 1)) >> (per_beat.bit_length() - 1)
+            m.d.sync += [
+                active.eq(1),
+                addr.eq(op.in_addr),
+                reads_left.eq(op.count),
+                words_left.eq(op.count),
+                unit.eq(op.offset),
+                units_left.eq(units),
+                room.eq(self.FIFO_BEATS * per_beat),
+                part.eq(0),
+                op.in_addr.eq(op.in_addr + op.count),
+                op.offset.eq(op.offset + units),
+            ]
+        with m.If(ended):
+            m.d.sync += active.eq(0)
+        m.d.comb += self.busy.eq(active | self.ctl.done)
+        return ResetInserter(self.reset)(m)

@@ -17,6 +17,7 @@ from .topbench import BenchProgram, BenchResult, MemorySettings, SimulationError
 
 CORE = "core.block"  # where Core sits below the top module
 WRITE_PORTS = ("mat", "layernorm", "shifter", "image")
+UNIT_COUNTERS = tuple(f"{kind}_{c.name.lower()}" for c in Chunk for kind in ("busy", "stall"))
 
 
 def write_monitors(config: AcceleratorConfig, unit_taps: bool = True) -> tuple[Monitor, ...]:
@@ -75,11 +76,13 @@ class MemoryPlan:
 
 @dataclasses.dataclass
 class AcceleratorRun:
-    """What a run gave: raw result bytes (images, result_bytes), cycle of each image's end, the bench's result."""
+    """What a run gave: raw result bytes (images, result_bytes), cycle of the first submit and of each image's end,
+    the hardware's own counters per chunk (busy: cycles with a row in work, stall: cycles a row waited), the bench."""
 
     results: np.ndarray
-    image_end: list[int]
     start_cycle: int
+    image_end: list[int]
+    units: dict[str, dict[str, int]]
     bench: BenchResult
 
 
@@ -103,8 +106,8 @@ def job_script(config: AcceleratorConfig, plan: MemoryPlan, program_beats: int, 
         if i >= config.job_depth:
             commands.append(script.Poll(reg["completed"], i - config.job_depth + 1))
         commands.append(script.Write(reg["job_submit"], 1))
-    commands += [script.Poll(reg["completed"], images), script.Read(reg["error_code"])]
-    return commands
+    commands.append(script.Poll(reg["completed"], images))
+    return commands + [script.Read(reg[name]) for name in ("error_code", *UNIT_COUNTERS)]
 
 
 def run_accelerator(
@@ -139,15 +142,17 @@ def run_accelerator(
     )  # fmt: skip
     if result.axi_errors:
         raise SimulationError(f"AXI rule broken: {result.axi_errors[0]}", result)
-    if code := result.events[-1].value:
+    values = dict(zip(("error_code", *UNIT_COUNTERS), (e.value for e in result.events[-1 - len(UNIT_COUNTERS) :])))
+    if code := values["error_code"]:
         raise SimulationError(f"accelerator latched error code {code} (registers.py: error_code)", result)
     ends = result.monitors.get("image_end")
     mask = 1 << Chunk.RESULT_DMA
     image_end = [] if ends is None else [int(r["cycle"]) for r in ends if int(r["data"][0]) & mask]
-    submit = next(
-        e
-        for e, c in zip(result.events, commands)
-        if isinstance(c, script.Write) and c.addr == REGISTERS["job_submit"].offset
-    )
+    submit = REGISTERS["job_submit"].offset
+    start = next(e.cycle for e, c in zip(result.events, commands) if isinstance(c, script.Write) and c.addr == submit)
     rows = result.memory.reshape(len(images), plan.result_stride)[:, :result_bytes]
-    return AcceleratorRun(rows, image_end, submit.cycle, result)
+    units = {
+        c.name.lower(): {"busy": values[f"busy_{c.name.lower()}"], "stalled": values[f"stall_{c.name.lower()}"]}
+        for c in Chunk
+    }
+    return AcceleratorRun(rows, start, image_end, units, result)

@@ -9,10 +9,13 @@ from amaranth.utils import ceil_log2
 def _index(x):
     if len(x) == 1:
         return C(0, 0)
+    if len(x) == 2:  # no zero-width wires
+        return x[1]
     bits = ceil_log2(len(x))
     half = 1 << (bits - 1)
     low, high = _index(x[:half]), _index(x[half:])
-    high = Cat(high, C(0, bits - 1 - len(high)))
+    if len(high) < bits - 1:
+        high = Cat(high, C(0, bits - 1 - len(high)))
     return Cat(Mux(x[half:].any(), high, low), x[half:].any())
 
 

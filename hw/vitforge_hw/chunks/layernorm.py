@@ -1,0 +1,292 @@
+"""LayerNorm chunk: one lane per token of a group, two overlapping passes over a row."""
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+
+from .. import emit
+from ..arch import isa
+from ..arch.config import AcceleratorConfig
+from ..interfaces import BufferRead, BufferWrite, ChunkControl, MemoryRead, fields_layout
+from .layernorm_fetch import LayerNormFetch
+from .layernorm_lane import LayerNormLane, store_bits
+from .layernorm_stats import S1_BITS, S2_BITS, LayerNormStats
+
+OUT_BLOCKS = 4  #: finished blocks that may wait for the activation buffer, those in the pipeline included
+ROWS_AHEAD = 4  #: rows between their `go` and the start of their second pass
+
+
+class LayerNorm(wiring.Component):
+    """LayerNorm of ``cores`` tokens side by side, one channel of each a cycle.
+
+    First pass: x = q << a, S1 and S2, x into the lane's local store (a ring). Then V and its reciprocal square root,
+    token by token. Second pass: z, gamma, beta, one re-quantization. Passes of successive rows, also of successive
+    instructions, overlap.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    ctl : instructions, rows and progress
+    rd, wr : activation buffer
+    params : LayerNorm parameters, one beat per address; never stalls
+    stats_valid, stats_s1, stats_s2 : sums of a row, once per row, S1_BITS (signed) and S2_BITS per token
+    busy : a row has been started and is not yet done
+
+    Latency/throughput
+    ------------------
+    max(C, cores + 23) cycles a row of C channels (C = blocks * word), without a gap between rows and instructions. From
+    the transfer of `go` to the acceptance of the row's last write, in an idle machine that never stalls:
+    LayerNorm.latency() = 2 C + n + cores + 33, where n = max(1 + in_wide, 8 * word / beat_bytes). ``done`` follows one
+    cycle later; `go` of a row is accepted up to two rows before its first channel is summed.
+
+    Reference
+    ---------
+    arch.arith.layernorm
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        super().__init__(
+            {
+                "ctl": In(ChunkControl(isa.Chunk.LAYERNORM)),
+                "rd": Out(BufferRead(config)),
+                "wr": Out(BufferWrite(config)),
+                "params": Out(MemoryRead(8 * config.beat_bytes)),
+                "stats_valid": Out(1),
+                "stats_s1": Out(S1_BITS * config.cores),
+                "stats_s2": Out(S2_BITS * config.cores),
+                "busy": Out(1),
+            }
+        )
+
+    @staticmethod
+    def latency(config: AcceleratorConfig, blocks: int, wide: bool) -> int:
+        """Cycles from the transfer of `go` to the acceptance of the row's last write."""
+        fetch = LayerNormFetch.latency(config, wide)
+        second = 1 + LayerNormLane.OUT_LATENCY + 1
+        return 2 * blocks * config.word + fetch + LayerNormLane.SUM_LATENCY + LayerNormStats.latency(config) + second - 1
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        self._lanes = []
+        for i in range(config.cores):
+            lane = emit.block(LayerNormLane(config), f"layernorm_lane_{config.word}_{config.max_channels}")
+            m.submodules[f"lane{i}"] = lane
+            self._lanes.append(lane)
+        m.submodules.fetch = self._fetch = LayerNormFetch(config)
+        m.submodules.stats = self._stats = LayerNormStats(config)
+        row = data.StructLayout({"blocks": 8, "param_addr": 16, "out_addr": 16})
+        m.submodules.rows = self._rows = SyncFIFO(width=row.size, depth=ROWS_AHEAD)
+        self._row = data.View(row, self._rows.r_data)
+
+        self._start_rows(m, row)
+        self._station = Signal()  # from a row's last channel in the first pass until the second pass has its constants
+        self._stored = Signal(range((1 << store_bits(config)) + 1))  # channels in the local stores
+        summed = self._first_pass(m)
+        fetched = self._second_pass(m)
+        m.d.sync += self._stored.eq((self._stored + summed - fetched)[: len(self._stored)])
+        return m
+
+    def _broadcast(self, m, **signals):
+        for lane in self._lanes:
+            m.d.comb += [getattr(lane, name).eq(value) for name, value in signals.items()]
+
+    def _gather(self, name):
+        return Cat(getattr(lane, name) for lane in self._lanes)
+
+    def _scatter(self, m, **signals):
+        for name, value in signals.items():
+            bits = len(value) // self.config.cores
+            for i, lane in enumerate(self._lanes):
+                m.d.comb += getattr(lane, name).eq(value.word_select(i, bits))
+
+    def _start_rows(self, m, row):
+        """Instructions and rows: each `go` hands one row to the fetch unit and to the second pass."""
+        ctl, fetch, rows = self.ctl, self._fetch, self._rows
+        op, op_valid = Signal.like(ctl.op.payload, reset_less=True), Signal()
+        go = Signal()
+        m.d.comb += [
+            ctl.go.ready.eq(op_valid & fetch.row.ready & rows.w_rdy),
+            go.eq(ctl.go.valid & ctl.go.ready),
+            ctl.op.ready.eq(~op_valid | (go & ctl.go.payload)),
+            fetch.row.valid.eq(go),
+            fetch.row.payload.in_addr.eq(op.in_addr),
+            fetch.row.payload.param_addr.eq(op.param_addr),
+            fetch.row.payload.blocks.eq(op.blocks),
+            fetch.row.payload.wide.eq(op.in_wide),
+            rows.w_en.eq(go),
+        ]
+        new = data.View(row, rows.w_data)
+        m.d.comb += [new.blocks.eq(op.blocks), new.param_addr.eq(op.param_addr), new.out_addr.eq(op.out_addr)]
+        with m.If(go):
+            m.d.sync += [op.in_addr.eq(op.in_addr + op.in_stride), op.out_addr.eq(op.out_addr + op.out_stride)]
+        with m.If(ctl.op.ready):
+            m.d.sync += [op.eq(ctl.op.payload), op_valid.eq(ctl.op.valid)]
+        wiring.connect(m, wiring.flipped(self.rd), fetch.rd)
+
+        running = Signal(4)
+        m.d.sync += running.eq((running + go - ctl.done)[:4])
+        m.d.comb += self.busy.eq(running != 0)
+
+    def _first_pass(self, m):
+        """One channel a cycle out of the present block; returns the signal that a channel is summed."""
+        word, block = self.config.word, self._fetch.block
+        valid, last, first = Signal(), Signal(reset_less=True), Signal(init=1)
+        position = Signal(range(word))
+        exponents = Signal(2 * word, reset_less=True)
+        addr = Signal(store_bits(self.config))
+        step, block_end, row_end = Signal(), Signal(), Signal()
+        m.d.comb += [
+            block_end.eq(position == word - 1),
+            row_end.eq(block_end & last),
+            # the store's size is the counter's upper bit
+            step.eq(valid & ~self._stored[-1] & ~(row_end & self._station)),
+            block.ready.eq(~valid | (step & block_end)),
+        ]
+        with m.If(step):
+            m.d.sync += [position.eq(position + 1), addr.eq(addr + 1), first.eq(row_end), exponents.eq(exponents[2:])]
+        with m.If(block.ready):
+            m.d.sync += [valid.eq(block.valid), last.eq(block.payload.last), exponents.eq(block.payload.a)]
+        self._broadcast(
+            m,
+            load=block.ready,
+            wide=block.payload.wide,
+            shift=step,
+            first=first,
+            a=exponents[:2],
+            store_addr=addr,
+        )
+        self._scatter(m, low=block.payload.low, high=block.payload.high)
+
+        ended = Signal(LayerNormLane.SUM_LATENCY)
+        m.d.sync += ended.eq(Cat(step & row_end, ended))
+        with m.If(step & row_end):
+            m.d.sync += self._station.eq(1)
+        stats = self._stats
+        m.d.comb += [
+            self.stats_valid.eq(ended[-1]),
+            self.stats_s1.eq(self._gather("s1")),
+            self.stats_s2.eq(self._gather("s2")),
+            stats.load.eq(self.stats_valid),
+            stats.s1.eq(self.stats_s1),
+            stats.s2.eq(self.stats_s2),
+            stats.blocks.eq(self._row.blocks),
+        ]
+        return step
+
+    def _second_pass(self, m):
+        """One channel a cycle out of the local stores; returns the signal that a channel is fetched."""
+        word, stats, rows = self.config.word, self._stats, self._rows
+        row = Signal(self._row.shape(), reset_less=True)
+        active, begun, pending = Signal(), Signal(), Signal()
+        position, addr = Signal(range(word)), Signal(store_bits(self.config))
+        room = Signal(range(OUT_BLOCKS + 1), init=OUT_BLOCKS)
+        step, block_begin, block_end, row_end, start = (Signal() for _ in range(5))
+        m.d.comb += [
+            block_begin.eq(position == 0),
+            block_end.eq(step & (position == word - 1)),
+            row_end.eq(block_end & (row.blocks == 1)),
+            step.eq(active & (~block_begin | (room != 0))),
+            start.eq((stats.done | pending) & (~active | row_end)),
+            rows.r_en.eq(start),
+        ]
+        with m.If(step):
+            m.d.sync += [position.eq(position + 1), addr.eq(addr + 1), begun.eq(1)]
+        with m.If(block_end):
+            m.d.sync += [row.blocks.eq(row.blocks - 1), row.out_addr.eq(row.out_addr + 1)]
+        m.d.sync += pending.eq((stats.done | pending) & ~start)
+        with m.If(~active | row_end):
+            m.d.sync += [active.eq(start), row.eq(self._row), begun.eq(0)]
+
+        # stage k of a channel is k cycles behind its step
+        stages = LayerNormLane.OUT_LATENCY + 1
+        valid, first, end = Signal(stages - 1), Signal(6), Signal(stages - 1)
+        m.d.sync += [
+            valid.eq(Cat(step, valid)),
+            first.eq(Cat(step & ~begun, first)),
+            end.eq(Cat(block_end, end)),
+        ]
+        valid, first, end = Cat(step, valid), Cat(step & ~begun, first), Cat(block_end, end)
+        with m.If(first[5]):
+            m.d.sync += self._station.eq(0)
+        self._parameters(m, row, valid[4], first[3])
+        self._broadcast(
+            m,
+            fetch_addr=addr,
+            take_c=first[1],
+            take_s1=first[2],
+            take_m=first[3],
+            take_shift=first[5],
+            blocks=row.blocks,
+            y_valid=valid[11],
+        )
+        self._scatter(m, row_s1=stats.sums, row_m=stats.m, row_shift=stats.shift)
+
+        written = self._output(m, end[LayerNormLane.OUT_LATENCY], block_end, row_end, row.out_addr)
+        m.d.sync += room.eq((room + written - (step & block_begin))[: len(room)])
+        return step
+
+    def _parameters(self, m, row, wanted, row_first):
+        """The parameter memory: the second pass (a channel in stage 4 wants its beat) before the fetch unit."""
+        entries = self.config.beat_bytes // isa.PARAM_BYTES
+        entry_bits = 8 * isa.PARAM_BYTES
+        addr = Signal(16, reset_less=True)
+        position = Signal(range(max(entries, 2)))
+        request = Signal()
+        arriving = Signal(2)
+        beat = Signal(8 * self.config.beat_bytes, reset_less=True)
+        m.d.comb += [
+            request.eq(wanted & (position == 0)),
+            self.params.addr.eq(Mux(request, addr, self._fetch.param_addr)),
+            self._fetch.param_ready.eq(~request),
+            self._fetch.param_data.eq(self.params.data),
+        ]
+        m.d.sync += [arriving.eq(Cat(request, arriving)), beat.eq(Mux(arriving[1], self.params.data, beat[entry_bits:]))]
+        with m.If(wanted):
+            m.d.sync += position.eq(position + 1)
+        with m.If(request):
+            m.d.sync += addr.eq(addr + 1)
+        with m.If(row_first):
+            m.d.sync += addr.eq(row.param_addr)
+
+        # the entry is there in stage 7
+        layout = fields_layout(isa.LN_PARAM_FIELDS)
+        entry = data.View(layout, beat[: layout.size])
+        gamma = Signal.like(entry.gamma, name="gamma8", reset_less=True)
+        beta = [Signal.like(entry.beta, name=f"beta{i}", reset_less=True) for i in (8, 9)]
+        shift = [Signal.like(entry.shift, name=f"shift{i}", reset_less=True) for i in (8, 9, 10)]
+        m.d.sync += [
+            gamma.eq(entry.gamma),
+            Cat(beta).eq(Cat(entry.beta, beta[0])),
+            Cat(shift).eq(Cat(entry.shift, shift[:2])),
+        ]
+        self._broadcast(m, gamma=gamma, beta=beta[1], y_shift=shift[2])
+
+    def _output(self, m, complete, block_end, row_end, addr):
+        """Finished blocks to the activation buffer; returns the signal that a block is written."""
+        config, wr = self.config, self.wr
+        m.submodules.out = out = SyncFIFO(width=8 * config.row_bytes, depth=OUT_BLOCKS)
+        m.submodules.places = places = SyncFIFO(width=17, depth=OUT_BLOCKS)
+        written = Signal()
+        done = Signal()
+        m.d.comb += [
+            out.w_en.eq(complete),
+            out.w_data.eq(self._gather("y")),
+            places.w_en.eq(block_end),
+            places.w_data.eq(Cat(addr, row_end)),
+            wr.valid.eq(out.r_rdy),
+            wr.data.eq(out.r_data),
+            wr.addr.eq(places.r_data[:16]),
+            wr.mask.eq((1 << config.cores) - 1),
+            written.eq(wr.valid & wr.ready),
+            out.r_en.eq(written),
+            places.r_en.eq(written),
+            self.ctl.done.eq(done),
+        ]
+        m.d.sync += done.eq(written & places.r_data[16])
+        return written

@@ -1,0 +1,180 @@
+"""One token's slice of the LayerNorm chunk: sums, local store, second pass."""
+
+from amaranth import C, Cat, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from ..arch.config import AcceleratorConfig
+from .layernorm_stats import S1_BITS, S2_BITS, LayerNormStats
+
+X_BITS = 12
+
+
+def store_bits(config: AcceleratorConfig) -> int:
+    """Address bits of the local store: a ring with room for two of the longest rows."""
+    return (2 * config.max_channels - 1).bit_length()
+
+
+def saturate(value, bits: int):
+    """Signed ``value`` clipped to ``bits`` bits (arith.saturate)."""
+    sign, rest = value[-1], value[bits - 1 : -1]
+    overflow = Mux(sign, ~rest.all(), rest.any())
+    return Mux(overflow, Cat(~sign.replicate(bits - 1), sign), value[:bits])
+
+
+class LayerNormLane(wiring.Component):
+    """The arithmetic of one token; all lanes run in lockstep under the chunk's control.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    load, wide, low, high : the next block of channels: low bytes, and the upper nibbles where ``wide``
+    shift, first, a, store_addr : sum and store one channel, x = q << a; ``first`` starts new sums
+    s1, s2 : sums of the row, valid SUM_LATENCY cycles after its last ``shift``
+    fetch_addr : address of a channel in the local store (stage 0 of the second pass)
+    take_c, take_s1, take_m, take_shift : latch this row's constants (a row's first channel is in stage 1, 2, 3, 5)
+    blocks, row_s1, row_m, row_shift : the constants: C / word, S1, mantissa and shift of the reciprocal square root
+    gamma, beta, y_shift : parameters of the channel in stage 8, 9, 10
+    y_valid : the channel in stage 11 counts
+    y : finished block, complete OUT_LATENCY cycles after its last channel was in stage 0
+
+    Latency
+    -------
+    SUM_LATENCY = 3, OUT_LATENCY = 12; one channel a cycle.
+
+    Reference
+    ---------
+    arch.arith.layernorm
+    """
+
+    SUM_LATENCY = 3
+    OUT_LATENCY = 12
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        word = config.word
+        super().__init__(
+            {
+                "load": In(1),
+                "wide": In(1),
+                "low": In(8 * word),
+                "high": In(4 * word),
+                "shift": In(1),
+                "first": In(1),
+                "a": In(2),
+                "store_addr": In(store_bits(config)),
+                "s1": Out(S1_BITS),
+                "s2": Out(S2_BITS),
+                "fetch_addr": In(store_bits(config)),
+                "take_c": In(1),
+                "take_s1": In(1),
+                "take_m": In(1),
+                "take_shift": In(1),
+                "blocks": In(8),
+                "row_s1": In(S1_BITS),
+                "row_m": In(16),
+                "row_shift": In(LayerNormStats.SHIFT_BITS),
+                "gamma": In(signed(16)),
+                "beta": In(signed(32)),
+                "y_shift": In(6),
+                "y_valid": In(1),
+                "y": Out(8 * word),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.store = store = Memory(shape=X_BITS, depth=1 << store_bits(self.config), init=[])
+        self._first_pass(m, store)
+        self._second_pass(m, store)
+        return m
+
+    def _first_pass(self, m, store):
+        word = self.config.word
+        # the present block, one channel leaves at the bottom
+        block = Signal(X_BITS * word, reset_less=True)
+        values = []
+        for i in range(word):
+            low, high = self.low.word_select(i, 8), self.high.word_select(i, 4)
+            values.append(Cat(low, Mux(self.wide, high, low[7].replicate(4))))
+        with m.If(self.load):
+            m.d.sync += block.eq(Cat(values))
+        with m.Elif(self.shift):
+            m.d.sync += block.eq(block[X_BITS:])
+
+        # 1: PTF exponent; 2: square; 3: sums
+        q = block[:X_BITS].as_signed()
+        x1, x2 = (Signal(signed(X_BITS), name=f"x_in{i}", reset_less=True) for i in (1, 2))
+        square = Signal(2 * X_BITS - 1, reset_less=True)
+        addr1 = Signal(store_bits(self.config), reset_less=True)
+        valid1, valid2 = Signal(), Signal()
+        first1, first2 = Signal(reset_less=True), Signal(reset_less=True)
+        s1, s2 = Signal(signed(S1_BITS), reset_less=True), Signal(S2_BITS, reset_less=True)
+        m.d.sync += [
+            x1.eq((q << self.a)[:X_BITS]),
+            addr1.eq(self.store_addr),
+            valid1.eq(self.shift),
+            first1.eq(self.first),
+            x2.eq(x1),
+            square.eq((x1 * x1)[: len(square)]),
+            valid2.eq(valid1),
+            first2.eq(first1),
+        ]
+        with m.If(valid2):
+            m.d.sync += [
+                s1.eq((Mux(first2, C(0, signed(S1_BITS)), s1) + x2)[:S1_BITS]),
+                s2.eq((Mux(first2, C(0, S2_BITS), s2) + square)[:S2_BITS]),
+            ]
+        m.d.comb += [self.s1.eq(s1), self.s2.eq(s2)]
+
+        write = store.write_port()
+        m.d.comb += [write.addr.eq(addr1), write.data.eq(x1), write.en.eq(valid1)]
+
+    def _second_pass(self, m, store):
+        log_word = exact_log2(self.config.word)
+
+        def register(name, value, bits, sign=True):
+            out = Signal(signed(bits) if sign else bits, name=name, reset_less=True)
+            m.d.sync += out.eq(value)
+            return out
+
+        def held(name, take, value, bits):
+            out = Signal(bits, name=name, reset_less=True)
+            with m.If(take):
+                m.d.sync += out.eq(value)
+            return out
+
+        blocks = held("blocks_row", self.take_c, self.blocks, 8)
+        s1 = held("s1_row", self.take_s1, self.row_s1, S1_BITS)
+        mantissa = held("m_row", self.take_m, self.row_m, 16)
+        z_shift = held("shift_row", self.take_shift, self.row_shift, LayerNormStats.SHIFT_BITS)
+
+        # 1, 2: local store; 3: C x / word; 4: d = C x - S1
+        read = store.read_port()
+        m.d.comb += read.addr.eq(self.fetch_addr)
+        x = register("x2", read.data, X_BITS)
+        bits = S1_BITS + 1
+        cx = Signal(signed(bits - log_word), name="cx3", reset_less=True, attrs={"use_dsp": "no"})
+        m.d.sync += cx.eq((x * blocks)[: bits - log_word])
+        d = register("d4", (Cat(C(0, log_word), cx).as_signed() - s1.as_signed())[:bits], bits)
+
+        # 5, 6: d m; 7, 8: z = sat16(round_shift(d m, shift + 1))
+        product_bits = bits + 16
+        dm = register("dm5", (d * mantissa)[:product_bits], product_bits)
+        dm = register("dm6", dm, product_bits)
+        dropped = register("dm7", dm >> z_shift, product_bits)
+        z = register("z8", saturate((dropped + 1)[1:].as_signed(), 16), 16)
+
+        # 9: z gamma; 10: + beta; 11, 12: y = sat8(round_shift(z gamma + beta, shift)), twice the value is shifted
+        zg = register("zg9", z * self.gamma, 32)
+        t = register("t10", zg + self.beta, 33)
+        u = register("u11", Cat(C(0, 1), t).as_signed() >> self.y_shift, 34)
+        y = Signal(8 * self.config.word, reset_less=True)
+        with m.If(self.y_valid):
+            m.d.sync += y.eq(Cat(y[8:], saturate((u + 1)[1:].as_signed(), 8)))
+        m.d.comb += self.y.eq(y)

@@ -11,6 +11,7 @@ from .chunks.loader import Loader
 from .chunks.mat import Mat
 from .chunks.shifter import ShifterArray
 from .chunks.softmax import Softmax
+from .control.boot import header_members
 from .control.program import ProgramMemory
 from .control.sequencer import Sequencer
 from .emit import block
@@ -33,11 +34,11 @@ class Core(wiring.Component):
     Members
     -------
     run, submitted : program loaded and enabled; images queued since enable
-    start, count : first instruction and number of instructions of each chunk, 16 bits each (isa.Chunk order)
+    <chunk>_start, <chunk>_count : the chunk's first instruction and number of instructions, from the program's header
     weight_ctl, image_ctl, result_ctl : control of the DMA chunks
     weights, params, ln_params, program : writes by the weight DMA
     image_wr, result_rd : activation-buffer ports of image and result DMA
-    image_end, busy, stalled : per chunk: program of an image complete; a row in work; a row waiting
+    image_end, busy, stall : per chunk: program of an image complete; a row in work; a row waiting
     progress : some counter moved
 
     Throughput and latency: docs/architecture.md, by chunk.
@@ -49,8 +50,6 @@ class Core(wiring.Component):
         members = {
             "run": In(1),
             "submitted": In(16),
-            "start": In(16 * n),
-            "count": In(16 * n),
             "weights": In(WeightWrite(c.weight_row_bytes * 8, c.beats_per_weight_row)),
             "params": In(WeightWrite(c.beat_bytes * 8, 1)),
             "ln_params": In(WeightWrite(c.beat_bytes * 8, 1)),
@@ -59,10 +58,11 @@ class Core(wiring.Component):
             "result_rd": In(BufferRead(c)),
             "image_end": Out(n),
             "busy": Out(n),
-            "stalled": Out(n),
+            "stall": Out(n),
             "progress": Out(1),
         }
         members |= {name: Out(ChunkControl(chunk)) for chunk, name in HOST_CHUNKS.items()}
+        members |= {name: In(16) for name in header_members()}
         super().__init__(members)
 
     def elaborate(self, platform):
@@ -104,8 +104,8 @@ class Core(wiring.Component):
             m.d.comb += [
                 s.run.eq(self.run),
                 s.submitted.eq(self.submitted),
-                s.start.eq(self.start.word_select(int(chunk), 16)),
-                s.count.eq(self.count.word_select(int(chunk), 16)),
+                s.start.eq(getattr(self, f"{chunk.name.lower()}_start")),
+                s.count.eq(getattr(self, f"{chunk.name.lower()}_count")),
                 s.counters.eq(counters),
             ]
         before = Signal.like(counters)
@@ -115,7 +115,7 @@ class Core(wiring.Component):
             self.progress.eq(counters != before),
             self.image_end.eq(Cat(s.image_end for s in sequencers.values())),
             self.busy.eq(Cat(s.busy for s in sequencers.values())),
-            self.stalled.eq(Cat(s.stalled for s in sequencers.values())),
+            self.stall.eq(Cat(s.stalled for s in sequencers.values())),
         ]
 
         # ---- activation buffer
@@ -162,7 +162,7 @@ class Core(wiring.Component):
             addr = Signal(16, name=f"watch_{name}_addr")
             data = Signal(len(port.data), name=f"watch_{name}_data")
             m.d.comb += [valid.eq(port.valid & port.ready), addr.eq(port.addr), data.eq(port.data)]
-        activity = Cat(self.busy, self.stalled)
+        activity = Cat(self.busy, self.stall)
         last = Signal.like(activity, name="last_activity")
         m.d.sync += last.eq(activity)
         for name, valid_signal, value in (

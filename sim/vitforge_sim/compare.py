@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
 from vitforge_hw.arch import memmap
 from vitforge_hw.arch.config import AcceleratorConfig
 
@@ -101,10 +102,10 @@ def compare_port(
     if wrong_address.size:
         i = int(wrong_address[0])
         name = writes.names[writes.tensor[i % count]]
-        found = Mismatch(
-            i // count, name, f"{name} (row address on port {port})", (int(writes.group[i % count]), int(writes.block[i % count])),
-            int(writes.addr[i % count]), int(records["addr"][i]), int(records["cycle"][i]),
-        )  # fmt: skip
+        at = (int(writes.group[i % count]), int(writes.block[i % count]))
+        want, got = int(writes.addr[i % count]), int(records["addr"][i])
+        what = f"{name} (row address on port {port})"
+        found = Mismatch(i // count, name, what, at, want, got, int(records["cycle"][i]))
         first = found if first is None or found.cycle < first.cycle else first
     complete = usable // count  # whole images that can be compared byte for byte
     data = records["data"][: complete * count].reshape(complete, count, -1)[:, :, : config.row_bytes]
@@ -120,10 +121,12 @@ def compare_port(
         expected = expected[:, writes.group[mine], rows]
         mask = _valid(tokens, channels, config)[writes.group[mine], writes.block[mine]]
         differs = (data[:, mine] != expected) & mask
-        bad = int(differs.any(axis=2).sum() and differs.sum())
+        bad = int(differs.sum())
         reports.append(tensor_report(name, golden[name][:complete], lowest, highest, bad))
         if bad:
-            image, write, byte = (int(v) for v in np.argwhere(differs)[np.argmin(cycles[:, mine][np.nonzero(differs)[:2]])])
+            places = np.argwhere(differs)
+            earliest = np.argmin(cycles[:, mine][places[:, 0], places[:, 1]])
+            image, write, byte = (int(v) for v in places[earliest])
             w = mine[write]
             token = int(writes.group[w]) * config.cores + byte // config.word
             channel = int(writes.block[w]) * config.word + byte % config.word

@@ -103,7 +103,7 @@ class ActivationBuffer(wiring.Component):
 
             taken = Const(0, 1)
             addr = Const(0, low)
-            for n, r in reversed(readers):
+            for _, r in reversed(readers):
                 addr = Mux(r.valid & (pool_of(r.addr) == p), r.addr[:low], addr)
             for n, r in readers:
                 want = Signal(name=f"read_{n}_pool{p}")
@@ -120,7 +120,7 @@ class ActivationBuffer(wiring.Component):
 
             taken = Const(0, 1)
             addr, payload, mask = Const(0, low), Const(0, c.row_bytes * 8), Const(0, c.cores)
-            for n, w in reversed(writers):
+            for _, w in reversed(writers):
                 mine = w.valid & (pool_of(w.addr) == p)
                 addr, payload, mask = Mux(mine, w.addr[:low], addr), Mux(mine, w.data, payload), Mux(mine, w.mask, mask)
             for n, w in writers:

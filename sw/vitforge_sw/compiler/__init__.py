@@ -1,0 +1,1 @@
+"""From an integer graph to a program: schedule, buffers, waits, memory image, order proof, cycle model."""

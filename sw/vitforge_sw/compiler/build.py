@@ -1,0 +1,217 @@
+"""compile_graph: from an integer graph to a Build: program, memory image, maps."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+
+import numpy as np
+from vitforge_hw.arch.config import AcceleratorConfig
+from vitforge_hw.arch.isa import Chunk, Instruction
+
+from ..graph.ir import Graph
+from . import image
+from .access import cdiv
+from .allocate import Allocation, Place, allocate
+from .network import analyse
+from .options import CompileOptions, blocks_of
+from .plan import Planner
+from .waits import derive
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    """What an instruction works on: layer (node, tensor or weight piece) and first group."""
+
+    layer: str
+    first: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Write:
+    """One expected write of an activation-buffer row: ``plane`` 0 low bytes, 1 high bytes of channel block ``block``."""
+
+    address: int
+    tensor: str
+    group: int
+    block: int
+    plane: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """A piece of the memory image: first beat (absolute) and number of beats."""
+
+    name: str
+    beat: int
+    beats: int
+
+
+@dataclasses.dataclass
+class Build:
+    """A compiled model.
+
+    programs, labels: per chunk, instruction by instruction. places: tensor -> Place. pieces: what lies in the memory
+    image. memory_image: the bytes to put into DRAM. tensors: name -> (tokens, channels, fmt). model_hash: of the graph.
+    """
+
+    config: AcceleratorConfig
+    options: CompileOptions
+    programs: dict[Chunk, list[Instruction]]
+    labels: dict[Chunk, list[Label]]
+    places: dict[str, Place]
+    used: list[int]
+    pieces: list[Stored]
+    memory_image: bytes
+    tensors: dict[str, dict]
+    input: str
+    output: str
+    model_hash: str
+    outputs: dict[str, tuple[str, int]]  #: layer -> (tensor, first channel)
+
+    @property
+    def program_beats(self) -> int:
+        """Beats of header and instructions (register program_beats)."""
+        return (1 + sum(len(p) for p in self.programs.values())) * self.config.instruction_beats
+
+    @property
+    def image_bytes(self) -> int:
+        """DRAM bytes of one job's image."""
+        place = self.places[self.input]
+        rows = place.groups * place.stride * self.config.row_bytes
+        unit = 16 * self.config.beat_bytes
+        return cdiv(rows, unit) * unit
+
+    @property
+    def result_bytes(self) -> int:
+        """DRAM bytes of one job's result."""
+        return cdiv(self.places[self.output].stride * self.config.word, 16) * 16
+
+    def pack_image(self, x: np.ndarray) -> bytes:
+        """Input tensor (tokens, channels) of int8 as the job's image in DRAM."""
+        t = self.tensors[self.input]
+        if x.shape != (t["tokens"], t["channels"]):
+            raise ValueError(f"image: must have shape {(t['tokens'], t['channels'])}, not {tuple(x.shape)}")
+        return image.image_bytes(np.asarray(x), self.config)
+
+    def logits(self, result: bytes) -> np.ndarray:
+        """Integer logits (classes,) from a job's result."""
+        t, place = self.tensors[self.output], self.places[self.output]
+        return image.result_logits(result, 1, t["channels"], place.planes, self.config)
+
+    def writes(self, chunk: Chunk) -> Iterator[Write]:
+        """Expected activation-buffer writes of a chunk for one image, in program order."""
+        for instruction, label in zip(self.programs[chunk], self.labels[chunk]):
+            yield from self._writes(chunk, instruction, label)
+
+    def _writes(self, chunk: Chunk, instruction: Instruction, label: Label) -> Iterator[Write]:
+        op, word = instruction.op, self.config.word
+        if chunk == Chunk.IMAGE_DMA:
+            n, planes = op["beats"] // self.config.beats_per_row, self.places[label.layer].planes
+            tensor, block0, stride = label.layer, 0, n
+        elif chunk in (Chunk.MAT, Chunk.SHIFTER, Chunk.LAYERNORM):
+            tensor, channel = self.outputs[label.layer]
+            place = self.places[tensor]
+            planes = place.planes
+            n = (op["tiles"] if chunk == Chunk.MAT else op["blocks"]) * planes
+            stride = op["out_stride"]
+            # the tile range of a cut layer: from the address
+            inside = (op["out_addr"] - place.row(0 if place.restarts else label.first)) // planes
+            block0 = inside if chunk == Chunk.MAT else channel // word
+        else:
+            return
+        for row in range(instruction.rows):
+            for i in range(n):
+                yield Write(op["out_addr"] + row * stride + i, tensor, label.first + row, block0 + i // planes, i % planes)
+
+    def codes(self) -> Iterator[tuple[str, int]]:
+        """(softmax layer, group) of each entry of the code ring, in order."""
+        for instruction, label in zip(self.programs[Chunk.SOFTMAX], self.labels[Chunk.SOFTMAX]):
+            for row in range(instruction.rows):
+                yield label.layer, label.first + row
+
+
+def graph_hash(graph: Graph) -> str:
+    """SHA-256 over nodes, tensors and constants (hex); the same for equal graphs in any process."""
+    digest = hashlib.sha256()
+
+    def feed(value):
+        if isinstance(value, np.ndarray):
+            a = np.ascontiguousarray(value.astype(np.int64))
+            digest.update(repr(a.shape).encode() + a.tobytes())
+        elif dataclasses.is_dataclass(value):
+            digest.update(type(value).__name__.encode())
+            for f in dataclasses.fields(value):
+                digest.update(f.name.encode())
+                feed(getattr(value, f.name))
+        elif isinstance(value, np.generic):
+            feed(value.item())
+        else:
+            digest.update(repr(value).encode())
+
+    for node in graph.nodes:
+        feed(node)
+    for name in sorted(graph.tensors):
+        feed(graph.tensors[name])
+    for name in sorted(graph.constants):
+        digest.update(name.encode())
+        feed(np.asarray(graph.constants[name]))
+    digest.update(json.dumps([graph.input, graph.output]).encode())
+    return digest.hexdigest()
+
+
+def candidates(groups: int) -> list[CompileOptions]:
+    """Buffer and schedule choices, the best first; the first that fits is taken."""
+    rows = blocks_of(groups)
+    out = []
+    for resident, blocks in ((True, rows), (True, None), (False, rows)):
+        for spare in (
+            {},
+            dict(out_in_place=True),
+            dict(out_in_place=True, pos_in_place=True),
+            dict(out_in_place=True, pos_in_place=True, score_slots=2),
+            dict(out_in_place=True, pos_in_place=True, score_slots=2, v_slots=2, input_over_hidden=True),
+        ):
+            out.append(CompileOptions(row_blocks=blocks, weights_resident=resident, **spare))
+    last = dict(out_in_place=True, pos_in_place=True, score_slots=2, v_slots=2, input_over_hidden=True)
+    out.append(CompileOptions(row_blocks=rows, weights_resident=False, hidden_block=True, **last))
+    return out
+
+
+def compile_graph(graph: Graph, config: AcceleratorConfig, options: CompileOptions | None = None) -> Build:
+    """Schedule, allocate, encode. ValueError names what does not fit: layer or buffer, rule, sizes."""
+    net = analyse(graph, config)
+    if options is not None:
+        return _compile(graph, net, config, options)
+    error = None
+    for option in candidates(cdiv(net.tokens, config.cores)):
+        try:
+            return _compile(graph, net, config, option)
+        except ValueError as e:
+            error = e
+    raise error
+
+
+def _compile(graph: Graph, net, config: AcceleratorConfig, options: CompileOptions) -> Build:
+    allocation: Allocation = allocate(net, config, options)
+    planner = Planner(net, config, allocation, options)
+    pairs = derive(planner.run(), config)
+    programs = {c: [i for s, i in pairs if s.chunk == c] for c in Chunk}
+    labels = {c: [Label(s.layer, s.first) for s, _ in pairs if s.chunk == c] for c in Chunk}
+    programs, logical = image.link(programs, planner.pieces, config)
+    start = (1 + len(pairs)) * config.instruction_beats
+    return Build(
+        config=config,
+        options=options,
+        programs=programs,
+        labels=labels,
+        places=allocation.places,
+        used=allocation.used,
+        pieces=[Stored(p.name, p.beat + start, len(p.data) // config.beat_bytes) for p in planner.pieces],
+        memory_image=image.striped(logical, config),
+        tensors={n: dict(tokens=t.tokens, channels=t.channels, fmt=t.fmt) for n, t in sorted(graph.tensors.items())},
+        input=graph.input,
+        output=graph.output,
+        model_hash=graph_hash(graph),
+        outputs={n.name: (n.out.name, n.out.start) for n in graph.nodes},
+    )

@@ -1,0 +1,44 @@
+"""What the compiler may choose, and the sets that it tries in turn."""
+
+import dataclasses
+
+PIPELINING = ("both", "inter", "intra", "none")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompileOptions:
+    """Schedule and buffer choices.
+
+    row_blocks: groups of each row block of proj, fc1, fc2 (None: whole layers one after the other).
+    v_slots, score_slots, key_slots: copies of a head's values, scores, keys in the weight buffer.
+    pos_in_place: position embedding loaded into the residual stream's buffer. out_in_place: LayerNorm 2 writes over the
+    attention output. input_over_hidden: image and hidden layer of the MLP share a buffer. hidden_block: the hidden
+    layer's buffer holds one row block only. weights_resident: weights of proj, fc1, fc2 stay for all row blocks of
+    an image's layer. piece_rows: longest weight piece, in weight-buffer rows (None: a third of the ring).
+    pipelining: P2-ViT's ablation: both, inter (between layers only), intra (inside attention only), none.
+    """
+
+    row_blocks: tuple[int, ...] | None = None
+    v_slots: int = 3
+    score_slots: int = 3
+    key_slots: int = 2
+    pos_in_place: bool = False
+    out_in_place: bool = False
+    input_over_hidden: bool = False
+    hidden_block: bool = False
+    weights_resident: bool = True
+    piece_rows: int | None = None
+    pipelining: str = "both"
+
+    def __post_init__(self):
+        if self.pipelining not in PIPELINING:
+            raise ValueError(f"pipelining must be one of {', '.join(PIPELINING)}, not {self.pipelining!r}")
+        for name in ("v_slots", "score_slots", "key_slots"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+
+def blocks_of(groups: int) -> tuple[int, ...]:
+    """Three nearly equal row blocks, the larger ones last (8, 8, 9 of 25 groups); fewer where there are few groups."""
+    n = min(3, groups)
+    return tuple((groups * (i + 1)) // n - (groups * i) // n for i in range(n))

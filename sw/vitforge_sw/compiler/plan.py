@@ -1,0 +1,310 @@
+"""The schedule: every instruction of an image in one sequential order that would be right if run one by one.
+
+The order inside each chunk is its program; how the chunks overlap follows later from the waits. Per block: k, v, q and
+scores of each head (q last, so that the key loader is done), softmax and attention x value beside them; then proj, fc1,
+fc2 per row block, so that the last head's softmax is hidden behind the first row block; LayerNorm takes each row block
+twice, before fc1 and after fc2. The classifier stands before the last row block of the last block.
+"""
+
+import dataclasses
+
+import numpy as np
+from vitforge_hw.arch import memmap
+from vitforge_hw.arch.config import AcceleratorConfig
+from vitforge_hw.arch.isa import DEST_LN_PARAMS, DEST_PARAMS, DEST_WEIGHTS, PARAM_BYTES, Chunk
+
+from ..graph.ir import LayerNorm, Linear, Scores
+from .allocate import Allocation
+from .network import Network, cdiv
+from .options import CompileOptions
+from .parameters import layernorm_params, post_params, weight_rows
+
+_RULES = {"maxrel": 0, "log2": 1}
+_ACTS = {"identity": 0, "gelu": 1}
+
+
+@dataclasses.dataclass
+class Step:
+    """One instruction before waits: ``first`` is the first group (or weight piece), ``barriers`` the steps that must be
+    finished whole before its first row (ablation)."""
+
+    chunk: Chunk
+    layer: str
+    first: int
+    rows: int
+    op: dict[str, int]
+    barriers: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """Bytes of the memory image behind the instructions: ``beat`` counts from the first one."""
+
+    name: str
+    beat: int
+    data: np.ndarray
+
+
+class _Ring:
+    """Static addresses handed out in turn; a piece that would cross the end starts at 0."""
+
+    def __init__(self, rows: int, what: str):
+        self.rows, self.what, self.next = rows, what, 0
+        self.held: dict[str, tuple[int, int]] = {}  #: pieces not yet overwritten
+
+    def take(self, n: int, name: str) -> int:
+        if n > self.rows:
+            raise ValueError(f"{self.what}: {name} needs {n} rows of {self.rows}")
+        at = self.next if self.next + n <= self.rows else 0
+        self.next = at + n
+        self.held = {k: (a, b) for k, (a, b) in self.held.items() if b <= at or a >= at + n}
+        self.held[name] = (at, at + n)
+        return at
+
+    def check(self, at: int, layer: str):
+        """The instruction about to be planned must find its piece: loaded once, it may have been overwritten since."""
+        if not any(a <= at < b for a, b in self.held.values()):
+            raise ValueError(f"{self.what}: {self.rows} rows are too few to keep the pieces of {layer} for all row blocks")
+
+
+class Planner:
+    """Builds ``steps`` and ``pieces`` of one image."""
+
+    def __init__(self, net: Network, config: AcceleratorConfig, places: Allocation, options: CompileOptions):
+        self.net, self.config, self.options = net, config, options
+        self.places = places.places
+        self.steps: list[Step] = []
+        self.pieces: list[Piece] = []
+        self.beats = 0
+        self.groups = cdiv(net.tokens, config.cores)
+        self.key_rows = cdiv(net.tokens, config.lanes) * (net.head_dim // config.word)
+        ring = config.weight_rows - options.key_slots * self.key_rows
+        if ring <= 0:
+            raise ValueError(
+                f"weight buffer: {options.key_slots} slots of {self.key_rows} rows of keys exceed {config.weight_rows} rows"
+            )
+        self.rings = {
+            DEST_WEIGHTS: _Ring(ring, "weight buffer"),
+            DEST_PARAMS: _Ring(config.param_rows, "parameter memory"),
+            DEST_LN_PARAMS: _Ring(config.ln_param_rows, "LayerNorm parameter memory"),
+        }
+        self.piece_rows = options.piece_rows or max(1, ring // 3)
+        self.weights: dict[tuple[str, int], tuple[int, int, int]] = {}  #: (layer, first tile) -> (address, params, tiles)
+        self.last: dict[str, list[int]] = {}  #: layer -> its steps
+
+    # ------------------------------------------------------------ steps
+
+    def add(self, chunk: Chunk, layer: str, first: int, rows: int, **op: int) -> int:
+        self.steps.append(Step(chunk, layer, first, rows, op))
+        self.last.setdefault(layer, []).append(len(self.steps) - 1)
+        return len(self.steps) - 1
+
+    def data(self, name: str, content: np.ndarray) -> Piece:
+        """Bytes placed on a beat of the memory image."""
+        flat = np.ascontiguousarray(content).view(np.uint8).ravel()
+        beats = cdiv(len(flat), self.config.beat_bytes)
+        piece = Piece(name, self.beats, np.pad(flat, (0, beats * self.config.beat_bytes - len(flat))))
+        self.pieces.append(piece)
+        self.beats += beats
+        return piece
+
+    def load(self, name: str, dest: int, content: np.ndarray) -> int:
+        """WEIGHT_DMA of a piece (each distinct piece is stored once); the address it gets."""
+        piece = next((p for p in self.pieces if p.name == name), None) or self.data(name, content)
+        beats = len(piece.data) // self.config.beat_bytes
+        rows = beats // self.config.beats_per_weight_row if dest == DEST_WEIGHTS else beats
+        at = self.rings[dest].take(rows, name)
+        self.add(Chunk.WEIGHT_DMA, name, 0, 1, source=piece.beat, beats=beats, dest=dest, dest_addr=at)
+        return at
+
+    # ------------------------------------------------------------ weights
+
+    def load_layers(self, name: str, nodes: list[Linear | Scores], weights: bool = True):
+        """One piece of parameters, and one of weights unless they are too long, for layers that are used together."""
+        c = self.config
+        entries = [post_params(n, self.net.tensor(n.out.name).channels if isinstance(n, Scores) else len(n.weight), c)
+                   for n in nodes]  # fmt: skip
+        at = self.load(f"{name}:params", DEST_PARAMS, np.concatenate(entries))
+        for node, entry in zip(nodes, entries):
+            self.weights[(node.name, -1)] = (0, at, 0)
+            at += len(entry) // c.beat_bytes
+        linears = [n for n in nodes if isinstance(n, Linear)]
+        if weights:
+            at = self.load(f"{name}:weights", DEST_WEIGHTS, np.concatenate([weight_rows(n.weight, c) for n in linears]))
+            for node in linears:
+                tiles = cdiv(node.weight.shape[0], c.lanes)
+                self.weights[(node.name, 0)] = (at, self.weights[(node.name, -1)][1], tiles)
+                at += tiles * cdiv(node.weight.shape[1], c.width)
+
+    def tile_ranges(self, node: Linear) -> list[tuple[int, int]]:
+        """Ranges of output tiles whose weights make one piece each."""
+        tiles, steps = cdiv(node.weight.shape[0], self.config.lanes), cdiv(node.weight.shape[1], self.config.width)
+        n = cdiv(tiles * steps, self.piece_rows)
+        if n > tiles:
+            raise ValueError(f"layer {node.name}: one tile of {steps} weight rows exceeds pieces of {self.piece_rows} rows")
+        return [(tiles * i // n, tiles * (i + 1) // n) for i in range(n)]
+
+    def load_tiles(self, node: Linear, t0: int, t1: int):
+        """One piece: the weights of a range of output tiles."""
+        c, steps = self.config, cdiv(node.weight.shape[1], self.config.width)
+        name = f"{node.name}:weights" if t1 - t0 == cdiv(node.weight.shape[0], c.lanes) else f"{node.name}:weights.{t0}"
+        rows = weight_rows(node.weight, c)[t0 * steps : t1 * steps]
+        at = self.load(name, DEST_WEIGHTS, rows)
+        params = self.weights[(node.name, -1)][1] + t0 * c.lanes * PARAM_BYTES // c.beat_bytes
+        self.weights[(node.name, t0)] = (at, params, t1 - t0)
+
+    # ------------------------------------------------------------ instructions
+
+    def mat(self, node: Linear, first: int, rows: int, t0: int = 0, tiles: int | None = None) -> int:
+        """PE array: groups first..first+rows-1, output tiles t0..t0+tiles-1."""
+        address, params, count = self.weights[(node.name, t0)]
+        self.rings[DEST_WEIGHTS].check(address, node.name)
+        self.rings[DEST_PARAMS].check(params, node.name)
+        x, out = self.places[node.x.name], self.places[node.out.name]
+        op = dict(
+            tiles=tiles or count, ksteps=cdiv(node.weight.shape[1], self.config.width), in_addr=x.row(first),
+            in_stride=x.stride, in_offset=node.token_offset, in_first=first, in_tokens=self.net.tensor(x.name).tokens,
+            weight_addr=address, param_addr=params, out_addr=out.row(first) + self.block(node) + t0 * out.planes,
+            out_stride=out.stride, out_wide=out.planes - 1, narrow=int(node.narrow), act=_ACTS[node.act],
+            gelu_exp=node.gelu_exp,
+        )  # fmt: skip
+        if node.residual is not None:
+            r = self.places[node.residual.name]
+            op |= dict(res_mode=r.planes, res_addr=r.row(first) + t0 * r.planes, res_stride=r.stride)
+        return self.add(Chunk.MAT, node.name, first, rows, **op)
+
+    def block(self, node) -> int:
+        """Row offset of a node's slice in its output tensor."""
+        if node.out.start % self.config.word:
+            raise ValueError(f"layer {node.name}: slice must start at a multiple of word, not {node.out.start}")
+        return node.out.start // self.config.word * self.places[node.out.name].planes
+
+    def scores(self, node: Scores, slot: int) -> int:
+        q, out = self.places[node.q.name], self.places[node.out.name]
+        return self.add(
+            Chunk.MAT, node.name, 0, self.groups, tiles=cdiv(self.net.tokens, self.config.lanes), ksteps=q.stride,
+            in_addr=q.address, in_stride=q.stride, in_tokens=self.net.tokens, weight_addr=slot,
+            param_addr=self.weights[(node.name, -1)][1], out_addr=out.address, out_stride=out.stride,
+        )  # fmt: skip
+
+    def layernorm(self, node: LayerNorm, first: int, rows: int, params: int) -> int:
+        x, out = self.places[node.x.name], self.places[node.out.name]
+        self.rings[DEST_LN_PARAMS].check(params, node.name)
+        return self.add(
+            Chunk.LAYERNORM, node.name, first, rows, in_addr=x.row(first), in_stride=x.stride, in_wide=x.planes - 1,
+            blocks=self.net.dim // self.config.word, param_addr=params, out_addr=out.row(first), out_stride=out.stride,
+        )  # fmt: skip
+
+    def load_norm(self, node: LayerNorm) -> int:
+        return self.load(f"{node.name}:params", DEST_LN_PARAMS, layernorm_params(node))
+
+    # ------------------------------------------------------------ the image
+
+    def run(self) -> list[Step]:
+        net, node = self.net, self.net.node
+        self.begin()
+        embed = node("embed")
+        self.load_layers("embed", [embed], weights=False)
+        for t0, t1 in self.tile_ranges(embed):
+            self.load_tiles(embed, t0, t1)
+            self.mat(embed, 0, self.groups, t0, t1 - t0)
+        if net.blocks:
+            first = node("norm1", 0)
+            self.layernorm(first, 0, self.groups, self.load_norm(first))
+        else:
+            self.final_norm()
+            self.classify()
+        for b in range(net.blocks):
+            for h in range(net.heads):
+                self.attention(b, h)
+            self.feed_forward(b)
+        return self.steps
+
+    def begin(self):
+        """Constants and image into the activation buffer."""
+        net, c = self.net, self.config
+        x = self.places[net.graph.input]
+        residual = net.node("embed").residual
+
+        def image():
+            self.add(Chunk.IMAGE_DMA, net.graph.input, 0, x.groups, job=1, source=0, beats=x.stride * c.beats_per_row,
+                     out_addr=x.address)  # fmt: skip
+
+        if residual is None:
+            return image()
+        place = self.places[residual.name]
+        wide = place.planes == 2
+        rows = memmap.to_rows(net.graph.constants[residual.name], c.cores, c.word, wide)
+        early = place.klass == "x"  # the image's buffer is free long before the residual stream's
+        if early:
+            image()
+        piece = self.data(residual.name, rows)
+        self.add(Chunk.IMAGE_DMA, residual.name, 0, place.groups, source=piece.beat, beats=place.stride * c.beats_per_row,
+                 out_addr=place.address)  # fmt: skip
+        if not early:
+            image()
+
+    def attention(self, b: int, h: int):
+        """One head: k, v, q, scores on the PE array, key loader, softmax, attention x value."""
+        net, c = self.net, self.config
+        k, v, q, s, m, a = (net.node(r, b, h) for r in ("k", "v", "q", "scores", "softmax", "attend"))
+        self.load_layers(f"blocks.{b}.attn.h{h}", [k, v, q, s])
+        self.mat(k, 0, self.groups)
+        place, values, out = self.places[k.out.name], self.places[v.out.name], self.places[a.out.name]
+        slot = c.weight_rows - (1 + (b * net.heads + h) % self.options.key_slots) * self.key_rows
+        self.add(Chunk.LOADER, k.name, 0, self.groups, in_addr=place.address, in_stride=place.stride, blocks=place.stride,
+                 weight_addr=slot)  # fmt: skip
+        self.mat(v, 0, self.groups)
+        self.mat(q, 0, self.groups)
+        self.scores(s, slot)
+        x = self.places[m.x.name]
+        self.add(Chunk.SOFTMAX, m.name, 0, self.groups, in_addr=x.address, in_stride=x.stride, keys=net.tokens,
+                 rule=_RULES[m.rule], c=m.c, sc=m.sc)  # fmt: skip
+        self.add(Chunk.SHIFTER, a.name, 0, self.groups, v_addr=values.address, v_stride=values.stride, keys=net.tokens,
+                 blocks=net.head_dim // c.word, rule=_RULES[a.rule], factor=int(a.factor), shift=a.shift,
+                 out_addr=out.address + self.block(a), out_stride=out.stride)  # fmt: skip
+
+    def feed_forward(self, b: int):
+        """proj, LayerNorm 2, fc1, fc2 and the next LayerNorm 1, per row block."""
+        net, node = self.net, self.net.node
+        layers = [node(r, b) for r in ("attn.proj", "mlp.fc1", "mlp.fc2")]
+        norm2 = node("norm2", b)
+        after = node("norm1", b + 1) if b + 1 < net.blocks else None
+        blocks = self.options.row_blocks or (self.groups,)
+        if sum(blocks) != self.groups or min(blocks) < 1:
+            raise ValueError(f"row_blocks must be positive and sum to {self.groups} groups, not {blocks}")
+        self.load_layers(f"blocks.{b}.mlp", layers, weights=False)
+        loaded, norm_params = set(), {}
+        start = 0
+        for i, rows in enumerate(blocks):
+            for layer in layers:
+                for t0, t1 in self.tile_ranges(layer):
+                    if (layer.name, t0) not in loaded or not self.options.weights_resident:
+                        self.load_tiles(layer, t0, t1)
+                        loaded.add((layer.name, t0))
+                    self.mat(layer, start, rows, t0, t1 - t0)
+                ln = {layers[0].name: norm2, layers[2].name: after}.get(layer.name)
+                if ln is not None:
+                    if ln.name not in norm_params:
+                        norm_params[ln.name] = self.load_norm(ln)
+                    self.layernorm(ln, start, rows, norm_params[ln.name])
+            if after is None:
+                if start == 0:
+                    self.final_norm()
+                if i == max(0, len(blocks) - 2):
+                    self.classify()
+            start += rows
+
+    def final_norm(self):
+        norm = self.net.node("norm")
+        self.layernorm(norm, 0, cdiv(self.net.tensor(norm.out.name).tokens, self.config.cores), self.load_norm(norm))
+
+    def classify(self):
+        """Classifier and result."""
+        head = self.net.node("head")
+        self.load_layers("head", [head], weights=False)
+        for t0, t1 in self.tile_ranges(head):
+            self.load_tiles(head, t0, t1)
+            self.mat(head, 0, 1, t0, t1 - t0)
+        out = self.places[head.out.name]
+        self.add(Chunk.RESULT_DMA, head.out.name, 0, 1, in_addr=out.address, count=out.stride)

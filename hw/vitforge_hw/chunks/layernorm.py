@@ -68,7 +68,8 @@ class LayerNorm(wiring.Component):
         """Cycles from the transfer of `go` to the acceptance of the row's last write."""
         fetch = LayerNormFetch.latency(config, wide)
         second = 1 + LayerNormLane.OUT_LATENCY + 1
-        return 2 * blocks * config.word + fetch + LayerNormLane.SUM_LATENCY + LayerNormStats.latency(config) + second - 1
+        between = LayerNormLane.SUM_LATENCY + LayerNormStats.latency(config)
+        return 2 * blocks * config.word + fetch + between + second - 1
 
     def elaborate(self, platform):
         m = Module()
@@ -108,39 +109,57 @@ class LayerNorm(wiring.Component):
     def _start_rows(self, m, row):
         """Instructions and rows: each `go` hands one row to the fetch unit and to the second pass."""
         ctl, fetch, rows = self.ctl, self._fetch, self._rows
-        op, op_valid = Signal.like(ctl.op.payload, reset_less=True), Signal()
+        op = ctl.op.payload
+        op_valid = Signal()
+        op_row = Signal(row, reset_less=True)
+        in_addr = Signal(16, reset_less=True)
+        in_stride = Signal(16, reset_less=True)
+        in_wide = Signal(reset_less=True)
+        out_stride = Signal(16, reset_less=True)
         go = Signal()
         m.d.comb += [
             ctl.go.ready.eq(op_valid & fetch.row.ready & rows.w_rdy),
             go.eq(ctl.go.valid & ctl.go.ready),
             ctl.op.ready.eq(~op_valid | (go & ctl.go.payload)),
             fetch.row.valid.eq(go),
-            fetch.row.payload.in_addr.eq(op.in_addr),
-            fetch.row.payload.param_addr.eq(op.param_addr),
-            fetch.row.payload.blocks.eq(op.blocks),
-            fetch.row.payload.wide.eq(op.in_wide),
+            fetch.row.payload.in_addr.eq(in_addr),
+            fetch.row.payload.param_addr.eq(op_row.param_addr),
+            fetch.row.payload.blocks.eq(op_row.blocks),
+            fetch.row.payload.wide.eq(in_wide),
             rows.w_en.eq(go),
+            rows.w_data.eq(op_row),
         ]
-        new = data.View(row, rows.w_data)
-        m.d.comb += [new.blocks.eq(op.blocks), new.param_addr.eq(op.param_addr), new.out_addr.eq(op.out_addr)]
         with m.If(go):
-            m.d.sync += [op.in_addr.eq(op.in_addr + op.in_stride), op.out_addr.eq(op.out_addr + op.out_stride)]
+            m.d.sync += [in_addr.eq(in_addr + in_stride), op_row.out_addr.eq(op_row.out_addr + out_stride)]
         with m.If(ctl.op.ready):
-            m.d.sync += [op.eq(ctl.op.payload), op_valid.eq(ctl.op.valid)]
+            m.d.sync += [
+                op_valid.eq(ctl.op.valid),
+                op_row.blocks.eq(op.blocks),
+                op_row.param_addr.eq(op.param_addr),
+                op_row.out_addr.eq(op.out_addr),
+                in_addr.eq(op.in_addr),
+                in_stride.eq(op.in_stride),
+                in_wide.eq(op.in_wide),
+                out_stride.eq(op.out_stride),
+            ]
         wiring.connect(m, wiring.flipped(self.rd), fetch.rd)
 
         running = Signal(4)
         m.d.sync += running.eq((running + go - ctl.done)[:4])
-        m.d.comb += self.busy.eq(running != 0)
+        m.d.comb += self.busy.eq(running.any())
 
     def _first_pass(self, m):
         """One channel a cycle out of the present block; returns the signal that a channel is summed."""
         word, block = self.config.word, self._fetch.block
-        valid, last, first = Signal(), Signal(reset_less=True), Signal(init=1)
+        valid = Signal()
+        last = Signal(reset_less=True)
+        first = Signal(init=1)
         position = Signal(range(word))
         exponents = Signal(2 * word, reset_less=True)
         addr = Signal(store_bits(self.config))
-        step, block_end, row_end = Signal(), Signal(), Signal()
+        step = Signal(name="sum_step")
+        block_end = Signal(name="sum_block_end")
+        row_end = Signal(name="sum_row_end")
         m.d.comb += [
             block_end.eq(position == word - 1),
             row_end.eq(block_end & last),
@@ -183,15 +202,22 @@ class LayerNorm(wiring.Component):
         """One channel a cycle out of the local stores; returns the signal that a channel is fetched."""
         word, stats, rows = self.config.word, self._stats, self._rows
         row = Signal(self._row.shape(), reset_less=True)
-        active, begun, pending = Signal(), Signal(), Signal()
-        position, addr = Signal(range(word)), Signal(store_bits(self.config))
+        active = Signal()
+        begun = Signal()
+        pending = Signal()
+        position = Signal(range(word))
+        addr = Signal(store_bits(self.config))
         room = Signal(range(OUT_BLOCKS + 1), init=OUT_BLOCKS)
-        step, block_begin, block_end, row_end, start = (Signal() for _ in range(5))
+        step = Signal(name="out_step")
+        block_begin = Signal(name="out_block_begin")
+        block_end = Signal(name="out_block_end")
+        row_end = Signal(name="out_row_end")
+        start = Signal()
         m.d.comb += [
-            block_begin.eq(position == 0),
+            block_begin.eq(~position.any()),
             block_end.eq(step & (position == word - 1)),
-            row_end.eq(block_end & (row.blocks == 1)),
-            step.eq(active & (~block_begin | (room != 0))),
+            row_end.eq(block_end & ~row.blocks[1:].any()),
+            step.eq(active & (~block_begin | room.any())),
             start.eq((stats.done | pending) & (~active | row_end)),
             rows.r_en.eq(start),
         ]
@@ -205,7 +231,9 @@ class LayerNorm(wiring.Component):
 
         # stage k of a channel is k cycles behind its step
         stages = LayerNormLane.OUT_LATENCY + 1
-        valid, first, end = Signal(stages - 1), Signal(6), Signal(stages - 1)
+        valid = Signal(stages - 1, name="valid_stages")
+        first = Signal(6, name="first_stages")
+        end = Signal(stages - 1, name="end_stages")
         m.d.sync += [
             valid.eq(Cat(step, valid)),
             first.eq(Cat(step & ~begun, first)),
@@ -241,12 +269,15 @@ class LayerNorm(wiring.Component):
         arriving = Signal(2)
         beat = Signal(8 * self.config.beat_bytes, reset_less=True)
         m.d.comb += [
-            request.eq(wanted & (position == 0)),
+            request.eq(wanted & ~position.any()),
             self.params.addr.eq(Mux(request, addr, self._fetch.param_addr)),
             self._fetch.param_ready.eq(~request),
             self._fetch.param_data.eq(self.params.data),
         ]
-        m.d.sync += [arriving.eq(Cat(request, arriving)), beat.eq(Mux(arriving[1], self.params.data, beat[entry_bits:]))]
+        m.d.sync += [
+            arriving.eq(Cat(request, arriving)),
+            beat.eq(Mux(arriving[1], self.params.data, beat[entry_bits:])),
+        ]
         with m.If(wanted):
             m.d.sync += position.eq(position + 1)
         with m.If(request):

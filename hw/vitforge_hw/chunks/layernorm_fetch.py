@@ -65,8 +65,10 @@ class LayerNormFetch(wiring.Component):
         beats = isa.PARAM_BYTES * config.word // config.beat_bytes
 
         # present and next row
-        active, waiting = Signal(), Signal()
-        current, following = Signal(ROW_LAYOUT, reset_less=True), Signal(ROW_LAYOUT, reset_less=True)
+        active = Signal()
+        waiting = Signal()
+        current = Signal(ROW_LAYOUT, reset_less=True)
+        following = Signal(ROW_LAYOUT, reset_less=True)
         row_end = Signal()
         m.d.comb += self.row.ready.eq(~waiting)
         with m.If(self.row.valid & ~waiting):
@@ -75,9 +77,12 @@ class LayerNormFetch(wiring.Component):
         # a block: one or two buffer rows and `beats` beats of parameters, read independently of each other
         used = Signal(range(AHEAD + 1))
         room = active & (used != AHEAD)
-        rows_read, beats_read, high = Signal(), Signal(), Signal()
+        rows_read = Signal()
+        beats_read = Signal()
+        high = Signal()
         beat = Signal(range(max(beats, 2)))
-        accepted, granted = Signal(), Signal()
+        accepted = Signal()
+        granted = Signal()
         m.d.comb += [
             self.rd.valid.eq(room & ~rows_read),
             self.rd.addr.eq(current.in_addr),
@@ -86,11 +91,14 @@ class LayerNormFetch(wiring.Component):
             accepted.eq(self.rd.valid & self.rd.ready),
             granted.eq(self.param_valid & self.param_ready),
         ]
-        last_row, last_beat, last_block, block_end = Signal(), Signal(), Signal(), Signal()
+        last_row = Signal()
+        last_beat = Signal()
+        last_block = Signal()
+        block_end = Signal()
         m.d.comb += [
             last_row.eq(accepted & (high | ~current.wide)),
             last_beat.eq(granted & (beat == beats - 1)),
-            last_block.eq(current.blocks == 1),
+            last_block.eq(~current.blocks[1:].any()),
             block_end.eq((rows_read | last_row) & (beats_read | last_beat)),
             row_end.eq(block_end & last_block),
         ]
@@ -126,7 +134,8 @@ class LayerNormFetch(wiring.Component):
         position = sum(f.bits for f in isa.LN_PARAM_FIELDS[:-1])
         entries = config.beat_bytes // isa.PARAM_BYTES
         new = Cat(self.param_data[i * 64 + position : i * 64 + position + 2] for i in range(entries))
-        arriving, ending = Signal(2), Signal(2)
+        arriving = Signal(2)
+        ending = Signal(2)
         marks = [Signal(2, name=f"marks{i}", reset_less=True) for i in range(2)]
         m.d.sync += [
             arriving.eq(Cat(granted, arriving)),
@@ -142,7 +151,8 @@ class LayerNormFetch(wiring.Component):
                 m.d.sync += earlier.eq(collected[2 * entries :])
         m.d.comb += [exponents.w_data.eq(Cat(collected, marks[1])), exponents.w_en.eq(ending[1])]
 
-        wide, taken = exponents.r_data[-2], Signal()
+        wide = exponents.r_data[-2]
+        taken = Signal()
         m.d.comb += [
             self.block.valid.eq(exponents.r_rdy & low.r_rdy & (high_fifo.r_rdy | ~wide)),
             taken.eq(self.block.valid & self.block.ready),

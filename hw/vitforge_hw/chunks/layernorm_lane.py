@@ -17,11 +17,13 @@ def store_bits(config: AcceleratorConfig) -> int:
     return (2 * config.max_channels - 1).bit_length()
 
 
-def saturate(value, bits: int):
-    """Signed ``value`` clipped to ``bits`` bits (arith.saturate)."""
-    sign, rest = value[-1], value[bits - 1 : -1]
+def round_saturate(m, value, bits: int, name: str):
+    """(value + 1) >> 1 of a signed value, clipped to ``bits`` bits; value + 1 must not overflow its bits."""
+    rounded = Signal(len(value) - 1, name=name)
+    m.d.comb += rounded.eq(value[1:] + value[0])
+    sign, rest = rounded[-1], rounded[bits - 1 : -1]
     overflow = Mux(sign, ~rest.all(), rest.any())
-    return Mux(overflow, Cat(~sign.replicate(bits - 1), sign), value[:bits])
+    return Mux(overflow, Cat(~sign.replicate(bits - 1), sign), rounded[:bits])
 
 
 class LayerNormLane(wiring.Component):
@@ -97,31 +99,37 @@ class LayerNormLane(wiring.Component):
     def _first_pass(self, m, store):
         word = self.config.word
         # the present block, one channel leaves at the bottom
-        block = Signal(X_BITS * word, reset_less=True)
+        channels = Signal(X_BITS * word, reset_less=True)
         values = []
         for i in range(word):
             low, high = self.low.word_select(i, 8), self.high.word_select(i, 4)
             values.append(Cat(low, Mux(self.wide, high, low[7].replicate(4))))
         with m.If(self.load):
-            m.d.sync += block.eq(Cat(values))
+            m.d.sync += channels.eq(Cat(values))
         with m.Elif(self.shift):
-            m.d.sync += block.eq(block[X_BITS:])
+            m.d.sync += channels.eq(channels[X_BITS:])
 
         # 1: PTF exponent; 2: square; 3: sums
-        q = block[:X_BITS].as_signed()
-        x1, x2 = (Signal(signed(X_BITS), name=f"x_in{i}", reset_less=True) for i in (1, 2))
-        square = Signal(2 * X_BITS - 1, reset_less=True)
+        q = channels[:X_BITS]
+        q = Mux(self.a[0], Cat(C(0, 1), q[:-1]), q)
+        q = Mux(self.a[1], Cat(C(0, 2), q[:-2]), q)
+        x1 = Signal(signed(X_BITS), name="first_x1", reset_less=True)
+        x2 = Signal(signed(S1_BITS), name="first_x2", reset_less=True)
+        square = Signal(S2_BITS, reset_less=True)
         addr1 = Signal(store_bits(self.config), reset_less=True)
-        valid1, valid2 = Signal(), Signal()
-        first1, first2 = Signal(reset_less=True), Signal(reset_less=True)
-        s1, s2 = Signal(signed(S1_BITS), reset_less=True), Signal(S2_BITS, reset_less=True)
+        valid1 = Signal()
+        valid2 = Signal()
+        first1 = Signal(reset_less=True)
+        first2 = Signal(reset_less=True)
+        s1 = Signal(signed(S1_BITS), name="sum", reset_less=True)
+        s2 = Signal(S2_BITS, name="sum_squares", reset_less=True)
         m.d.sync += [
-            x1.eq((q << self.a)[:X_BITS]),
+            x1.eq(q),
             addr1.eq(self.store_addr),
             valid1.eq(self.shift),
             first1.eq(self.first),
             x2.eq(x1),
-            square.eq((x1 * x1)[: len(square)]),
+            square.eq((x1 * x1)[: 2 * X_BITS - 1]),
             valid2.eq(valid1),
             first2.eq(first1),
         ]
@@ -150,7 +158,7 @@ class LayerNormLane(wiring.Component):
             return out
 
         blocks = held("blocks_row", self.take_c, self.blocks, 8)
-        s1 = held("s1_row", self.take_s1, self.row_s1, S1_BITS)
+        s1 = held("s1_row", self.take_s1, self.row_s1.as_signed(), S1_BITS + 1)
         mantissa = held("m_row", self.take_m, self.row_m, 16)
         z_shift = held("shift_row", self.take_shift, self.row_shift, LayerNormStats.SHIFT_BITS)
 
@@ -168,7 +176,7 @@ class LayerNormLane(wiring.Component):
         dm = register("dm5", (d * mantissa)[:product_bits], product_bits)
         dm = register("dm6", dm, product_bits)
         dropped = register("dm7", dm >> z_shift, product_bits)
-        z = register("z8", saturate((dropped + 1)[1:].as_signed(), 16), 16)
+        z = register("z8", round_saturate(m, dropped, 16, "z_rounded"), 16)
 
         # 9: z gamma; 10: + beta; 11, 12: y = sat8(round_shift(z gamma + beta, shift)), twice the value is shifted
         zg = register("zg9", z * self.gamma, 32)
@@ -176,5 +184,5 @@ class LayerNormLane(wiring.Component):
         u = register("u11", Cat(C(0, 1), t).as_signed() >> self.y_shift, 34)
         y = Signal(8 * self.config.word, reset_less=True)
         with m.If(self.y_valid):
-            m.d.sync += y.eq(Cat(y[8:], saturate((u + 1)[1:].as_signed(), 8)))
+            m.d.sync += y.eq(Cat(y[8:], round_saturate(m, u, 8, "y_rounded")))
         m.d.comb += self.y.eq(y)

@@ -98,7 +98,8 @@ class LayerNormStats(wiring.Component):
         mantissas = Signal(16 * cores, reset_less=True)
         shifts = Signal(self.SHIFT_BITS * cores, reset_less=True)
         arrived = Signal(range(cores))
-        shift = (rsqrt.e - (arith.LN_Z_FRAC + 1))[: self.SHIFT_BITS]
+        shift = Signal(self.SHIFT_BITS)
+        m.d.comb += shift.eq(rsqrt.e + (64 - (arith.LN_Z_FRAC + 1)))
         with m.If(rsqrt.out_valid):
             m.d.sync += [
                 mantissas.eq(Cat(mantissas[16:], rsqrt.m)),

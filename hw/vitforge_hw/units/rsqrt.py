@@ -17,7 +17,7 @@ class Rsqrt(wiring.Component):
 
     Parameters
     ----------
-    width : bits of v, 18 or more
+    width : bits of v, 18 to 64
 
     Members
     -------
@@ -36,8 +36,8 @@ class Rsqrt(wiring.Component):
     LATENCY = 9
 
     def __init__(self, width: int = 42):
-        if width < 18:
-            raise ValueError(f"rsqrt: width must be at least 18, not {width}")
+        if not 18 <= width <= 64:
+            raise ValueError(f"rsqrt: width must be 18 to 64, not {width}")
         self.width = width
         super().__init__({"valid": In(1), "v": In(width), "out_valid": Out(1), "m": Out(16), "e": Out(6)})
 
@@ -97,12 +97,14 @@ class Rsqrt(wiring.Component):
             some_next = Signal(name=f"some{i}", reset_less=True)
             m.d.sync += [k_next.eq(k), some_next.eq(some)]
             k, some = k_next, some_next
-        rounded = (ru8[13:] + ru8[12])[:17]
+        rounded = Signal(17)
+        m.d.comb += rounded.eq(ru8[13:] + ru8[12])
+        k5 = k if len(k) == 5 else Cat(k, C(0, 5 - len(k)))
         out_m = Signal(16, reset_less=True)
         out_e = Signal(6, reset_less=True)
         m.d.sync += [
             out_m.eq(Mux(some, Mux(rounded[16], 65535, rounded[:16]), 0)),
-            out_e.eq(Mux(some, C(16, 6) + k, 16)),
+            out_e.eq(Mux(some, Cat(k5[:4], ~k5[4], k5[4]), 16)),  # 16 + k
         ]
         m.d.comb += [self.m.eq(out_m), self.e.eq(out_e)]
         return m

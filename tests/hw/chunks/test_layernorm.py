@@ -166,6 +166,8 @@ def test_cycles(preset, blocks, wide):
     assert set(np.diff(record.done)) == {max(channels, config.cores + 23)}
 
 
-def test_longest_row():
-    config = get_config("tiny")
-    run(config, [(2, config.max_channels // config.word, True)])
+@pytest.mark.parametrize("preset", ["tiny", "p2vit"])
+def test_longest_row(preset):
+    """Every width at its bound: sums, V, z."""
+    config = get_config(preset)
+    run(config, [(2 if preset == "tiny" else 1, config.max_channels // config.word, True)])

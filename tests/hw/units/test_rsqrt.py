@@ -92,5 +92,5 @@ def test_leading_one(width):
 
 
 def test_width_is_checked():
-    with pytest.raises(ValueError, match="rsqrt: width must be at least 18, not 7"):
+    with pytest.raises(ValueError, match="rsqrt: width must be 18 to 64, not 7"):
         Rsqrt(7)

@@ -1,0 +1,79 @@
+"""GELU of the 12-bit p at a scale chosen by the instruction, with one small ROM."""
+
+from amaranth import C, Cat, Module, Mux, Signal, signed
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..arch.arith import ACT_GELU, GELU_ENTRIES, GELU_EXP_MIN, GELU_FRAC, GELU_OUT_FRAC, GELU_TABLE
+from .requantize import P_BITS
+
+LATENCY = 4
+INDEX_STAGE, OUT_STAGE = 1, 3  #: cycles after p at which exp_index, and exp_out with act, are taken
+
+
+class Gelu(wiring.Component):
+    """h = relu(p) - g(|p|), or p itself.
+
+    Members
+    -------
+    p : 12 bits signed
+    exp_index : fraction bits of p (3..10), one cycle after p
+    exp_out, act : the same and the activation, three cycles after p
+    h : 12 bits signed, p's scale
+
+    Latency/throughput: 4 cycles from p to h (magnitude, index, ROM, result); one result a cycle.
+
+    Reference: arch.arith.activation, arch.arith.gelu
+    """
+
+    def __init__(self):
+        super().__init__(
+            {
+                "p": In(signed(P_BITS)),
+                "exp_index": In(4),
+                "exp_out": In(4),
+                "act": In(2),
+                "h": Out(signed(P_BITS)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.rom = rom = memory.Memory(shape=8, depth=GELU_ENTRIES, init=GELU_TABLE)
+        read = rom.read_port()
+
+        magnitude = Signal(P_BITS, reset_less=True)
+        m.d.sync += magnitude.eq(Mux(self.p[-1], -self.p, self.p))
+
+        # |p| * 2^(7 - e), rounded: one guard bit, and left by 7 - 3 so that only right shifts remain
+        up = GELU_FRAC - GELU_EXP_MIN + 1
+        scaled = Signal(P_BITS + up)
+        rounded = Signal(P_BITS + up)
+        index, beyond = Signal(range(GELU_ENTRIES)), Signal(reset_less=True)
+        m.d.comb += [
+            scaled.eq(Cat(C(0, up), magnitude) >> (self.exp_index - GELU_EXP_MIN)[:3]),
+            rounded.eq(scaled[1:] + scaled[0]),
+            read.addr.eq(rounded[: len(index)]),
+        ]
+        m.d.sync += beyond.eq(rounded[len(index) :].any())
+
+        # p follows in a delay line
+        p = [self.p]
+        for i in range(OUT_STAGE):
+            p.append(Signal(signed(P_BITS), name=f"p{i + 1}", reset_less=True))
+            m.d.sync += p[-1].eq(p[-2])
+        table, outside = Signal(8, reset_less=True), Signal(reset_less=True)
+        m.d.sync += [table.eq(read.data), outside.eq(beyond)]
+
+        fraction = Signal(9)
+        h = Signal(signed(P_BITS), reset_less=True)
+        g = Signal(8)
+        last = p[OUT_STAGE]
+        m.d.comb += [
+            fraction.eq(Cat(C(0, 1), table) >> (GELU_OUT_FRAC - self.exp_out)[:3]),
+            g.eq(Mux(outside, 0, fraction[1:] + fraction[0])),
+        ]
+        relu = Mux(last[-1], 0, last[:-1])
+        m.d.sync += h.eq(Mux(self.act == ACT_GELU, (relu - g)[:P_BITS].as_signed(), last))
+        m.d.comb += self.h.eq(h)
+        return m

@@ -1,0 +1,63 @@
+"""Re-quantization of an accumulator to the 12-bit p by a shift."""
+
+from amaranth import C, Cat, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..arch.config import ACC_BITS
+
+P_BITS = 12
+LATENCY = 3
+
+
+def round_shift(m: Module, x, n, name: str):
+    """Registers ``(x << 1) >> n`` and returns (floor, half): round_shift(x, n) = floor + half one cycle later.
+
+    x must be signed, n unsigned of any size; the lowest bit of the shifted value is the rounding bit.
+    """
+    shifted = Signal(signed(len(x) + 1), name=name, reset_less=True)
+    m.d.sync += shifted.eq(Cat(C(0, 1), x).as_signed() >> n)
+    return shifted[1:].as_signed(), shifted[0]
+
+
+def saturate(x, bits: int, narrow=None):
+    """Signed x clipped to ``bits`` bits; where the signal ``narrow`` is 1, the most negative value is left out."""
+    low = -(1 << (bits - 1))
+    sign, upper = x[-1], x[bits - 1 : -1]
+    fits = Mux(sign, upper.all(), ~upper.any())
+    kept = Mux(fits, x[:bits], Cat((~sign).replicate(bits - 1), sign))
+    if narrow is not None:
+        kept = Cat(kept[0] | (narrow & (kept == C(low, signed(bits)).as_unsigned())), kept[1:])
+    return kept.as_signed()
+
+
+class Requantize(wiring.Component):
+    """p = sat12(round_shift(acc + bias, s1)).
+
+    Members
+    -------
+    acc, bias : 27 bits signed, their sum too (the compiler proves it)
+    s1 : right shift, 0..47, given one cycle after acc and bias
+    p : 12 bits signed
+
+    Latency/throughput: 3 cycles from acc and bias to p; one result a cycle.
+
+    Reference: arch.arith.postprocess, first line
+    """
+
+    def __init__(self):
+        super().__init__(
+            {"acc": In(signed(ACC_BITS)), "bias": In(signed(ACC_BITS)), "s1": In(6), "p": Out(signed(P_BITS))}
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        total = Signal(signed(ACC_BITS + 1), reset_less=True)
+        m.d.sync += total.eq(self.acc + self.bias)
+        floor, half = round_shift(m, total, self.s1, "shifted")
+        rounded = Signal(signed(ACC_BITS + 2))
+        m.d.comb += rounded.eq(floor + half)
+        p = Signal(signed(P_BITS), reset_less=True)
+        m.d.sync += p.eq(saturate(rounded, P_BITS))
+        m.d.comb += self.p.eq(p)
+        return m

@@ -1,0 +1,140 @@
+"""One safetensors file per integer model: integer tensors, and the graph as JSON in the header. No pickle, no floats.
+
+Layout: tensors ``NODE/FIELD`` and ``constants/NAME``; header entry ``vitforge`` = JSON {schema, nodes, tensors, input,
+output, meta, hash}. ``hash`` is the SHA-256 of everything else; loading verifies it and every rule of the graph.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import struct
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from . import ir
+from .rules import check_graph
+
+SCHEMA = "vitforge-graph-1"
+_KEY = "vitforge"
+_CLASSES = {c.__name__: c for c in (ir.Linear, ir.Scores, ir.Softmax, ir.Attend, ir.LayerNorm)}
+_REFS = ("out", "x", "residual", "q", "k", "v", "codes")
+
+
+def _split(graph: ir.Graph) -> tuple[dict, dict[str, np.ndarray]]:
+    """(JSON-able description, integer arrays)."""
+    arrays = {f"constants/{name}": np.ascontiguousarray(value) for name, value in graph.constants.items()}
+    nodes = []
+    for node in graph.nodes:
+        entry = {"type": type(node).__name__}
+        for field in dataclasses.fields(node):
+            value = getattr(node, field.name)
+            if isinstance(value, np.ndarray):
+                arrays[f"{node.name}/{field.name}"] = np.ascontiguousarray(value)
+            elif isinstance(value, ir.Ref):
+                entry[field.name] = [value.name, value.start, value.count]
+            else:
+                entry[field.name] = value
+        nodes.append(entry)
+    tensors = [dataclasses.asdict(info) for info in graph.tensors.values()]
+    data = dict(schema=SCHEMA, nodes=nodes, tensors=tensors, input=graph.input, output=graph.output, meta=graph.meta)
+    return data, arrays
+
+
+def graph_hash(graph: ir.Graph) -> str:
+    """SHA-256 (hex) of the graph's content, meta included: the model hash of every artefact."""
+    return _hash(*_split(graph))
+
+
+def _hash(data: dict, arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(json.dumps({k: v for k, v in data.items() if k != "hash"}, sort_keys=True).encode())
+    for name in sorted(arrays):
+        value = arrays[name]
+        digest.update(f"{name} {value.dtype.str} {value.shape}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def write_atomic(path: str | Path, payload: bytes) -> None:
+    """Write through a temporary file in the same folder and rename: an interrupted run leaves no half file."""
+    path = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise ValueError(f"output {path}: cannot be written ({error.strerror})") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def save_graph(graph: ir.Graph, path: str | Path) -> str:
+    """Check and write ``graph``; returns its hash."""
+    check_graph(graph)
+    data, arrays = _split(graph)
+    data["hash"] = _hash(data, arrays)
+    write_atomic(path, save(arrays, metadata={_KEY: json.dumps(data, sort_keys=True)}))
+    return data["hash"]
+
+
+def _header(blob: bytes) -> dict:
+    (size,) = struct.unpack("<Q", blob[:8])
+    return json.loads(blob[8 : 8 + size])
+
+
+def load_graph(path: str | Path) -> ir.Graph:
+    """Read, verify the hash and check every rule. Corrupt, truncated or foreign files are a one-line ValueError."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"model {path}: no such file")
+    try:
+        blob = path.read_bytes()
+        arrays = load(blob)
+        text = _header(blob).get("__metadata__", {}).get(_KEY)
+    except (OSError, SafetensorError, struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError,
+            OverflowError, MemoryError) as error:
+        reason = (str(error).split("\n")[0] or type(error).__name__)[:160]
+        raise ValueError(f"model {path}: corrupt or truncated ({reason})") from None
+    if text is None:
+        raise ValueError(f"model {path}: is no quantized model (a float checkpoint? run vitforge quantize first)")
+    try:
+        data = json.loads(text)
+        if data.get("schema") != SCHEMA:
+            raise ValueError(f"schema must be {SCHEMA}, not {data.get('schema')!r}")
+        found = _hash(data, arrays)
+        if found != data.get("hash"):
+            raise ValueError(f"content hash must be {str(data.get('hash'))[:16]}, is {found[:16]}: the file was changed")
+        return check_graph(_join(data, arrays))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        reason = str(error).split("\n")[0] if isinstance(error, ValueError) else f"malformed description: {error!r}"
+        raise ValueError(f"model {path}: {reason}") from None
+
+
+def _join(data: dict, arrays: dict[str, np.ndarray]) -> ir.Graph:
+    used, nodes = set(), []
+    for entry in data["nodes"]:
+        entry = dict(entry)
+        kind = _CLASSES[entry.pop("type")]
+        for name in _REFS:
+            if isinstance(entry.get(name), list):
+                entry[name] = ir.Ref(*entry[name])
+        for field in dataclasses.fields(kind):
+            key = f"{entry['name']}/{field.name}"
+            if key in arrays:
+                entry[field.name] = arrays[key]
+                used.add(key)
+        nodes.append(kind(**entry))
+    constants = {name.removeprefix("constants/"): v for name, v in arrays.items() if name.startswith("constants/")}
+    used |= {f"constants/{name}" for name in constants}
+    if extra := sorted(set(arrays) - used):
+        raise ValueError(f"unexpected tensor {extra[0]}")
+    tensors = {t["name"]: ir.TensorInfo(**t) for t in data["tensors"]}
+    return ir.Graph(nodes, tensors, constants, data["input"], data["output"], data["meta"])

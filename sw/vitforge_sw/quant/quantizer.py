@@ -1,0 +1,303 @@
+"""The quantizer: walks the float model once, builds each integer node and executes it on the calibration images.
+
+Every decision sees the integer tensors that the layer will really get, and the float tensors that it should produce.
+Order of nodes in a block: for each head k, v, q, scores, softmax, attend; then proj, norm2, fc1, fc2.
+"""
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from ..graph.frontend import Affine, FloatBlock, FloatViT, Norm, attention, layer_norm
+from ..graph.ir import Attend, Graph, LayerNorm, Linear, Ref, Scores, Softmax, TensorInfo
+from ..models.images import ImageConfig
+from . import lower
+from .pot import error, pot, quantize, scaled, search, search_ptf
+from .schemes import Scheme
+from .smoothing import channel_exponents, query_key_exponents, smooth_linear
+from .stream import Act, Sampler, Stream
+from .weights import quantize_weight
+
+GELU_LOW = -0.17  #: GELU's minimum is -0.16997
+
+
+def zeros(n: int) -> torch.Tensor:
+    return torch.zeros(n, dtype=torch.int32)
+
+
+class Quantizer:
+    """Quantizes ``vit`` with ``scheme`` on calibration ``patches`` int8 (B, T - 1, K); ``run`` returns the graph."""
+
+    def __init__(self, vit: FloatViT, image: ImageConfig, scheme: Scheme, patches: np.ndarray):
+        self.vit, self.image, self.scheme = vit, image, scheme
+        self.tokens = vit.tokens
+        info = TensorInfo("input", patches.shape[1], patches.shape[2], "int8")
+        self.graph = Graph([], {"input": info}, {}, "input", "head", {})
+        self.stream = Stream(self.graph, patches)
+        self.sample = Sampler(len(patches), self.tokens, scheme.class_share)
+
+    # ------------------------------------------------------------ pieces
+
+    def _weights(self, x: Act, weight: torch.Tensor, hessian: torch.Tensor | None = None):
+        """(integers, accumulator exponents): the input's channel exponents are folded into the columns."""
+        if hessian is None:
+            hessian = self.hessian(x)
+        s = self.scheme
+        return quantize_weight(weight * pot(x.exponent), hessian, s.wbits, s.weight_granularity, s.weight_rounding)
+
+    def hessian(self, x: Act) -> torch.Tensor:
+        q = self.stream.env[x.name]
+        if q.shape[1] == 1:  # the classifier's input
+            q = q.float()[:, 0] - x.zero
+            q = q - q.mean(0) if self.scheme.bias_correction else q
+            return q.T @ q / len(q)
+        return self.sample.covariance(q.float() - x.zero, self.scheme.bias_correction)
+
+    def _product(self, x: Act, weight: torch.Tensor, ea: torch.Tensor) -> torch.Tensor:
+        """The layer's product without bias, real values (B, T, N)."""
+        return F.linear(self.stream.env[x.name].float() - x.zero, weight * pot(ea)[:, None])
+
+    def _corrected(self, product: torch.Tensor, bias: torch.Tensor, target: torch.Tensor | None) -> torch.Tensor:
+        """Bias such that the means over the calibration tokens are the float ones."""
+        if target is None or not self.scheme.bias_correction:
+            return bias
+        if product.shape[1] == 1:
+            return (target - product).mean((0, 1))
+        return self.sample.mean(target - product)
+
+    def _linear(self, name: str, x: Act, weight, bias, ea, shifts, *, offset=0, info=None, out=None, **kw):
+        """Append a Linear node; ``bias`` is real-valued and does not know the input's zero-point yet."""
+        real = bias - scaled((weight @ x.zero.float()), ea)
+        fields = lower.linear_fields(name, weight, real, ea, shifts, offset)
+        node = Linear(name, out or Ref(name), x=Ref(x.name), **fields, **kw)
+        return self.stream.add(node, info)
+
+    def _norm(self, name: str, norm: Norm, x: Act, e_out: torch.Tensor, tokens: int) -> Act:
+        c = len(e_out)
+        a = x.exponent - x.exponent.min() if self.scheme.residual == "ptf8" else zeros(c)
+        fields = lower.layernorm_fields(norm.gamma, norm.beta, e_out, a)
+        info = TensorInfo(name, tokens, c, "int8", self._single(e_out))
+        self.stream.add(LayerNorm(name, Ref(name), x=Ref(x.name), **fields), info)
+        return Act(name, e_out, zeros(c))
+
+    @staticmethod
+    def _single(e: torch.Tensor) -> int | None:
+        return int(e.flatten()[0]) if bool((e == e.flatten()[0]).all()) else None
+
+    # ------------------------------------------------------------ the residual stream
+
+    def _residual(self, name: str, x: Act, layer: Affine, before: Act, target: torch.Tensor, **kw) -> Act:
+        """A linear layer added to the residual stream: ``target`` is the float stream behind it."""
+        weight, ea = self._weights(x, layer.weight)
+        product = self._product(x, weight, ea)
+        old = kw.pop("addend", None)
+        old = self.stream.real(before) if old is None else old
+        bias = self._corrected(product + old, layer.bias, target)
+        h = product.add_(bias)
+        n = h.shape[-1]
+        ep = search(self.sample.rows(h), self.sample.w, -2048, 2047, channel=True, least=ea)
+        out = self._stream_format(self.sample.rows(h + old))
+        shifts = lower.shifts_residual(ea, ep, before.exponent, out)
+        fmt = "int8" if self.scheme.residual == "ptf8" else "int12"
+        info = TensorInfo(name, self.tokens, n, fmt, self._single(out))
+        self._linear(name, x, weight, bias, ea, shifts, info=info, residual=Ref(before.name), **kw)
+        return Act(name, out, zeros(n))
+
+    def _stream_format(self, rows: torch.Tensor) -> torch.Tensor:
+        """Exponents of the residual stream's channels."""
+        if self.scheme.residual == "ptf8":
+            base, a = search_ptf(rows, self.sample.w, -128, 127)
+            return base + a
+        return search(rows, self.sample.w, -2048, 2047).expand(rows.shape[1])
+
+    def _embed(self, target: torch.Tensor) -> Act:
+        """Patch embedding of the bytes: mean and standard deviation folded in, position and class token as addend."""
+        vit, cfg = self.vit, self.image
+        area = cfg.patch_size**2
+        std = torch.tensor(cfg.std).repeat_interleave(area) * 255
+        centre = (128 / 255 - torch.tensor(cfg.mean).repeat_interleave(area)) * 255 / std
+        weight = vit.embed.weight / std
+        bias = vit.embed.bias + vit.embed.weight @ centre
+        x = Act("input", zeros(weight.shape[1]), zeros(weight.shape[1]))
+        q = self.stream.env["input"].float()
+        flat = (q - q.mean((0, 1)) if self.scheme.bias_correction else q).flatten(0, 1)
+        weight, ea = self._weights(x, weight, flat.T @ flat / len(flat))
+        product = self._product(x, weight, ea)
+        addend = vit.addend.clone()
+        if self.scheme.bias_correction:
+            bias = (target[:, 1:] - addend[1:] - product).mean((0, 1))
+        h = (product + bias).flatten(0, 1)
+        index = torch.randperm(len(h), generator=torch.Generator().manual_seed(1))[:6000]
+        ep = search(h[index], torch.full((len(index),), 1 / len(index)), -2048, 2047, channel=True, least=ea)
+        # the class token's row has acc = 0 and still gets the bias: take its exact contribution off the addend
+        b = scaled(bias, -ea).round_()
+        p0 = torch.floor(scaled(b, ea - ep) + 0.5).clamp_(-2048, 2047)
+        addend[0] -= scaled(p0, ep)
+        e_pos = torch.ceil(torch.log2(addend.abs().max().clamp(min=1e-6) / 32767)).int()
+        table = quantize(addend, e_pos, -32768, 32767)
+        n = len(ea)
+        self.graph.constants["pos_embed"] = table.numpy().astype(np.int16)
+        self.graph.tensors["pos_embed"] = TensorInfo("pos_embed", self.tokens, n, "int16", int(e_pos))
+        out = self._stream_format(self.sample.rows(F.pad(product + bias, (0, 0, 1, 0)) + vit.addend))
+        shifts = lower.shifts_residual(ea, ep, e_pos, out)
+        fmt = "int8" if self.scheme.residual == "ptf8" else "int12"
+        info = TensorInfo("embed", self.tokens, n, fmt, self._single(out))
+        self._linear("embed", x, weight, bias, ea, shifts, info=info, residual=Ref("pos_embed"), token_offset=-1)
+        return Act("embed", out, zeros(n))
+
+    # ------------------------------------------------------------ attention
+
+    def _attention(self, name: str, b: FloatBlock, x: Act, fq, fk, fv) -> Act:
+        """Heads of one block: the attention output, (H * d) channels."""
+        s, heads, d = self.scheme, b.heads, b.q.weight.shape[0] // b.heads
+        hessian = self.hessian(x)
+        parts = {}
+        for part, layer, target in (("k", b.k, fk), ("v", b.v, fv), ("q", b.q, fq)):
+            weight, ea = self._weights(x, layer.weight, hessian)
+            product = self._product(x, weight, ea)
+            bias = self._corrected(product, layer.bias, target)
+            if part == "k" and s.center_keys:
+                bias = -self.sample.mean(product)
+            parts[part] = (weight, ea, bias, product.add_(bias))
+        tensor = f"{name}.attend"
+        self.graph.tensors[tensor] = TensorInfo(tensor, self.tokens, heads * d, "int8")
+        exponents = zeros(heads * d)
+        for h in range(heads):
+            exponents[h * d : (h + 1) * d] = self._head(name, h, d, x, parts, b.scale, tensor)
+        self.graph.tensors[tensor] = TensorInfo(tensor, self.tokens, heads * d, "int8", self._single(exponents))
+        return Act(tensor, exponents, zeros(heads * d))
+
+    def _head(self, name: str, h: int, d: int, x: Act, parts: dict, scale: float, tensor: str) -> torch.Tensor:
+        s, rows, w, t = self.scheme, self.sample.rows, self.sample.w, self.tokens
+        cut = slice(h * d, (h + 1) * d)
+        real = {p: parts[p][3][..., cut] for p in parts}
+        e = {}
+        e["q"], e["k"] = query_key_exponents(rows(real["q"]), rows(real["k"]), w, s.query_exponents == "channel")
+        if s.value_exponents == "channel":
+            e["v"] = channel_exponents(rows(real["v"]), w, -128, 127)
+        else:
+            e["v"] = search(rows(real["v"]), w, -128, 127).expand(d)
+        for part in ("k", "v", "q"):
+            weight, ea, bias, _ = parts[part]
+            node = f"{name}.{part}.h{h}"
+            _, shifts = lower.shifts_plain(ea[cut], e[part])
+            info = TensorInfo(node, t, d, "int8", self._single(e[part]))
+            self._linear(node, x, weight[cut], bias[cut], ea[cut], shifts, info=info, narrow=part == "k")
+        node, env = f"{name}.scores.h{h}", self.stream.env
+        q, k, v = (Ref(f"{name}.{p}.h{h}") for p in ("q", "k", "v"))
+        ea = int(e["q"][0] + e["k"][0])
+        some = slice(0, min(16, len(env[q.name])))
+        acc = env[q.name][some].float() @ env[k.name][some].float().transpose(1, 2)
+        es = self._scores_exponent(acc, ea, scale)
+        s1, s2 = lower.scores_shifts(ea, es)
+        self.stream.add(Scores(node, Ref(node), q, k, s1, s2), TensorInfo(node, t, t, "int8", es))
+        c, sc = lower.softmax_constants(scale, es)
+        soft = f"{name}.softmax.h{h}"
+        self.stream.add(Softmax(soft, Ref(soft), Ref(node), s.rule, c, sc), TensorInfo(soft, t, t, "code4"))
+        # the attention output is an average of values: it may have finer steps than they have
+        att = f"{name}.attend.h{h}"
+        out = Ref(tensor, h * d, d)
+        averages = torch.softmax(acc * (2.0**ea * scale), -1) @ env[v.name][some].float()
+        steps = averages.flatten(0, 1)
+        even = torch.full((len(steps),), 1 / len(steps))
+        errors = {o: float(error(steps, o, -128, 127, even).sum()) for o in (-4, -3, -2, -1, 0)}
+        finer = min(errors, key=errors.get)
+        shift = lower.attend_shift(0, finer, s.row_factor)
+        self.stream.add(Attend(att, out, Ref(soft), v, s.rule, shift, s.row_factor))
+        self.stream.drop(q.name, k.name, v.name, node, soft)
+        return e["v"] + finer
+
+    def _scores_exponent(self, acc: torch.Tensor, ea: int, scale: float) -> int:
+        """The exponent of int8 scores with the least error of the softmax's output."""
+        x = acc * (2.0**ea)
+        want = torch.softmax(x * scale, -1)
+        first = int(torch.floor(torch.log2(x.abs().max().clamp(min=1e-6) / 127)))
+        best = None
+        for e in range(max(ea, first - 2), max(ea, first + 1) + 1):
+            got = torch.softmax(quantize(x, e, -128, 127) * (2.0**e * scale), -1)
+            err = float((got - want).square().mean())
+            if best is None or err < best[0]:
+                best = (err, e)
+        return best[1]
+
+    # ------------------------------------------------------------ MLP
+
+    def _hidden(self, name: str, x: Act, layer: Affine, after: Affine, target: torch.Tensor) -> Act:
+        """fc1 with GELU; int8 output with zero-point, scales per channel where fc2 may absorb them."""
+        s, rows, w = self.scheme, self.sample.rows, self.sample.w
+        weight, ea = self._weights(x, layer.weight)
+        product = self._product(x, weight, ea)
+        bias = self._corrected(product, layer.bias, target)
+        p = rows(product.add_(bias))
+        n = p.shape[1]
+        finest = -int(ea.max())
+        want = F.gelu(p)
+        errors = {}
+        for g in range(3, min(10, finest) + 1):
+            errors[g] = float((w @ (F.gelu(quantize(p, -g, -2048, 2047) * 2.0**-g) - want).square()).sum())
+        if not errors:
+            raise ValueError(f"{name}: weights are too coarse for GELU's input (exponent {-finest}, at most -3)")
+        exp = min(errors, key=errors.get)
+        lo, hi = (0, 255) if s.gelu_zero_point else (-128, 127)
+        low = GELU_LOW if s.gelu_zero_point else 0.0
+        shifted = want - low
+        e = search(shifted, w, lo, hi, channel=s.hidden_exponents == "channel").expand(n)
+        zero = torch.round(-128 - scaled(torch.tensor(low), -e)).int() if s.gelu_zero_point else zeros(n)
+        shifts = lower.shifts_given_p(ea, torch.full((n,), -exp, dtype=torch.int32), e)
+        info = TensorInfo(name, self.tokens, n, "int8", self._single(e), self._single(zero) or 0)
+        self._linear(name, x, weight, bias, ea, shifts, offset=zero, info=info, act="gelu", gelu_exp=exp)
+        return Act(name, e, zero)
+
+    # ------------------------------------------------------------ the walk
+
+    def _block(self, i: int, b: FloatBlock, x: Act, fx: torch.Tensor) -> tuple[Act, torch.Tensor]:
+        name, s, rows, w = f"blocks.{i}", self.scheme, self.sample.rows, self.sample.w
+        n1 = layer_norm(fx, b.norm1)
+        stacked = torch.cat([b.q.weight, b.k.weight, b.v.weight])
+        e1 = smooth_linear(rows(n1), w, stacked, s.smoothing, -128, 127, s.wbits)
+        q, k, v = (F.linear(n1, a.weight, a.bias) for a in (b.q, b.k, b.v))
+        y = self._norm(f"{name}.norm1", b.norm1, x, e1, self.tokens)
+        att = self._attention(f"{name}.attn", b, y, q, k, v)
+        fx = fx + F.linear(attention(q, k, v, b.heads, b.scale), b.proj.weight, b.proj.bias)
+        middle = self._residual(f"{name}.attn.proj", att, b.proj, x, fx)
+        self.stream.drop(x.name, y.name, att.name)
+        n2 = layer_norm(fx, b.norm2)
+        e2 = smooth_linear(rows(n2), w, b.fc1.weight, s.smoothing, -128, 127, s.wbits)
+        y = self._norm(f"{name}.norm2", b.norm2, middle, e2, self.tokens)
+        f1 = F.linear(n2, b.fc1.weight, b.fc1.bias)
+        hidden = self._hidden(f"{name}.mlp.fc1", y, b.fc1, b.fc2, f1)
+        fx = fx + F.linear(F.gelu(f1), b.fc2.weight, b.fc2.bias)
+        out = self._residual(f"{name}.mlp.fc2", hidden, b.fc2, middle, fx)
+        self.stream.drop(middle.name, y.name, hidden.name)
+        return out, fx
+
+    def _head_layer(self, x: Act, fx: torch.Tensor) -> None:
+        vit, s = self.vit, self.scheme
+        n = layer_norm(fx[:, :1], vit.norm)
+        even = torch.full((len(n),), 1 / len(n))
+        e = smooth_linear(n[:, 0], even, vit.head.weight, s.smoothing, -128, 127, s.wbits)
+        y = self._norm("norm", vit.norm, x, e, 1)
+        weight, ea = self._weights(y, vit.head.weight)
+        product = self._product(y, weight, ea)
+        bias = self._corrected(product, vit.head.bias, F.linear(n, vit.head.weight, vit.head.bias))
+        logits = product.add_(bias)[:, 0]
+        out = search(logits, even, -2048, 2047, least=int(ea.max()))
+        shifts = lower.shifts_given_p(ea, out, out)
+        info = TensorInfo("head", 1, len(ea), "int12", int(out))
+        self._linear("head", y, weight, bias, ea, shifts, info=info)
+
+    @torch.inference_mode()
+    def run(self, progress: bool = True) -> Graph:
+        from ..models.images import patches_to_float
+
+        patches = self.stream.env["input"].numpy()
+        cfg = self.image
+        pixels = torch.from_numpy(patches_to_float(patches, cfg))
+        fx = self.vit.embedding(F.unfold(pixels, cfg.patch_size, stride=cfg.patch_size).transpose(1, 2))
+        del pixels
+        x = self._embed(fx)
+        for i, b in enumerate(tqdm(self.vit.blocks, desc=f"quantize {self.scheme.name}", disable=not progress, leave=False)):
+            x, fx = self._block(i, b, x, fx)
+        self._head_layer(x, fx)
+        return self.graph

@@ -1,0 +1,65 @@
+"""Schemes: every choice that a quantizer has, as one frozen value; the named schemes are points in this space.
+
+Another scheme is another entry of ``SCHEMES``; another idea is another field, read in one place.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """All scales are powers of two and the model is integer-only from input bytes to logits."""
+
+    name: str
+    wbits: int = 8
+    rule: str = "maxrel"  #: softmax codes: maxrel | log2
+    row_factor: bool = True  #: multiply attention x value by 1 / sum of the codes' weights
+    residual: str = "int12"  #: residual stream: int12 (one scale per tensor) | ptf8 (8 bits, exponents 0..3 per channel)
+    smoothing: tuple[float, ...] = (0.35, 0.40, 0.45, 0.50, 0.55)  #: candidates of alpha, LayerNorm -> linear; () = off
+    weight_granularity: str = "channel"  #: a weight scale per output channel | layer
+    weight_rounding: str = "nearest"  #: nearest | gptq (error compensation along K with the inputs' covariance)
+    bias_correction: bool = False  #: integer outputs get the float outputs' means over the calibration images
+    gelu_zero_point: bool = True  #: GELU's output uses the whole int8 range
+    hidden_exponents: str = "tensor"  #: scale of fc2's input: one per tensor | channel (folded into fc2)
+    value_exponents: str = "tensor"  #: scale of v: one per head (tensor) | channel (folded into proj)
+    query_exponents: str = "tensor"  #: scales of q and k: one per head | channel (their product stays one scale)
+    center_keys: bool = False  #: subtract k's mean over tokens (softmax does not see it)
+    class_share: float | None = None  #: weight of the class token in errors and means (None: as any token)
+
+    def __post_init__(self):
+        choices = dict(
+            rule=("maxrel", "log2"), residual=("int12", "ptf8"), weight_granularity=("channel", "layer"),
+            weight_rounding=("nearest", "gptq"), hidden_exponents=("tensor", "channel"),
+            value_exponents=("tensor", "channel"), query_exponents=("tensor", "channel"),
+        )
+        for field, allowed in choices.items():
+            if getattr(self, field) not in allowed:
+                raise ValueError(f"scheme {self.name}: {field} must be {' or '.join(allowed)}, not {getattr(self, field)!r}")
+        if not 2 <= self.wbits <= 8:
+            raise ValueError(f"scheme {self.name}: wbits must be in 2..8, not {self.wbits}")
+        if self.class_share is not None and not 0 < self.class_share < 1:
+            raise ValueError(f"scheme {self.name}: class_share must be in (0, 1), not {self.class_share}")
+
+
+SCHEMES: dict[str, Scheme] = {
+    s.name: s
+    for s in (
+        # the best that the hardware runs
+        Scheme(
+            name="vitforge", weight_rounding="gptq", bias_correction=True, hidden_exponents="channel",
+            value_exponents="channel", query_exponents="channel", center_keys=True, class_share=0.2,
+        ),
+        # P2-ViT (2405.19915): adaptive rounding, PTF, log2 codes, PoT-aware smoothing
+        Scheme(name="p2vit", rule="log2", row_factor=False, residual="ptf8"),
+    )
+}
+
+
+def get_scheme(name: str, **options) -> Scheme:
+    """A named scheme with options replaced; unknown names and options are a ValueError."""
+    if name not in SCHEMES:
+        raise ValueError(f"scheme {name!r} is unknown; schemes are {', '.join(sorted(SCHEMES))}")
+    known = {f.name for f in dataclasses.fields(Scheme)} - {"name"}
+    if extra := sorted(set(options) - known):
+        raise ValueError(f"scheme {name}: unknown option {extra[0]!r}; options are {', '.join(sorted(known))}")
+    return dataclasses.replace(SCHEMES[name], **options)

@@ -1,0 +1,95 @@
+"""The two streams of a calibration run: float activations, and the integer tensors of the nodes built so far."""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from ..golden.model import Golden
+from ..graph.ir import Graph, Node, Ref, TensorInfo
+from .pot import pot
+
+
+@dataclasses.dataclass
+class Act:
+    """An integer tensor and what it means: value = (q - zero) * 2^exponent, per channel."""
+
+    name: str
+    exponent: torch.Tensor  #: int32 (C,)
+    zero: torch.Tensor  #: int32 (C,)
+
+
+class Stream:
+    """Builds the graph node by node, each executed at once by the golden model on all calibration images."""
+
+    def __init__(self, graph: Graph, patches: np.ndarray, batch: int = 10):
+        self.graph, self.batch = graph, batch
+        self.env: dict[str, torch.Tensor] = {graph.input: torch.from_numpy(patches)}
+
+    def add(self, node: Node, info: TensorInfo | None = None) -> torch.Tensor:
+        """Append ``node`` (and its output tensor) and execute it: the output (B, T, C)."""
+        if info is not None:
+            self.graph.tensors[info.name] = info
+        self.graph.nodes.append(node)
+        single = Golden(dataclasses.replace(self.graph, nodes=[node]))
+        fixed = {name: value for name, value in single.constants.items()}
+        parts = []
+        images = len(self.env[self.graph.input])
+        for start in range(0, images, self.batch):
+            env = {n: t[start : start + self.batch] for n, t in self.env.items()} | fixed
+            single.step(0, env)
+            parts.append(env[node.out.name])
+        self.env[node.out.name] = torch.cat(parts)
+        return self.env[node.out.name]
+
+    def get(self, ref: Ref) -> torch.Tensor:
+        x = self.env[ref.name]
+        return x if ref.count is None else x[..., ref.start : ref.start + ref.count]
+
+    def real(self, act: Act) -> torch.Tensor:
+        """Values (B, T, C) in float32."""
+        return (self.env[act.name].float() - act.zero) * pot(act.exponent)
+
+    def drop(self, *names: str) -> None:
+        for name in names:
+            self.env.pop(name, None)
+
+
+class Sampler:
+    """Token weights (class token and patches) and a fixed choice of rows for searches.
+
+    ``share``: weight of the class token in means and errors (None: every token the same).
+    """
+
+    def __init__(self, images: int, tokens: int, share: float | None, seed: int = 0, rows: int = 4000):
+        generator = torch.Generator().manual_seed(seed)
+        patches = max(1, min(tokens - 1, rows // images - 1))
+        picks = [1 + torch.randperm(tokens - 1, generator=generator)[:patches] for _ in range(images)]
+        self.index = torch.stack([torch.cat([torch.zeros(1, dtype=torch.long), p]) for p in picks])  # (B, n)
+        self.set_share(share, tokens)
+
+    def set_share(self, share: float | None, tokens: int) -> None:
+        self.share = 1 / tokens if share is None else share
+        n = self.index.shape[1]
+        row = torch.full((n,), (1 - self.share) / (n - 1))
+        row[0] = self.share
+        self.w = row.repeat(len(self.index)) / len(self.index)
+        self.token_w = torch.full((tokens,), (1 - self.share) / (tokens - 1))
+        self.token_w[0] = self.share
+
+    def rows(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, C) to sampled rows (R, C), float32; the sample's weights are ``w``."""
+        index = self.index[..., None].expand(-1, -1, x.shape[-1])
+        return torch.gather(x, 1, index).flatten(0, 1).float()
+
+    def mean(self, x: torch.Tensor) -> torch.Tensor:
+        """Weighted mean over images and tokens: (C,)."""
+        return torch.einsum("btc,t->c", x.float(), self.token_w) / len(x)
+
+    def covariance(self, x: torch.Tensor, centre: bool) -> torch.Tensor:
+        """Weighted second moment (or covariance) over all rows: (C, C)."""
+        x = x.float()
+        if centre:
+            x = x - self.mean(x)
+        flat = x.flatten(0, 1)
+        return (flat * self.token_w.repeat(len(x))[:, None]).T @ flat / len(x)

@@ -1,0 +1,33 @@
+"""Attention x value against arith.attend: arbitrary codes, empty rows, extremes."""
+
+import numpy as np
+import pytest
+import torch
+from vitforge_hw.arch import arith
+from vitforge_sw.golden.attend import AttendOp, row_factor
+from vitforge_sw.graph.ir import Attend, Ref
+
+
+def test_row_factor():
+    values = list(range(2048)) + [(1 << k) + d for k in range(11, 24) for d in (-1, 0, 1, 77)]
+    mant, p = row_factor(torch.tensor(values))
+    assert list(zip(mant.tolist(), p.tolist(), strict=True)) == [arith.row_factor(v) for v in values]
+
+
+@pytest.mark.parametrize("rule,factor", [("maxrel", True), ("log2", True), ("log2", False)])
+@pytest.mark.parametrize("shift", [0, 5, 8, 31])
+@pytest.mark.parametrize("keys", [17, 511])
+def test_attend(rule, factor, shift, keys):
+    rng = np.random.default_rng(shift)
+    codes = rng.integers(0, 16, (1, 8, keys))
+    v = rng.integers(-128, 128, (1, keys, 6))
+    v[0, :, 0], v[0, :, 1] = -128, 127
+    codes[0, 0], codes[0, 1] = 0, 15
+    codes[0, 2], codes[0, 2, 0] = 15, 14
+    codes[0, 3] = 1
+    got = AttendOp(Attend("a", Ref("a"), Ref("c"), Ref("v"), rule, shift, factor))(
+        torch.from_numpy(codes.astype(np.uint8)), torch.from_numpy(v.astype(np.int8))
+    )
+    number = arith.RULE_MAXREL if rule == "maxrel" else arith.RULE_LOG2
+    want = [[arith.attend(codes[0, t].tolist(), v[0, :, c].tolist(), number, shift, factor) for c in range(6)] for t in range(8)]
+    assert got[0].tolist() == want

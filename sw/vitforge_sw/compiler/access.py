@@ -7,6 +7,7 @@ forgotten by all three; the emulator, which does not use it, shows such a mistak
 import dataclasses
 
 import numpy as np
+
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import DEST_LN_PARAMS, DEST_PARAMS, DEST_WEIGHTS, PARAM_BYTES, Chunk
 
@@ -91,7 +92,7 @@ def accesses(chunk: Chunk, rows: int, op: dict[str, int], config: AcceleratorCon
 
 
 def _mat_input(o: dict[str, int], rows: int, config: AcceleratorConfig) -> np.ndarray:
-    """Input rows of each row: one group, or two where ``in_offset`` makes tokens straddle; masked groups are not read."""
+    """Input rows of each row: one group, or two where ``in_offset`` makes tokens straddle; masked ones are not read."""
     first = o["in_first"] + np.arange(rows)
     lo = np.clip(first * config.cores + o["in_offset"], 0, o["in_tokens"] - 1) // config.cores
     hi = np.clip(first * config.cores + o["in_offset"] + config.cores - 1, 0, o["in_tokens"] - 1) // config.cores

@@ -13,7 +13,7 @@ from ..graph.ir import FORMATS
 from .network import Network, cdiv, role
 from .options import CompileOptions
 
-#: preferred pool of each class: 0 residual stream, values and hidden layer; 1 LayerNorm output, scores, attention output
+#: preferred pool of each class: 0 residual stream, values, hidden layer; 1 LayerNorm output, scores, attention output
 POOL = {
     "x": 0, "qk": 0, "v": 0, "hidden": 0, "pos": 0, "norm1": 1, "norm2": 1, "scores": 1, "attend": 1, "input": 1,
     "logits": 1,
@@ -22,7 +22,7 @@ POOL = {
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """``address`` of group 0, ``stride`` rows from group to group, ``planes`` bytes per value, ``klass`` its slot's class."""
+    """``address`` of group 0, ``stride`` rows from group to group, ``planes`` bytes per value, class and slot."""
 
     name: str
     address: int

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 import numpy as np
+
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk, Instruction
 
@@ -15,21 +16,24 @@ from .access import cdiv
 from .allocate import Allocation, Place, allocate
 from .network import analyse
 from .options import CompileOptions, blocks_of
-from .plan import Planner
+from .plan import Planner, Step
 from .waits import derive
 
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """What an instruction works on: layer (node, tensor or weight piece) and first group."""
+    """What an instruction works on: layer (node, tensor or weight piece), tensor that it writes ("" if none), first
+    group and first channel of what it writes."""
 
     layer: str
+    tensor: str
     first: int
+    channel: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Write:
-    """One expected write of an activation-buffer row: ``plane`` 0 low bytes, 1 high bytes of channel block ``block``."""
+    """One expected write of an activation-buffer row: ``plane`` 0 low, 1 high bytes of channel block ``block``."""
 
     address: int
     tensor: str
@@ -67,7 +71,6 @@ class Build:
     input: str
     output: str
     model_hash: str
-    outputs: dict[str, tuple[str, int]]  #: layer -> (tensor, first channel)
 
     @property
     def program_beats(self) -> int:
@@ -105,24 +108,18 @@ class Build:
             yield from self._writes(chunk, instruction, label)
 
     def _writes(self, chunk: Chunk, instruction: Instruction, label: Label) -> Iterator[Write]:
-        op, word = instruction.op, self.config.word
-        if chunk == Chunk.IMAGE_DMA:
-            n, planes = op["beats"] // self.config.beats_per_row, self.places[label.layer].planes
-            tensor, block0, stride = label.layer, 0, n
-        elif chunk in (Chunk.MAT, Chunk.SHIFTER, Chunk.LAYERNORM):
-            tensor, channel = self.outputs[label.layer]
-            place = self.places[tensor]
-            planes = place.planes
-            n = (op["tiles"] if chunk == Chunk.MAT else op["blocks"]) * planes
-            stride = op["out_stride"]
-            # the tile range of a cut layer: from the address
-            inside = (op["out_addr"] - place.row(0 if place.restarts else label.first)) // planes
-            block0 = inside if chunk == Chunk.MAT else channel // word
-        else:
+        op = instruction.op
+        if chunk not in (Chunk.IMAGE_DMA, Chunk.MAT, Chunk.SHIFTER, Chunk.LAYERNORM):
             return
+        planes = self.places[label.tensor].planes
+        if chunk == Chunk.IMAGE_DMA:
+            n = stride = op["beats"] // self.config.beats_per_row
+        else:
+            n, stride = (op["tiles"] if chunk == Chunk.MAT else op["blocks"]) * planes, op["out_stride"]
         for row in range(instruction.rows):
             for i in range(n):
-                yield Write(op["out_addr"] + row * stride + i, tensor, label.first + row, block0 + i // planes, i % planes)
+                block, plane = label.channel // self.config.word + i // planes, i % planes
+                yield Write(op["out_addr"] + row * stride + i, label.tensor, label.first + row, block, plane)
 
     def codes(self) -> Iterator[tuple[str, int]]:
         """(softmax layer, group) of each entry of the code ring, in order."""
@@ -197,7 +194,14 @@ def _compile(graph: Graph, net, config: AcceleratorConfig, options: CompileOptio
     planner = Planner(net, config, allocation, options)
     pairs = derive(planner.run(), config)
     programs = {c: [i for s, i in pairs if s.chunk == c] for c in Chunk}
-    labels = {c: [Label(s.layer, s.first) for s, _ in pairs if s.chunk == c] for c in Chunk}
+    outputs = {n.name: n.out.name for n in graph.nodes}
+
+    def label(step: Step) -> Label:
+        tensor = step.layer if step.chunk == Chunk.IMAGE_DMA else outputs.get(step.layer, "")
+        written = step.chunk not in (Chunk.LOADER, Chunk.WEIGHT_DMA, Chunk.RESULT_DMA)
+        return Label(step.layer, tensor if written else "", step.first, step.channel)
+
+    labels = {c: [label(s) for s, _ in pairs if s.chunk == c] for c in Chunk}
     programs, logical = image.link(programs, planner.pieces, config)
     start = (1 + len(pairs)) * config.instruction_beats
     return Build(
@@ -213,5 +217,4 @@ def _compile(graph: Graph, net, config: AcceleratorConfig, options: CompileOptio
         input=graph.input,
         output=graph.output,
         model_hash=graph_hash(graph),
-        outputs={n.name: (n.out.name, n.out.start) for n in graph.nodes},
     )

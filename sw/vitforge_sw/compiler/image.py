@@ -7,6 +7,7 @@ absolute in the image.
 import dataclasses
 
 import numpy as np
+
 from vitforge_hw.arch import memmap
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import HEADER_FIELDS, INSTRUCTION_BYTES, MAGIC, Chunk, Instruction, pack, unpack
@@ -47,7 +48,7 @@ def _absolute(instruction: Instruction, beats: int) -> Instruction:
 
 
 def decode(memory_image: bytes, config: AcceleratorConfig) -> tuple[dict[Chunk, list[Instruction]], bytes]:
-    """Programs by chunk and the logical bytes, from a striped memory image. ValueError: wrong magic or configuration."""
+    """Programs by chunk and the logical bytes, from a striped image. ValueError: wrong magic or configuration."""
     unit = memmap.STRIPE_BEATS * config.beat_bytes
     if not memory_image or len(memory_image) % unit:
         raise ValueError(f"memory image: length must be a positive multiple of {unit} bytes, not {len(memory_image)}")

@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 import numpy as np
+
 from vitforge_hw.arch.config import ACC_BITS, AcceleratorConfig
 
 from ..graph.ir import FORMATS, Attend, Graph, LayerNorm, Linear, Node, Scores, Softmax, TensorInfo
@@ -57,7 +58,7 @@ class Network:
 
 
 def analyse(graph: Graph, config: AcceleratorConfig) -> Network:
-    """Find the layers of a ViT in the graph and check them against the preset. ValueError: what does not fit, and why."""
+    """Find the layers of a ViT in the graph and check them against the preset; ValueError: what does not fit."""
     nodes = {}
     for node in graph.nodes:
         key = role(node.name)
@@ -106,6 +107,7 @@ def _check(net: Network, config: AcceleratorConfig):
             worst = int((w.sum(axis=1) * 128 + np.abs(np.asarray(node.bias, dtype=np.int64))).max())
             limit = 1 << (ACC_BITS - 1)
             need(worst < limit, f"layer {node.name}: |acc + bias| must be below {limit} ({ACC_BITS} bits), not {worst}")
-            need(node.token_offset in (0, -1), f"layer {node.name}: token offset must be 0 or -1, not {node.token_offset}")
+            offset = node.token_offset
+            need(offset in (0, -1), f"layer {node.name}: token offset must be 0 or -1, not {offset}")
             if node.residual is not None and node.residual.name in net.graph.constants:
                 need(node.name == "embed", f"layer {node.name}: only embed can add a constant tensor")

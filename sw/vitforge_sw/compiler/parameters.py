@@ -1,6 +1,7 @@
 """Weights and per-channel parameters as the buffers hold them: numpy arrays of bytes, range-checked."""
 
 import numpy as np
+
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import LN_PARAM_FIELDS, PARAM_BYTES, POST_PARAM_FIELDS, Field
 

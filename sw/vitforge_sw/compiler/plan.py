@@ -9,6 +9,7 @@ twice, before fc1 and after fc2. The classifier stands before the last row block
 import dataclasses
 
 import numpy as np
+
 from vitforge_hw.arch import memmap
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import DEST_LN_PARAMS, DEST_PARAMS, DEST_WEIGHTS, PARAM_BYTES, Chunk
@@ -25,14 +26,15 @@ _ACTS = {"identity": 0, "gelu": 1}
 
 @dataclasses.dataclass
 class Step:
-    """One instruction before waits: ``first`` is the first group (or weight piece), ``barriers`` the steps that must be
-    finished whole before its first row (ablation)."""
+    """One instruction before waits: ``first`` is the first group, ``channel`` the first channel that it writes of its
+    tensor, ``barriers`` the steps that must be finished whole before its first row (ablation)."""
 
     chunk: Chunk
     layer: str
     first: int
     rows: int
     op: dict[str, int]
+    channel: int = 0
     barriers: tuple[int, ...] = ()
 
 
@@ -64,7 +66,9 @@ class _Ring:
     def check(self, at: int, layer: str):
         """The instruction about to be planned must find its piece: loaded once, it may have been overwritten since."""
         if not any(a <= at < b for a, b in self.held.values()):
-            raise ValueError(f"{self.what}: {self.rows} rows are too few to keep the pieces of {layer} for all row blocks")
+            raise ValueError(
+                f"{self.what}: {self.rows} rows are too few to keep the pieces of {layer} for all row blocks"
+            )
 
 
 class Planner:
@@ -80,22 +84,22 @@ class Planner:
         self.key_rows = cdiv(net.tokens, config.lanes) * (net.head_dim // config.word)
         ring = config.weight_rows - options.key_slots * self.key_rows
         if ring <= 0:
-            raise ValueError(
-                f"weight buffer: {options.key_slots} slots of {self.key_rows} rows of keys exceed {config.weight_rows} rows"
-            )
+            slots = f"{options.key_slots} slots of {self.key_rows} rows of keys"
+            raise ValueError(f"weight buffer: {slots} exceed {config.weight_rows} rows")
         self.rings = {
             DEST_WEIGHTS: _Ring(ring, "weight buffer"),
             DEST_PARAMS: _Ring(config.param_rows, "parameter memory"),
             DEST_LN_PARAMS: _Ring(config.ln_param_rows, "LayerNorm parameter memory"),
         }
         self.piece_rows = options.piece_rows or max(1, ring // 3)
-        self.weights: dict[tuple[str, int], tuple[int, int, int]] = {}  #: (layer, first tile) -> (address, params, tiles)
+        #: (layer, first tile) -> (address, params, tiles)
+        self.weights: dict[tuple[str, int], tuple[int, int, int]] = {}
         self.last: dict[str, list[int]] = {}  #: layer -> its steps
 
     # ------------------------------------------------------------ steps
 
-    def add(self, chunk: Chunk, layer: str, first: int, rows: int, **op: int) -> int:
-        self.steps.append(Step(chunk, layer, first, rows, op))
+    def add(self, chunk: Chunk, layer: str, first: int, rows: int, channel: int = 0, **op: int) -> int:
+        self.steps.append(Step(chunk, layer, first, rows, op, channel))
         self.last.setdefault(layer, []).append(len(self.steps) - 1)
         return len(self.steps) - 1
 
@@ -141,7 +145,7 @@ class Planner:
         tiles, steps = cdiv(node.weight.shape[0], self.config.lanes), cdiv(node.weight.shape[1], self.config.width)
         n = cdiv(tiles * steps, self.piece_rows)
         if n > tiles:
-            raise ValueError(f"layer {node.name}: one tile of {steps} weight rows exceeds pieces of {self.piece_rows} rows")
+            raise ValueError(f"layer {node.name}: a tile of {steps} weight rows exceeds pieces of {self.piece_rows} rows")
         return [(tiles * i // n, tiles * (i + 1) // n) for i in range(n)]
 
     def load_tiles(self, node: Linear, t0: int, t1: int):
@@ -171,7 +175,7 @@ class Planner:
         if node.residual is not None:
             r = self.places[node.residual.name]
             op |= dict(res_mode=r.planes, res_addr=r.row(first) + t0 * r.planes, res_stride=r.stride)
-        return self.add(Chunk.MAT, node.name, first, rows, **op)
+        return self.add(Chunk.MAT, node.name, first, rows, node.out.start + t0 * self.config.lanes, **op)
 
     def block(self, node) -> int:
         """Row offset of a node's slice in its output tensor."""
@@ -239,8 +243,8 @@ class Planner:
         if early:
             image()
         piece = self.data(residual.name, rows)
-        self.add(Chunk.IMAGE_DMA, residual.name, 0, place.groups, source=piece.beat, beats=place.stride * c.beats_per_row,
-                 out_addr=place.address)  # fmt: skip
+        self.add(Chunk.IMAGE_DMA, residual.name, 0, place.groups, source=piece.beat,
+                 beats=place.stride * c.beats_per_row, out_addr=place.address)  # fmt: skip
         if not early:
             image()
 
@@ -252,15 +256,16 @@ class Planner:
         self.mat(k, 0, self.groups)
         place, values, out = self.places[k.out.name], self.places[v.out.name], self.places[a.out.name]
         slot = c.weight_rows - (1 + (b * net.heads + h) % self.options.key_slots) * self.key_rows
-        self.add(Chunk.LOADER, k.name, 0, self.groups, in_addr=place.address, in_stride=place.stride, blocks=place.stride,
-                 weight_addr=slot)  # fmt: skip
+        self.add(Chunk.LOADER, k.name, 0, self.groups, in_addr=place.address, in_stride=place.stride,
+                 blocks=place.stride, weight_addr=slot)  # fmt: skip
         self.mat(v, 0, self.groups)
         self.mat(q, 0, self.groups)
         self.scores(s, slot)
         x = self.places[m.x.name]
         self.add(Chunk.SOFTMAX, m.name, 0, self.groups, in_addr=x.address, in_stride=x.stride, keys=net.tokens,
                  rule=_RULES[m.rule], c=m.c, sc=m.sc)  # fmt: skip
-        self.add(Chunk.SHIFTER, a.name, 0, self.groups, v_addr=values.address, v_stride=values.stride, keys=net.tokens,
+        self.add(Chunk.SHIFTER, a.name, 0, self.groups, a.out.start, v_addr=values.address,
+                 v_stride=values.stride, keys=net.tokens,
                  blocks=net.head_dim // c.word, rule=_RULES[a.rule], factor=int(a.factor), shift=a.shift,
                  out_addr=out.address + self.block(a), out_stride=out.stride)  # fmt: skip
 

@@ -47,7 +47,8 @@ def shape_graph(
             nodes.append(Softmax(m, tensor(m, tokens, "code4"), x=Ref(s), rule="maxrel", c=23, sc=4))
             tensor(f"{p}.attn.attend", dim)
             nodes.append(Attend(
-                f"{p}.attn.attend.h{h}", Ref(f"{p}.attn.attend", h * d, d), codes=Ref(m), v=Ref(f"{p}.attn.v.h{h}"), shift=7
+                f"{p}.attn.attend.h{h}", Ref(f"{p}.attn.attend", h * d, d), codes=Ref(m),
+                v=Ref(f"{p}.attn.v.h{h}"), shift=7,
             ))  # fmt: skip
         linear(f"{p}.attn.proj", f"{p}.attn.attend", dim, dim, residual, residual=Ref(stream))
         norm(f"{p}.norm2", f"{p}.attn.proj")

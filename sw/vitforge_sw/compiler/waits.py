@@ -7,7 +7,10 @@ when it starts), what is left is put into the sloped form of arch.isa.Wait; an i
 form is cut. So no emitted wait can be left out.
 """
 
+import dataclasses
+
 import numpy as np
+
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import IMAGE_SHIFT, WAITS, Chunk, Instruction, Wait
 
@@ -26,7 +29,7 @@ class Memory:
         self.reads = [np.zeros((N, rows), dtype=np.int32) for rows in memory_rows(config)]
 
     def needs(self, chunk: Chunk, rows: int, first: int, items: list[Access]) -> np.ndarray:
-        """Rows of each chunk that each row needs finished, (rows, chunks); then the instruction's accesses are noted."""
+        """Rows of each chunk that each row needs finished, (rows, chunks); then the accesses are noted."""
         need = np.zeros((rows, N), dtype=np.int32)
         for a in items:
             w, r = self.writes[a.memory], self.reads[a.memory]
@@ -135,7 +138,7 @@ def _emit(step: Step, need: np.ndarray, starts: np.ndarray, clocks: Clocks, tota
                 break
         else:
             raise ValueError(f"layer {step.layer}: row {base} of {step.chunk.name} needs more than {WAITS} waits")
-        part = Step(step.chunk, step.layer, step.first + base, rows, op)
+        part = dataclasses.replace(step, first=step.first + base, rows=rows, op=op)
         parts.append((part, Instruction(step.chunk, rows, op, tuple(waits))))
         clocks.start[step.chunk] = starts[base + rows - 1]
         base += rows

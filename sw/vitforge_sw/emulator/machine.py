@@ -1,0 +1,185 @@
+"""Chunks, counters, waits and the code ring: rows start, read, write and finish in any order that they allow."""
+
+import dataclasses
+
+import numpy as np
+
+from vitforge_hw.arch import memmap
+from vitforge_hw.arch.isa import Chunk, Instruction
+
+from ..compiler.build import Build, Label
+from ..compiler.image import decode, result_logits
+from ..graph.ir import FORMATS
+from . import chunks
+
+START, READ, WRITE, FINISH = range(4)  #: phases of a row, in order; each phase keeps the rows' order inside a chunk
+N = len(Chunk)
+
+
+@dataclasses.dataclass
+class Result:
+    """One image: integer logits (classes,), every tensor that was written by name (tokens, channels), result bytes."""
+
+    logits: np.ndarray
+    tensors: dict[str, np.ndarray]
+    data: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Hold:
+    """``first`` must not do ``phase`` before ``then`` did ``then_phase``; events are (chunk, row over all images)."""
+
+    first: tuple[Chunk, int]
+    phase: int
+    then: tuple[Chunk, int]
+    then_phase: int
+
+
+class Machine:
+    """Parameters
+    ----------
+    build : compiled model; program and data are decoded from ``memory_image``, the rest only names the tensors
+    seed : of the order and of the garbage in the buffers
+    depth : rows of one chunk between start and finish; None: any number
+    memory_image : another image to run (tests: a changed program)
+    """
+
+    def __init__(self, build: Build, seed: int = 0, depth: int | None = 3, memory_image: bytes | None = None):
+        self.build, self.config, self.depth = build, build.config, depth
+        self.rng = np.random.default_rng(seed)
+        programs, logical = decode(memory_image or build.memory_image, build.config)
+        self.events: list[list[tuple[Instruction, int, Label]]] = []
+        for chunk in Chunk:
+            rows = []
+            for n, instruction in enumerate(programs[chunk]):
+                label = build.labels[chunk][n]
+                rows += [(instruction, r, label) for r in range(instruction.rows)]
+            self.events.append(rows)
+        self.memories = chunks.Memories(self.config, logical, self.rng)
+
+    def run(self, images: list[np.ndarray], holds: tuple[Hold, ...] = ()) -> list[Result]:
+        """Run all images (tokens, K) back to back. RuntimeError on a deadlock, naming what every chunk waits for."""
+        jobs = [self._job(x) for x in images]
+        total = [len(e) * len(images) for e in self.events]
+        self.done = [[0] * 4 for _ in range(N)]
+        self.codes: list[np.ndarray] = []
+        self.ring = 0
+        self.operands: list[dict[int, tuple]] = [{} for _ in range(N)]
+        self.tensors: list[dict[str, np.ndarray]] = [{} for _ in images]
+        self.jobs, self.results = jobs, [bytearray(self.build.result_bytes) for _ in images]
+        active = [c for c in range(N) if total[c]]
+        while active:
+            progress = False
+            for c in self.rng.permutation(active):
+                # a burst of several phases of one chunk makes far-apart interleavings likely
+                for _ in range(int(self.rng.integers(1, 9))):
+                    phases = [p for p in (FINISH, WRITE, READ, START) if self._ready(c, p, total, holds)]
+                    if not phases:
+                        break
+                    self._step(c, phases[int(self.rng.integers(len(phases)))])
+                    progress = True
+            active = [c for c in active if self.done[c][FINISH] < total[c]]
+            if not progress:
+                raise RuntimeError("deadlock: " + "; ".join(self._where(c) for c in active))
+        return [self._result(i) for i in range(len(images))]
+
+    # ------------------------------------------------------------ order
+
+    def counter(self, c: int) -> int:
+        """Progress counter: image in the upper half, finished rows in the lower."""
+        n = len(self.events[c])
+        if n == 0:
+            return 1 << 30
+        image, rows = divmod(self.done[c][FINISH], n)
+        return (image << 16) + rows
+
+    def _ready(self, c: int, phase: int, total: list[int], holds: tuple[Hold, ...]) -> bool:
+        done = self.done[c]
+        n = done[phase]
+        if n >= total[c] or (phase > START and n >= done[phase - 1]):
+            return False
+        for h in holds:
+            if h.phase == phase and h.first == (c, n) and self.done[h.then[0]][h.then_phase] <= h.then[1]:
+                return False
+        if phase == START:
+            if self.depth is not None and n - done[FINISH] >= self.depth:
+                return False
+            return self._blocked(c) is None
+        if c == Chunk.SHIFTER and phase == READ:
+            return bool(self.codes)
+        if c == Chunk.SOFTMAX and phase == WRITE:
+            return self.ring + self._entry(n) <= self.config.code_rows
+        return True
+
+    def _entry(self, n: int) -> int:
+        """Code-ring words of softmax row ``n``."""
+        rows = self.events[Chunk.SOFTMAX]
+        return -(-rows[n % len(rows)][0].op["keys"] // self.config.attend_keys)
+
+    def _blocked(self, c: int):
+        """The first unsatisfied wait of the chunk's next row, or None."""
+        image, index = divmod(self.done[c][START], len(self.events[c]))
+        instruction, row, _ = self.events[c][index]
+        for w in instruction.waits:
+            difference = self.counter(w.src) - ((image << 16) + w.threshold(row))
+            if ((difference + (1 << 31)) & 0xFFFFFFFF) < 1 << 31:
+                return w
+        return None
+
+    def _where(self, c: int) -> str:
+        n = self.done[c][START]
+        image, index = divmod(n, len(self.events[c]))
+        if image >= len(self.jobs):
+            return f"{Chunk(c).name}: last rows"
+        _, row, label = self.events[c][index]
+        return f"{Chunk(c).name}: image {image} {label.layer} row {row} waits for {self._blocked(c)}"
+
+    # ------------------------------------------------------------ one phase of one row
+
+    def _step(self, c: int, phase: int):
+        n = self.done[c][phase]
+        image, index = divmod(n, len(self.events[c]))
+        instruction, row, label = self.events[c][index]
+        chunk, m = Chunk(c), self.memories
+        if phase == READ:
+            m.job = self.jobs[image]
+            self.operands[c][n] = chunks.read(m, chunk, instruction.op, row, self.codes)
+        elif phase == WRITE:
+            m.result = []
+            value = chunks.write(m, chunk, instruction.op, row, self.operands[c].pop(n), self.codes)
+            if chunk == Chunk.SOFTMAX:
+                self.ring += self._entry(n)
+            for at, data in m.result:
+                self.results[image][at : at + len(data)] = data
+            if value is not None:
+                self._capture(image, chunk, label, row, value)
+        elif phase == FINISH and chunk == Chunk.SHIFTER:
+            self.ring -= self._entry(n)
+        self.done[c][phase] = n + 1
+
+    def _capture(self, image: int, chunk: Chunk, label: Label, row: int, value: np.ndarray):
+        """Keep what a row wrote as part of its tensor."""
+        cores, group = self.config.cores, label.first + row
+        if chunk == Chunk.IMAGE_DMA:
+            value = self.memories.tokens(value, self.build.places[label.tensor].planes)
+        t = self.build.tensors[label.tensor]
+        array = self.tensors[image].setdefault(label.tensor, np.zeros((t["tokens"], t["channels"]), dtype=np.int64))
+        target = array[group * cores : (group + 1) * cores, label.channel : label.channel + value.shape[1]]
+        target[:] = value[: target.shape[0], : target.shape[1]]
+
+    # ------------------------------------------------------------ jobs
+
+    def _job(self, x: np.ndarray) -> np.ndarray:
+        data = memmap.unstripe(self.build.pack_image(np.asarray(x)), self.config.masters)
+        return np.frombuffer(data, dtype=np.uint8).reshape(-1, self.config.beat_bytes)
+
+    def _result(self, image: int) -> Result:
+        t = self.build.tensors[self.build.output]
+        data = bytes(self.results[image])
+        planes = FORMATS[t["fmt"]][2]
+        return Result(result_logits(data, 1, t["channels"], planes, self.config), self.tensors[image], data)
+
+
+def emulate(build: Build, images: list[np.ndarray], seed: int = 0, depth: int | None = 3) -> list[Result]:
+    """Run a compiled model on input tensors (tokens, K) of int8, back to back."""
+    return Machine(build, seed, depth).run(images)

@@ -1,0 +1,105 @@
+"""The integer contract on numpy arrays: one function per chunk, equal to vitforge_hw.arch.arith element by element."""
+
+import numpy as np
+
+from vitforge_hw.arch import arith
+
+_GELU = np.array(arith.GELU_TABLE + (0,), dtype=np.int64)
+_RSQRT = np.array(arith.RSQRT_TABLE, dtype=np.int64)
+_EXP2 = np.array(arith.EXP2_TABLE, dtype=np.int64)
+_LOG2 = np.array(arith.LOG2_TABLE, dtype=np.int64)
+_RECIP = np.array(arith.RECIP_TABLE, dtype=np.int64)
+_MAXREL = np.array([arith.maxrel_code(u) for u in range(arith.U_MAX + 1)], dtype=np.int64)
+_WEIGHTS = np.array([[arith.code_weight(q, rule) for q in range(16)] for rule in (0, 1)], dtype=np.int64)
+
+
+def round_shift(x, n):
+    """x * 2^-n rounded half up; n an array or integer >= 0."""
+    x, n = np.asarray(x, dtype=np.int64), np.asarray(n, dtype=np.int64)
+    half = np.where(n > 0, np.int64(1) << np.maximum(n - 1, 0), 0)
+    return (x + half) >> n
+
+
+def _shift_either(x, n: int):
+    return round_shift(x, n) if n >= 0 else np.asarray(x, dtype=np.int64) << -n
+
+
+def saturate(x, bits: int, narrow: bool = False):
+    """Clip to ``bits`` bits; ``narrow`` leaves out the most negative value."""
+    hi = (1 << (bits - 1)) - 1
+    return np.clip(x, -hi if narrow else -hi - 1, hi)
+
+
+def leading_one(x):
+    """Index of the most significant one; x > 0 and below 2^53."""
+    return np.frexp(np.asarray(x, dtype=np.float64))[1].astype(np.int64) - 1
+
+
+def matmul(x, w):
+    """(tokens, K) x (N, K)^T exactly: products below 2^15 and K below 2^13 stay below 2^53."""
+    return np.rint(np.asarray(x, dtype=np.float64) @ np.asarray(w, dtype=np.float64).T).astype(np.int64)
+
+
+def gelu(p, e: int):
+    """arith.gelu."""
+    index = np.minimum(_shift_either(np.abs(p), e - arith.GELU_FRAC), arith.GELU_ENTRIES)
+    return np.maximum(p, 0) - _shift_either(_GELU[index], arith.GELU_OUT_FRAC - e)
+
+
+def postprocess(acc, params: dict, act: int, gelu_exp: int, residual, out_bits: int, narrow: bool):
+    """arith.postprocess; acc (tokens, channels), params: arrays (channels,) by the names of POST_PARAM_FIELDS."""
+    p = saturate(round_shift(acc + params["bias"], params["s1"]), 12)
+    h = gelu(p, gelu_exp) if act == arith.ACT_GELU else p
+    total = (h << params["eh"]) + (np.asarray(residual, dtype=np.int64) << params["er"])
+    return saturate(round_shift(total, params["s2"]) + params["offset"], out_bits, narrow)
+
+
+def rsqrt(v):
+    """arith.rsqrt: (m, e) arrays."""
+    k = leading_one(np.maximum(v, 1)) & ~np.int64(1)
+    f = np.where(k >= 16, v >> np.maximum(k - 16, 0), v << np.maximum(16 - k, 0))
+    r0 = _RSQRT[np.clip((f >> 11) - 32, 0, 95)]
+    t = round_shift(f * r0 * r0, 24)
+    m = np.minimum(round_shift(r0 * (3 * 65536 - t), 13), 65535)
+    return np.where(v == 0, 0, m), np.where(v == 0, 16, 16 + k // 2)
+
+
+def layernorm(q, params: dict):
+    """arith.layernorm on rows: q (tokens, C)."""
+    x = np.asarray(q, dtype=np.int64) << params["a"]
+    c = x.shape[1]
+    s1 = x.sum(axis=1, keepdims=True)
+    v = c * (x * x).sum(axis=1, keepdims=True) - s1 * s1
+    m, e = rsqrt(v)
+    z = saturate(round_shift((c * x - s1) * m, e - arith.LN_Z_FRAC), 16)
+    return saturate(round_shift(z * params["gamma"] + params["beta"], params["shift"]), 8)
+
+
+def softmax_codes(x, rule: int, c: int, sc: int):
+    """arith.softmax_codes on rows: x (tokens, keys)."""
+    x = np.asarray(x, dtype=np.int64)
+    u = np.minimum(round_shift((x.max(axis=1, keepdims=True) - x) * c, sc), arith.U_MAX)
+    if rule == arith.RULE_MAXREL:
+        return _MAXREL[u]
+    s = (_EXP2[u & 15] >> (u >> 4)).sum(axis=1, keepdims=True)
+    n = leading_one(s)
+    log_sum = ((n - 16) << 4) + _LOG2[(s >> (n - 6)) & 63]
+    return np.minimum((u + log_sum + 8) >> 4, 15)
+
+
+def row_factor(w):
+    """arith.row_factor: (mant, p) arrays."""
+    p = leading_one(np.maximum(w, 1))
+    index = np.where(p >= 8, w >> np.maximum(p - 8, 0), w << np.maximum(8 - p, 0)) & 255
+    return np.where(w == 0, 128, _RECIP[index]), np.where(w == 0, 0, p)
+
+
+def attend(codes, v, rule: int, shift: int, use_factor: bool):
+    """arith.attend on rows: codes (tokens, keys), v (keys, channels)."""
+    w = _WEIGHTS[rule][codes]
+    acc = matmul(w, np.asarray(v).T)
+    if use_factor:
+        mant, p = row_factor(w.sum(axis=1, keepdims=True))
+    else:
+        mant, p = (np.int64(i) for i in arith.NO_FACTOR)
+    return saturate(round_shift(acc * mant, shift + p), 8)

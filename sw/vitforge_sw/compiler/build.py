@@ -1,8 +1,6 @@
 """compile_graph: from an integer graph to a Build: program, memory image, maps."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +9,7 @@ from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk, Instruction
 
 from ..graph.ir import Graph
+from ..graph.serialize import graph_hash
 from . import image
 from .access import cdiv
 from .allocate import Allocation, Place, allocate
@@ -126,35 +125,6 @@ class Build:
         for instruction, label in zip(self.programs[Chunk.SOFTMAX], self.labels[Chunk.SOFTMAX]):
             for row in range(instruction.rows):
                 yield label.layer, label.first + row
-
-
-def graph_hash(graph: Graph) -> str:
-    """SHA-256 over nodes, tensors and constants (hex); the same for equal graphs in any process."""
-    digest = hashlib.sha256()
-
-    def feed(value):
-        if isinstance(value, np.ndarray):
-            a = np.ascontiguousarray(value.astype(np.int64))
-            digest.update(repr(a.shape).encode() + a.tobytes())
-        elif dataclasses.is_dataclass(value):
-            digest.update(type(value).__name__.encode())
-            for f in dataclasses.fields(value):
-                digest.update(f.name.encode())
-                feed(getattr(value, f.name))
-        elif isinstance(value, np.generic):
-            feed(value.item())
-        else:
-            digest.update(repr(value).encode())
-
-    for node in graph.nodes:
-        feed(node)
-    for name in sorted(graph.tensors):
-        feed(graph.tensors[name])
-    for name in sorted(graph.constants):
-        digest.update(name.encode())
-        feed(np.asarray(graph.constants[name]))
-    digest.update(json.dumps([graph.input, graph.output]).encode())
-    return digest.hexdigest()
 
 
 def candidates(groups: int) -> list[CompileOptions]:

@@ -145,7 +145,7 @@ class Planner:
         tiles, steps = cdiv(node.weight.shape[0], self.config.lanes), cdiv(node.weight.shape[1], self.config.width)
         n = cdiv(tiles * steps, self.piece_rows)
         if n > tiles:
-            raise ValueError(f"layer {node.name}: a tile of {steps} weight rows exceeds pieces of {self.piece_rows} rows")
+            raise ValueError(f"layer {node.name}: a tile has {steps} weight rows, a piece at most {self.piece_rows}")
         return [(tiles * i // n, tiles * (i + 1) // n) for i in range(n)]
 
     def load_tiles(self, node: Linear, t0: int, t1: int):

@@ -32,6 +32,7 @@ def link(
         header |= {f"{chunk.name.lower()}_start": 1 + len(words), f"{chunk.name.lower()}_count": len(programs[chunk])}
         final[chunk] = [_absolute(i, beats) for i in programs[chunk]]
         words += [i.encode() for i in final[chunk]]
+        final[chunk] = [Instruction.decode(chunk, w) for w in words[len(words) - len(final[chunk]) :]]  # every field
     parts = [pack(HEADER_FIELDS, header, "program header").to_bytes(INSTRUCTION_BYTES, "little")]
     parts += [w.to_bytes(INSTRUCTION_BYTES, "little") for w in words]
     parts += [p.data.tobytes() for p in pieces]

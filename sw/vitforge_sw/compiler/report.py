@@ -15,7 +15,7 @@ def report(build: Build) -> str:
         f"program: {sum(len(p) for p in build.programs.values())} instructions, {build.program_beats} of "
         f"{c.program_rows} beats; " + ", ".join(f"{k.name} {len(p)}" for k, p in build.programs.items()),
         f"waits: {sum(len(i.waits) for p in build.programs.values() for i in p)}",
-        f"memory image {len(build.memory_image)} bytes, image {build.image_bytes} bytes, result {build.result_bytes} bytes",
+        f"DRAM bytes: memory image {len(build.memory_image)}, image {build.image_bytes}, result {build.result_bytes}",
         "",
         f"activation buffer: rows of {c.row_bytes} bytes; used "
         + ", ".join(f"pool {i}: {n} of {c.pool_rows}" for i, n in enumerate(build.used)),
@@ -27,10 +27,8 @@ def report(build: Build) -> str:
         slots.setdefault(key, []).append(name)
     for (address, stride), names in sorted(slots.items()):
         p = build.places[names[0]]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        out.append(
-            f"{address:8} {stride * p.groups:7} {stride:7} {p.planes:6}  {p.klass}.{p.slot}: {', '.join(names[:3])}{more}"
-        )
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        out.append(f"{address:8} {stride * p.groups:7} {stride:7} {p.planes:6}  {p.klass}.{p.slot}: {shown}")
     out += ["", "memory image", "    beat   beats  piece", f"{0:8} {c.instruction_beats:7}  header"]
     beat = c.instruction_beats
     for chunk, program in build.programs.items():

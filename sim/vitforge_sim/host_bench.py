@@ -37,7 +37,7 @@ class HostBench:
         self.dram = bytearray(SIZE)
         self.store()
         ports = [getattr(h, f"m_axi_gmem{i}") for i in range(c.masters)]
-        self.memory = AxiMemory(ports, self.dram, latency, stall, seed, base=DRAM)
+        self.memory = AxiMemory(ports, self.dram, latency, stall, seed, c.burst_beats, DRAM)
         self.lite = AxiLite(h.s_axi_ctrl, seed)
         self.weight = ChunkDriver(h.weight_ctl, pause, seed + 1)
         self.image_in = ChunkDriver(h.image_ctl, pause, seed + 2)

@@ -171,7 +171,7 @@ class ReadMaster(wiring.Component):
             m.d.sync += outstanding.eq(outstanding + 1)
         with m.Elif(ended & ~started):
             m.d.sync += outstanding.eq(outstanding - 1)
-        m.d.comb += self.idle.eq((outstanding == 0) & ~bursts.r_rdy)
+        m.d.comb += self.idle.eq(~outstanding.any() & ~bursts.r_rdy)
         return ResetInserter(self.reset)(m)
 
 

@@ -104,7 +104,7 @@ class WeightDma(wiring.Component):
 
         # ---- writes
         now, active = Signal(target), Signal()
-        column = Signal(range(columns))
+        column = Signal(range(max(columns, 2)))
         ports = (self.weights, self.params, self.ln_params, self.program)
         accepted = Signal()
         for dest, port in enumerate(ports):
@@ -197,7 +197,7 @@ class ImageDma(wiring.Component):
 
         # ---- gather beats: the newest enters at the top
         addr, active = Signal(16), Signal()
-        column = Signal(range(per_row))
+        column = Signal(range(max(per_row, 2)))
         write, free, accepted = self.image_wr, Signal(), Signal()
         last = Signal()  # of the row that waits in the output register
         m.d.comb += [
@@ -281,14 +281,14 @@ class ResultDma(wiring.Component):
         addr, reads_left, words_left = Signal(16), Signal(13), Signal(13)
         room = Signal(range(self.FIFO_BEATS * per_beat + 1))  # words
         popped = fifo.r_rdy & fifo.r_en
-        m.d.comb += [read.addr.eq(addr), read.valid.eq(active & (reads_left != 0) & (room != 0))]
+        m.d.comb += [read.addr.eq(addr), read.valid.eq(active & reads_left.any() & room.any())]
         with m.If(read.valid & read.ready):
             m.d.sync += [addr.eq(addr + 1), reads_left.eq(reads_left - 1)]
         m.d.sync += room.eq(room - (read.valid & read.ready) + Mux(popped, per_beat, 0))
 
         # ---- pack one word (16 bytes) or two words of 8 bytes; a last lower word goes out with zeros above
         lower = Signal(DATA_BITS // 2)
-        part = Signal(range(per_beat))
+        part = Signal(range(max(per_beat, 2)))
         arrived = read.data[:word]
         complete = Signal()
         packed = arrived if per_beat == 1 else Mux(part, Cat(lower, arrived), arrived)
@@ -310,7 +310,7 @@ class ResultDma(wiring.Component):
             length.eq(Mux(units_left < to_end, units_left[:5], to_end)),
             self.burst.payload.addr.eq(self.base + (unit << 4)),
             self.burst.payload.len.eq(length - 1),
-            self.burst.valid.eq(active & ~waiting & (units_left != 0) & (fifo.level >= length)),
+            self.burst.valid.eq(active & ~waiting & units_left.any() & (fifo.level >= length)),
             self.beat.payload.eq(fifo.r_data),
             self.beat.valid.eq(fifo.r_rdy),
             fifo.r_en.eq(self.beat.ready),
@@ -320,7 +320,7 @@ class ResultDma(wiring.Component):
         with m.If(self.written):
             m.d.sync += waiting.eq(0)
         ended = Signal()
-        m.d.comb += ended.eq(active & self.written & (units_left == 0))
+        m.d.comb += ended.eq(active & self.written & ~units_left.any())
         m.d.sync += self.ctl.done.eq(ended)
 
         with m.If(start):

@@ -50,14 +50,14 @@ class JobQueue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        bits = exact_log2(self._depth)
+        bits = max(1, exact_log2(self._depth))
         images = Signal(COUNT_BITS)  # finished by the image DMA
         used = []
         for name, pop, count, value, base in (
             ("images", self.pop_image, images, self.image, self.image_base),
             ("results", self.pop_result, self.completed, self.result, self.result_base),
         ):
-            m.submodules[name] = store = memory.Memory(shape=64, depth=self._depth, init=[])
+            m.submodules[name] = store = memory.Memory(shape=64, depth=1 << bits, init=[])
             write, read = store.write_port(), store.read_port(domain="comb")
             m.d.comb += [
                 write.en.eq(self.push & ~self.full),

@@ -1,5 +1,7 @@
 """DMA chunks behind the whole system side, against the logical bytes of the memory image."""
 
+from dataclasses import replace
+
 import pytest
 
 from vitforge_hw.arch import isa
@@ -8,6 +10,8 @@ from vitforge_hw.control.host import Host
 from vitforge_sim.host_bench import DRAM, IMAGE, JOB, RESULT, HostBench
 
 PRESETS = ["tiny", "p2vit"]
+#: two masters, bursts of four, one beat per buffer row, a queue of one job
+SMALL = replace(get_config("tiny"), name="small", masters=2, burst_beats=4, read_fifo_beats=16, job_depth=1)
 
 
 def check_weights(bench, pieces):
@@ -42,11 +46,11 @@ def expected_result(bench, row, count):
     return data + bytes(-len(data) % 16)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("config", [get_config("tiny"), SMALL, get_config("p2vit")], ids=lambda c: c.name)
 @pytest.mark.parametrize("stall,latency,pause", [(0, (1, 1), 0), (0.4, (1, 60), 0.4)])
-def test_all_queues_together(preset, stall, latency, pause):
+def test_all_queues_together(config, stall, latency, pause):
     """Lengths x offsets of weights, images (both sources) and results, all chunks active at once."""
-    bench = HostBench(get_config(preset), seed=7, stall=stall, latency=latency, pause=pause, buffer_stall=stall)
+    bench = HostBench(config, seed=7, stall=stall, latency=latency, pause=pause, buffer_stall=stall)
     c = bench.config
     pieces = weight_pieces(bench, [1, 2, 15, 16, 17, 33], [0, 1, 8, 15])
     images = [
@@ -172,7 +176,7 @@ def test_stalled_images_do_not_block_weights():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("beat", [0, 17, 39])
+@pytest.mark.parametrize("beat", [0, 39])
 @pytest.mark.parametrize("image", [False, True])
 def test_read_error_is_latched_with_its_address(preset, beat, image):
     """An error response on one master's beat: code, address, response; the chunk still ends; the next run is right."""
@@ -248,7 +252,7 @@ def test_result_is_done_only_after_its_response():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("cycles", [0, 3, 20, 60, 150])
+@pytest.mark.parametrize("cycles", [3, 20, 150])
 def test_soft_reset_in_the_middle(preset, cycles):
     """All queues busy, soft reset: AXI drains (no burst is cut), and the next run is right."""
     bench = HostBench(get_config(preset), seed=cycles, latency=(5, 60), stall=0.3)

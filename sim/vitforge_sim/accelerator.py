@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from vitforge_hw.arch import memmap
-from vitforge_hw.arch.config import AcceleratorConfig
+from vitforge_hw.arch.config import ACC_BITS, ATTEND_ACC_BITS, AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
 from vitforge_hw.arch.registers import REGISTERS
+from vitforge_hw.chunks.layernorm_stats import S1_BITS, S2_BITS
 
 from . import script
 from .monitor import Monitor
@@ -20,26 +21,31 @@ WRITE_PORTS = ("mat", "layernorm", "shifter", "image")
 UNIT_COUNTERS = tuple(f"{kind}_{c.name.lower()}" for c in Chunk for kind in ("busy", "stall"))
 
 
+#: values inside the units: bits per field; engines have cores * word fields a record, the others one per token
+TAP_BITS = {"tile": ACC_BITS, "attend": ATTEND_ACC_BITS, "log_sum": 12, "stats_s1": S1_BITS, "stats_s2": S2_BITS}
+ENGINE_TAPS = ("tile", "attend")
+
+
 def write_monitors(config: AcceleratorConfig, unit_taps: bool = True) -> tuple[Monitor, ...]:
     """Monitors of every activation-buffer write port, the code ring and the ends of images; with ``unit_taps`` also of
     LayerNorm's S1 and S2, softmax's L and the accumulators of both engines."""
-    row = config.row_bytes * 8
-    found = [
-        Monitor(name, f"{CORE}.watch_{name}_valid", f"{CORE}.watch_{name}_addr", f"{CORE}.watch_{name}_data", 16, row)
-        for name in WRITE_PORTS
+
+    def watch(name: str, bits: int, addr: bool = False) -> Monitor:
+        path = f"{CORE}.watch_{name}"
+        return Monitor(
+            name, f"{path}_valid", f"${path}_addr" if addr else "1'b0 & $aclk", f"{path}_data", 16 if addr else 1, bits
+        )
+
+    found = [watch(name, config.row_bytes * 8, addr=True) for name in WRITE_PORTS]
+    found += [
+        watch("image_end", len(Chunk)),
+        watch("activity", 2 * len(Chunk)),
+        watch("codes", config.cores * config.attend_keys * 4),
     ]
-    lanes = config.cores * config.lanes
-    taps = {
-        "image_end": len(Chunk),
-        "activity": 2 * len(Chunk),
-        "codes": config.cores * config.attend_keys * 4,
-    }
     if unit_taps:
-        taps |= {"log_sum": 12 * config.cores, "tile": 27 * lanes, "attend": 32 * lanes}
-        taps |= {"stats_s1": None, "stats_s2": None}
-    for name, bits in taps.items():
-        if bits is not None:
-            found.append(Monitor(name, f"{CORE}.watch_{name}_valid", "1'b0", f"{CORE}.watch_{name}_data", 1, bits))
+        for name, bits in TAP_BITS.items():
+            fields = config.cores * (config.word if name in ENGINE_TAPS else 1)
+            found.append(watch(name, bits * fields))
     return tuple(found)
 
 

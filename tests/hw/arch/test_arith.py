@@ -4,6 +4,7 @@ import math
 import random
 
 import pytest
+
 from vitforge_hw.arch import arith
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from vitforge_hw.arch.describe import PAGES
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -5,6 +5,7 @@ from amaranth import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
+
 from vitforge_hw.arch import isa
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.control.program import ProgramMemory

@@ -46,7 +46,7 @@ SCHEMES: dict[str, Scheme] = {
     for s in (
         # the best that the hardware runs
         Scheme(
-            name="vitforge", weight_rounding="gptq", bias_correction=True, hidden_exponents="channel",
+            name="vitforge", weight_rounding="gptq", bias_correction=True,
             value_exponents="channel", query_exponents="channel", center_keys=True, class_share=0.2,
         ),
         # P2-ViT (2405.19915): adaptive rounding, PTF, log2 codes, PoT-aware smoothing

@@ -118,8 +118,8 @@ class Mat(wiring.Component):
         went = self.ctl.go.valid & fetch.go_ready
         m.d.comb += residual.went.eq(went)
         rows = Signal(ceil_log2(ring_rows(c)) + 2)
-        m.d.sync += rows.eq((rows + went - self.ctl.done)[: len(rows)])
-        m.d.comb += self.busy.eq(rows != 0)
+        m.d.sync += rows.eq((rows + went)[: len(rows)] - self.ctl.done)
+        m.d.comb += self.busy.eq(rows.any())
 
         # ---- input words and steps
         connect(m, fetch.rd, flipped(self.rd))

@@ -11,12 +11,18 @@ from ..interfaces import BufferRead
 from ..memory.ram import Ram
 
 OP_QUEUE = 8  #: instructions between the chunk's stages
+GROUP_BITS = 14  #: signed group numbers
 OP_FIELDS = ("ksteps", "in_addr", "in_stride", "in_offset", "in_first", "in_tokens")
 
 
 def ring_rows(config: AcceleratorConfig) -> int:
     """Depth of the group register: two rows of the longest reduction, rounded up to a power of two."""
     return 1 << ceil_log2(2 * config.max_k // config.word)
+
+
+def is_last(index, count):
+    """index == count - 1, in index's width."""
+    return index == (count - 1)[: len(count)]
 
 
 def op_queue(m: Module, name: str, layout: data.Layout, depth: int = OP_QUEUE) -> tuple[fifo.SyncFIFO, data.View]:
@@ -58,10 +64,12 @@ class GroupFetch(wiring.Component):
             {
                 "ksteps": 9,
                 "base": 16,
-                "stride": 12,
+                "stride": 16,
                 "offset": range(c.cores),
-                "token": signed(18),
-                "tokens": 12,
+                "upper": c.cores,  # banks below the offset
+                "group": signed(GROUP_BITS),  # number of the group in ``base``; may be negative
+                "whole": signed(GROUP_BITS),  # groups without a token beyond the tensor
+                "rest": c.cores,  # banks of the tensor's tokens in the group behind those
             }
         )
         rows = ring_rows(c)
@@ -74,9 +82,9 @@ class GroupFetch(wiring.Component):
                         {
                             "ksteps": 9,
                             "in_addr": 16,
-                            "in_stride": 12,
+                            "in_stride": 16,
                             "in_offset": signed(4),
-                            "in_first": 12,
+                            "in_first": GROUP_BITS,
                             "in_tokens": 12,
                         }
                     )
@@ -103,16 +111,28 @@ class GroupFetch(wiring.Component):
         queue, op = op_queue(m, "ops", self._op)
         given = self.op
         entry = Signal(self._op)
-        offset_bits = len(given.in_offset)
-        groups = given.in_offset[min(core_bits, offset_bits - 1) :].as_signed()  # floor(in_offset / cores)
-        offset = Cat(given.in_offset, given.in_offset[-1].replicate(max(0, core_bits - offset_bits)))[:core_bits]
+        moved_rows = Signal(16)  # floor(in_offset / cores) groups, in buffer rows
+        moved_groups = Signal(signed(GROUP_BITS))
+        with m.Switch(given.in_offset.as_unsigned()):
+            for offset in range(-8, 8):
+                with m.Case(offset & 15):
+                    groups, banks = divmod(offset, c.cores)
+                    m.d.comb += [
+                        moved_groups.eq(groups),
+                        moved_rows.eq(self._times(given.in_stride, groups)),
+                        entry.offset.eq(banks),
+                        entry.upper.eq((1 << banks) - 1),
+                    ]
+        with m.Switch(given.in_tokens[:core_bits]):
+            for tokens in range(c.cores):
+                with m.Case(tokens):
+                    m.d.comb += entry.rest.eq((1 << tokens) - 1)
         m.d.comb += [
             entry.ksteps.eq(given.ksteps),
-            entry.base.eq((given.in_addr + groups * given.in_stride)[:16]),
+            entry.base.eq(given.in_addr + moved_rows),
             entry.stride.eq(given.in_stride),
-            entry.offset.eq(offset),
-            entry.token.eq(Cat(Const(0, core_bits), given.in_first, Const(0, 2)).as_signed() + given.in_offset),
-            entry.tokens.eq(given.in_tokens),
+            entry.group.eq(given.in_first + moved_groups.as_unsigned()),
+            entry.whole.eq(given.in_tokens >> core_bits),
             queue.w_data.eq(entry),
             queue.w_en.eq(self.op_valid),
             self.op_ready.eq(queue.w_rdy),
@@ -120,12 +140,17 @@ class GroupFetch(wiring.Component):
 
         # ---- the next row: taken with go, one ahead of the row being read
         fresh = Signal(init=1)  # the next go is the first one of its instruction
-        base, token = Signal(16, reset_less=True), Signal(signed(18), reset_less=True)
-        row_base, row_token = Signal(16), Signal(signed(18))
-        pending, take = Signal(), Signal()
+        base = Signal(16, reset_less=True)
+        group = Signal(signed(GROUP_BITS), reset_less=True)
+        row_base = Signal(16)
+        row_group = Signal(signed(GROUP_BITS))
+        next_group = Signal(signed(GROUP_BITS))
+        pending = Signal()
+        take = Signal()
         m.d.comb += [
             row_base.eq(Mux(fresh, op.base, base)),
-            row_token.eq(Mux(fresh, op.token, token)),
+            row_group.eq(Mux(fresh, op.group, group)),
+            next_group.eq(row_group.as_unsigned() + 1),
         ]
         row = data.StructLayout(
             {
@@ -133,46 +158,56 @@ class GroupFetch(wiring.Component):
                 "addr": 16,
                 "addr_upper": 16,
                 "offset": range(c.cores),
+                "upper": unsigned(c.cores),
                 "mask": unsigned(c.cores),
             }
         )
-        following, current = Signal(row, reset_less=True), Signal(row, reset_less=True)
+        following = Signal(row, reset_less=True)
+        current = Signal(row, reset_less=True)
         m.d.comb += self.go_ready.eq(queue.r_rdy & (~pending | take))
         went = self.go_valid & self.go_ready
         upper = Signal(16)
-        m.d.comb += upper.eq((row_base + op.stride)[:16])
+        m.d.comb += upper.eq(row_base + op.stride)
+        # banks with tokens of the tensor, in the row's group and in the next one
+        here, there = (
+            Mux(g[-1], 0, Mux(g < op.whole, (1 << c.cores) - 1, op.rest & (g == op.whole).replicate(c.cores)))
+            for g in (row_group, next_group)
+        )
+        banks = Signal(c.cores)
+        m.d.comb += banks.eq(here & ~op.upper | there & op.upper)
         m.d.comb += queue.r_en.eq(went & self.go_last)
         with m.If(went):
             m.d.sync += [
                 pending.eq(1),
                 fresh.eq(self.go_last),
                 base.eq(upper),
-                token.eq((row_token + c.cores)[:18].as_signed()),
+                group.eq(next_group),
                 following.ksteps.eq(op.ksteps),
                 # a group before the first lies outside the tensor, perhaps in another pool
-                following.addr.eq(Mux(row_token[-1], upper, row_base)),
+                following.addr.eq(Mux(row_group[-1], upper, row_base)),
                 following.addr_upper.eq(upper),
                 following.offset.eq(op.offset),
-                following.mask.eq(
-                    Cat((row_token + i >= 0) & (row_token + i < op.tokens) for i in range(c.cores))
-                ),
+                following.upper.eq(op.upper),
+                following.mask.eq(Cat(banks, banks) >> op.offset),
             ]
         with m.Elif(take):
             m.d.sync += pending.eq(0)
 
         # ---- requests: one word of the ring is reserved for each
-        active, k = Signal(), Signal(9, reset_less=True)
+        active = Signal()
+        k = Signal(9, reset_less=True)
         space = Signal(range(rows + 1), init=rows)
-        accepted, last = Signal(), Signal()
+        accepted = Signal()
+        last = Signal()
         rd = self.rd
         m.d.comb += [
-            rd.valid.eq(active & (space != 0)),
+            rd.valid.eq(active & space.any()),
             rd.addr.eq(current.addr),
             rd.addr_upper.eq(current.addr_upper),
             rd.offset.eq(current.offset),
-            rd.upper.eq(Cat(current.offset > b for b in range(c.cores))),
+            rd.upper.eq(current.upper),
             accepted.eq(rd.valid & rd.ready),
-            last.eq(k == current.ksteps - 1),
+            last.eq(is_last(k, current.ksteps)),
             take.eq(pending & (~active | (accepted & last))),
         ]
         with m.If(take):
@@ -184,13 +219,17 @@ class GroupFetch(wiring.Component):
                 current.addr.eq(current.addr + 1),
                 current.addr_upper.eq(current.addr_upper + 1),
             ]
-        m.d.sync += space.eq((space - accepted + Mux(self.freed_valid, self.freed, 0))[: len(space)])
+        more = Signal(len(space))
+        with m.If(self.freed_valid):
+            m.d.comb += more.eq(self.freed)
+        m.d.sync += space.eq((space + more)[: len(space)] - accepted)
 
         # ---- data: masked, then into the ring
         masks = [Signal(c.cores, name=f"mask{i}", reset_less=True) for i in range(2)]
         m.d.sync += [masks[0].eq(current.mask), masks[1].eq(masks[0])]
         word = c.word * 8
-        incoming, write = Signal(c.row_bytes * 8, reset_less=True), Signal()
+        incoming = Signal(c.row_bytes * 8, reset_less=True)
+        write = Signal()
         m.d.sync += [
             incoming.eq(Cat(rd.data.word_select(i, word) & masks[1][i].replicate(word) for i in range(c.cores))),
             write.eq(rd.data_valid),
@@ -209,3 +248,14 @@ class GroupFetch(wiring.Component):
             self.use_data.eq(ring.read_data),
         ]
         return m
+
+    def _times(self, stride, groups: int):
+        """stride * groups in 16 bits, for the few groups that in_offset can reach."""
+        total = None
+        for bit in range(abs(groups).bit_length()):
+            if abs(groups) >> bit & 1:
+                term = Cat(Const(0, bit), stride)[:16]
+                total = term if total is None else (total + term)[:16]
+        if total is None:
+            return 0
+        return -total if groups < 0 else total

@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import AcceleratorConfig
-from .mat_fetch import op_queue, ring_rows
+from .mat_fetch import is_last, op_queue, ring_rows
 
 LATENCY = 3  #: cycles from the issue of a step to its operands (address register, READ_LATENCY)
 OP = data.StructLayout({"tiles": 10, "ksteps": 9, "rows": 12, "weight_addr": 16})
@@ -62,24 +62,28 @@ class StepIssue(wiring.Component):
         queue, op = op_queue(m, "ops", OP)
         m.d.comb += [queue.w_data.eq(self.op), queue.w_en.eq(self.op_valid), self.op_ready.eq(queue.w_rdy)]
 
-        k, tile, row = Signal(9), Signal(10), Signal(12)
-        k_last, tile_last, row_last = Signal(), Signal(), Signal()
+        k = Signal(9)
+        tile = Signal(10)
+        row = Signal(12)
+        k_last = Signal()
+        tile_last = Signal()
+        row_last = Signal()
         words = Signal(range(depth + 1))  # arrived and not yet used by a first tile
         credits = Signal(range(self._results + 1), init=self._results)
         step = Signal()
         ends_tile, ends_row = step & k_last, step & k_last & tile_last
         m.d.comb += [
-            k_last.eq(k == op.ksteps - 1),
-            tile_last.eq(tile == op.tiles - 1),
-            row_last.eq(row == op.rows - 1),
-            step.eq(queue.r_rdy & ((tile != 0) | (words != 0)) & (~k_last | (credits != 0))),
+            k_last.eq(is_last(k, op.ksteps)),
+            tile_last.eq(is_last(tile, op.tiles)),
+            row_last.eq(is_last(row, op.rows)),
+            step.eq(queue.r_rdy & (tile.any() | words.any()) & (~k_last | credits.any())),
             queue.r_en.eq(ends_row & row_last),
             self.freed_valid.eq(ends_row),
             self.freed.eq(op.ksteps),
         ]
         m.d.sync += [
-            words.eq((words + self.arrived - (step & (tile == 0)))[: len(words)]),
-            credits.eq((credits + self.popped - ends_tile)[: len(credits)]),
+            words.eq((words + self.arrived)[: len(words)] - (step & ~tile.any())),
+            credits.eq((credits + self.popped)[: len(credits)] - ends_tile),
         ]
         with m.If(step):
             m.d.sync += k.eq(Mux(k_last, 0, k + 1))
@@ -88,17 +92,19 @@ class StepIssue(wiring.Component):
         with m.If(ends_row):
             m.d.sync += row.eq(Mux(row_last, 0, row + 1))
 
-        weight, base = Signal(16, reset_less=True), Signal(range(depth))
-        weight_now = Mux((tile == 0) & (k == 0), op.weight_addr, weight)
+        weight = Signal(16, reset_less=True)
+        base = Signal(range(depth))
+        weight_now = Mux(~(tile.any() | k.any()), op.weight_addr, weight)
         with m.If(step):
             m.d.sync += weight.eq(weight_now + 1)
         with m.If(ends_row):
-            m.d.sync += base.eq(base + op.ksteps)
+            m.d.sync += base.eq(base + op.ksteps[: len(base)])
 
-        weight_addr, use_addr = Signal(16, reset_less=True), Signal(range(depth), reset_less=True)
-        m.d.sync += [weight_addr.eq(weight_now), use_addr.eq(base + k)]
+        weight_addr = Signal(16, reset_less=True)
+        use_addr = Signal(range(depth), reset_less=True)
+        m.d.sync += [weight_addr.eq(weight_now), use_addr.eq(base + k[: len(base)])]
         m.d.comb += [self.weight_addr.eq(weight_addr), self.use_addr.eq(use_addr)]
-        flags = (step, k == 0, k_last)
+        flags = (step, ~k.any(), k_last)
         for i in range(LATENCY):
             delayed = [Signal(name=f"{n}{i + 1}", reset_less=n != "valid") for n in ("valid", "first", "last")]
             m.d.sync += [d.eq(f) for d, f in zip(delayed, flags, strict=True)]

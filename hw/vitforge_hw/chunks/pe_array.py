@@ -49,7 +49,8 @@ class PEArray(wiring.Component):
     def elaborate(self, platform):
         c = self._config
         m = Module()
-        valid, first = Signal(), Signal(reset_less=True)
+        valid = Signal()
+        first = Signal(reset_less=True)
         m.d.sync += [valid.eq(self.valid), first.eq(self.first)]
         weights = []
         for lane in range(c.lanes):

@@ -11,7 +11,7 @@ from ..interfaces import READ_LATENCY, MemoryRead, fields_layout
 from ..units import post_lane
 from ..units.post_lane import STAGE, PostLane
 from . import residual_fetch, row_writer
-from .mat_fetch import op_queue
+from .mat_fetch import is_last, op_queue
 
 RESULTS = 8  #: tiles in the result FIFO
 OP = data.StructLayout(
@@ -33,7 +33,7 @@ LATENCY = OUT_AT + 1  #: start of a tile's last phase to ``push`` of the whole t
 #: what travels with a phase
 _STEP = data.StructLayout(
     {
-        "phase": 4,
+        "phase": 16,  # one bit per phase
         "last": 1,
         "act": 2,
         "gelu_exp": 4,
@@ -106,7 +106,7 @@ class PostProcess(wiring.Component):
         # ---- residual, one cycle before the lanes want it
         wanted = LANES_AT + STAGE["residual"] - 1
         step = steps[wanted]
-        m.d.comb += self.res_pop.eq(valid[wanted] & step.last & (step.res_mode != residual_fetch.NONE))
+        m.d.comb += self.res_pop.eq(valid[wanted] & step.last & step.res_mode.any())
         residual = []
         for token in range(c.cores):
             for j in lanes:
@@ -116,8 +116,8 @@ class PostProcess(wiring.Component):
                     for row in (self.res_low, self.res_high)
                 )
                 value = Signal(signed(16), name=f"residual{token}_{j}", reset_less=True)
-                upper = Mux(step.res_mode == residual_fetch.WIDE, high, low[-1].replicate(8))
-                m.d.sync += value.eq(Mux(step.res_mode == residual_fetch.NONE, 0, Cat(low, upper)))
+                upper = Mux(step.res_mode[1], high, low[-1].replicate(8))
+                m.d.sync += value.eq(Cat(low, upper) & step.res_mode.any().replicate(16))
                 residual.append(value)
 
         # ---- lanes, and their bytes shifted into whole rows
@@ -154,36 +154,43 @@ class PostProcess(wiring.Component):
         c = self._config
         queue, op = op_queue(m, "ops", OP)
         m.d.comb += [queue.w_data.eq(self.op), queue.w_en.eq(self.op_valid), self.op_ready.eq(queue.w_rdy)]
-        phase, tile, row = Signal(range(max(2, phases))), Signal(10), Signal(12)
-        results, residuals = Signal(range(RESULTS + 1)), Signal(range(residual_fetch.SLOTS + 1))
+        phase = Signal(phases, init=1)
+        tile = Signal(10)
+        row = Signal(12)
+        results = Signal(range(RESULTS + 1))
+        residuals = Signal(range(residual_fetch.SLOTS + 1))
         places = Signal(range(row_writer.SLOTS + 1), init=row_writer.SLOTS)
-        needs = op.res_mode != residual_fetch.NONE
-        go, first, last = Signal(), Signal(), Signal()
+        needs = op.res_mode.any()
+        go = Signal()
+        first = Signal()
+        last = Signal()
         m.d.comb += [
             go.eq(
-                (phase != 0) | (queue.r_rdy & (results != 0) & (places != 0) & (~needs | (residuals != 0)))
+                ~phase[0] | (queue.r_rdy & results.any() & places.any() & (~needs | residuals.any()))
             ),
-            first.eq(go & (phase == 0)),
-            last.eq(go & (phase == phases - 1)),
+            first.eq(go & phase[0]),
+            last.eq(go & phase[-1]),
         ]
-        tile_last, row_last = tile == op.tiles - 1, row == op.rows - 1
+        tile_last, row_last = is_last(tile, op.tiles), is_last(row, op.rows)
         m.d.comb += queue.r_en.eq(last & tile_last & row_last)
         m.d.sync += [
-            results.eq((results + self.tile_valid - first)[: len(results)]),
-            residuals.eq((residuals + self.res_arrived - (first & needs))[: len(residuals)]),
-            places.eq((places + self.freed - first)[: len(places)]),
+            results.eq((results + self.tile_valid)[: len(results)] - first),
+            residuals.eq((residuals + self.res_arrived)[: len(residuals)] - (first & needs)),
+            places.eq((places + self.freed)[: len(places)] - first),
         ]
         beats = c.word * isa.PARAM_BYTES // c.beat_bytes  # of a tile
         per_beat = phases // beats
-        beat, address = Signal(16, reset_less=True), Signal(16, reset_less=True)
-        now = Mux(tile == 0, op.param_addr, beat)
+        beat = Signal(16, reset_less=True)
+        address = Signal(16, reset_less=True)
+        now = Mux(phase[0] & ~tile.any(), op.param_addr, beat)
+        ends_beat = Cat(bit for p, bit in enumerate(phase) if p % per_beat == per_beat - 1).any()
         with m.If(go):
-            m.d.sync += phase.eq(Mux(last, 0, phase + 1))
+            m.d.sync += [phase.eq(Cat(phase[-1], phase[:-1])), beat.eq(now + ends_beat)]
         with m.If(last):
-            m.d.sync += [tile.eq(Mux(tile_last, 0, tile + 1)), beat.eq(now + beats)]
+            m.d.sync += tile.eq(Mux(tile_last, 0, tile + 1))
             with m.If(tile_last):
                 m.d.sync += row.eq(Mux(row_last, 0, row + 1))
-        m.d.sync += address.eq(now + phase // per_beat)
+        m.d.sync += address.eq(now)
         m.d.comb += self.params.addr.eq(address)
 
         step = Signal(_STEP)
@@ -203,18 +210,19 @@ class PostProcess(wiring.Component):
             m.d.sync += [valid[i].eq(valid[i - 1]), steps[i].eq(steps[i - 1])]
         return valid, steps
 
-    def _pick(self, phase, values):
-        """values[phase]"""
+    def _pick(self, chosen, values):
+        """The value whose bit is set in the one-hot ``chosen``."""
         out = values[0]
-        for p, value in enumerate(values[1:], 1):
-            out = Mux(phase == p, value, out)
+        for bit, value in zip(chosen[1:], values[1:], strict=False):
+            out = Mux(bit, value, out)
         return out
 
     def _results(self, m, phases, valid, step):
         """The result FIFO, one memory per phase; registers with the sums of the phase's channels, token-major."""
         c = self._config
         sums = [self.tile_acc.word_select(i, ACC_BITS) for i in range(c.cores * c.lanes)]
-        fill, use = Signal(range(RESULTS)), Signal(range(RESULTS))
+        fill = Signal(range(RESULTS))
+        use = Signal(range(RESULTS))
         with m.If(self.tile_valid):
             m.d.sync += fill.eq(fill + 1)
         m.d.comb += self.popped.eq(valid & step.last)
@@ -248,7 +256,7 @@ class PostProcess(wiring.Component):
         out = []
         for j in range(c.post_channels):
             entry = self._pick(
-                step.phase % groups,
+                Cat(step.phase[g::groups].any() for g in range(groups)),
                 [self.params.data.word_select(g * c.post_channels + j, bits)[: layout.size] for g in range(groups)],
             )
             stages = []

@@ -6,11 +6,11 @@ from amaranth.lib.wiring import In, Out
 
 from ..arch.config import AcceleratorConfig
 from ..interfaces import BufferRead
-from .mat_fetch import op_queue, ring_rows
+from .mat_fetch import is_last, op_queue, ring_rows
 
 SLOTS = 8  #: tiles whose residual can wait
-NONE, BYTE, WIDE = 0, 1, 2  #: res_mode
-OP = data.StructLayout({"tiles": 10, "rows": 12, "res_mode": 2, "res_addr": 16, "res_stride": 12})
+#: res_mode: 0 none, 1 int8, 2 two planes; decoded by bits
+OP = data.StructLayout({"tiles": 10, "rows": 12, "res_mode": 2, "res_addr": 16, "res_stride": 16})
 
 
 class ResidualFetch(wiring.Component):
@@ -57,28 +57,35 @@ class ResidualFetch(wiring.Component):
         m.d.comb += [queue.w_data.eq(self.op), queue.w_en.eq(self.op_valid), self.op_ready.eq(queue.w_rdy)]
 
         granted = Signal(range(2 * ring_rows(c)))  # rows with go that have not begun here
-        row, tile, plane = Signal(12), Signal(10), Signal()
-        fresh, active = Signal(init=1), Signal()
-        base, addr = Signal(16, reset_less=True), Signal(16, reset_less=True)
+        row = Signal(12)
+        tile = Signal(10)
+        plane = Signal()
+        fresh = Signal(init=1)
+        active = Signal()
+        base = Signal(16, reset_less=True)
+        addr = Signal(16, reset_less=True)
         slots = Signal(range(SLOTS + 1), init=SLOTS)
-        begin, accepted, ends_tile, ends_row = Signal(), Signal(), Signal(), Signal()
+        begin = Signal()
+        accepted = Signal()
+        ends_tile = Signal()
+        ends_row = Signal()
         ends_op = Signal()
-        row_last = row == op.rows - 1
+        row_last = is_last(row, op.rows)
         m.d.comb += [
-            begin.eq(queue.r_rdy & ~active & (granted != 0)),
-            self.res.valid.eq(active & (slots != 0)),
+            begin.eq(queue.r_rdy & ~active & granted.any()),
+            self.res.valid.eq(active & slots.any()),
             self.res.addr.eq(addr),
             accepted.eq(self.res.valid & self.res.ready),
-            ends_tile.eq(accepted & (plane | (op.res_mode == BYTE))),
-            ends_row.eq((ends_tile & (tile == op.tiles - 1)) | (begin & (op.res_mode == NONE))),
+            ends_tile.eq(accepted & (plane | ~op.res_mode[1])),
+            ends_row.eq((ends_tile & is_last(tile, op.tiles)) | (begin & ~op.res_mode.any())),
             ends_op.eq(ends_row & row_last),
             queue.r_en.eq(ends_op),
         ]
         m.d.sync += [
-            granted.eq((granted + self.went - begin)[: len(granted)]),
-            slots.eq((slots + self.pop - ends_tile)[: len(slots)]),
+            granted.eq((granted + self.went)[: len(granted)] - begin),
+            slots.eq((slots + self.pop)[: len(slots)] - ends_tile),
         ]
-        with m.If(begin & (op.res_mode != NONE)):
+        with m.If(begin & op.res_mode.any()):
             start = Mux(fresh, op.res_addr, base)
             m.d.sync += [active.eq(1), fresh.eq(0), addr.eq(start), base.eq(start + op.res_stride)]
         with m.If(accepted):
@@ -96,7 +103,8 @@ class ResidualFetch(wiring.Component):
             delayed = Signal(3, name=f"tag{i}")
             m.d.sync += delayed.eq(tags)
             tags = delayed
-        fill, use = Signal(range(SLOTS)), Signal(range(SLOTS))
+        fill = Signal(range(SLOTS))
+        use = Signal(range(SLOTS))
         for name, enable, out in (("low", tags[0], self.low), ("high", tags[1], self.high)):
             m.submodules[f"{name}_slots"] = slot = memory.Memory(shape=c.row_bytes * 8, depth=SLOTS, init=[])
             write, read = slot.write_port(), slot.read_port(domain="comb")

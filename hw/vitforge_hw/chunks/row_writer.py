@@ -6,10 +6,10 @@ from amaranth.lib.wiring import In, Out
 
 from ..arch.config import AcceleratorConfig
 from ..interfaces import BufferWrite
-from .mat_fetch import op_queue
+from .mat_fetch import is_last, op_queue
 
 SLOTS = 8  #: finished tiles that can wait for the buffer
-OP = data.StructLayout({"tiles": 10, "rows": 12, "out_addr": 16, "out_stride": 12, "out_wide": 1})
+OP = data.StructLayout({"tiles": 10, "rows": 12, "out_addr": 16, "out_stride": 16, "out_wide": 1})
 
 
 class RowWriter(wiring.Component):
@@ -52,7 +52,9 @@ class RowWriter(wiring.Component):
         queue, op = op_queue(m, "ops", OP)
         m.d.comb += [queue.w_data.eq(self.op), queue.w_en.eq(self.op_valid), self.op_ready.eq(queue.w_rdy)]
 
-        fill, use, count = Signal(range(SLOTS)), Signal(range(SLOTS)), Signal(range(SLOTS + 1))
+        fill = Signal(range(SLOTS))
+        use = Signal(range(SLOTS))
+        count = Signal(range(SLOTS + 1))
         planes = []
         for name, value in (("low", self.low), ("high", self.high)):
             m.submodules[f"{name}_slots"] = slot = memory.Memory(shape=c.row_bytes * 8, depth=SLOTS, init=[])
@@ -62,24 +64,32 @@ class RowWriter(wiring.Component):
         with m.If(self.push):
             m.d.sync += fill.eq(fill + 1)
 
-        row, tile, plane, fresh = Signal(12), Signal(10), Signal(), Signal(init=1)
-        base, addr = Signal(16, reset_less=True), Signal(16, reset_less=True)
+        row = Signal(12)
+        tile = Signal(10)
+        plane = Signal()
+        fresh = Signal(init=1)
+        base = Signal(16, reset_less=True)
+        addr = Signal(16, reset_less=True)
         start = Signal(16)  # first address of the present row
         now = Signal(16)
-        take, ends_tile, ends_row = Signal(), Signal(), Signal()
-        row_last = row == op.rows - 1
-        valid, wr_row_end = Signal(), Signal(reset_less=True)
-        out_addr, out = Signal(16, reset_less=True), Signal(c.row_bytes * 8, reset_less=True)
+        take = Signal()
+        ends_tile = Signal()
+        ends_row = Signal()
+        row_last = is_last(row, op.rows)
+        valid = Signal()
+        wr_row_end = Signal(reset_less=True)
+        out_addr = Signal(16, reset_less=True)
+        out = Signal(c.row_bytes * 8, reset_less=True)
         m.d.comb += [
-            take.eq((count != 0) & (~valid | self.wr.ready)),
+            take.eq(count.any() & (~valid | self.wr.ready)),
             ends_tile.eq(take & (plane | ~op.out_wide)),
-            ends_row.eq(ends_tile & (tile == op.tiles - 1)),
+            ends_row.eq(ends_tile & is_last(tile, op.tiles)),
             start.eq(Mux(fresh, op.out_addr, base)),
-            now.eq(Mux((tile == 0) & ~plane, start, addr)),
+            now.eq(Mux(~(tile.any() | plane), start, addr)),
             queue.r_en.eq(ends_row & row_last),
             self.freed.eq(ends_tile),
         ]
-        m.d.sync += count.eq((count + self.push - ends_tile)[: len(count)])
+        m.d.sync += count.eq((count + self.push)[: len(count)] - ends_tile)
         with m.If(take):
             m.d.sync += [
                 addr.eq(now + 1),

@@ -8,6 +8,7 @@ from ..arch.arith import ACT_GELU, GELU_ENTRIES, GELU_EXP_MIN, GELU_FRAC, GELU_O
 from .requantize import P_BITS
 
 LATENCY = 4
+assert ACT_GELU == 1 and GELU_OUT_FRAC - GELU_EXP_MIN == 7  # decoded by bits below
 INDEX_STAGE, OUT_STAGE = 1, 3  #: cycles after p at which exp_index, and exp_out with act, are taken
 
 
@@ -49,9 +50,10 @@ class Gelu(wiring.Component):
         up = GELU_FRAC - GELU_EXP_MIN + 1
         scaled = Signal(P_BITS + up)
         rounded = Signal(P_BITS + up)
-        index, beyond = Signal(range(GELU_ENTRIES)), Signal(reset_less=True)
+        index = Signal(range(GELU_ENTRIES))
+        beyond = Signal(reset_less=True)
         m.d.comb += [
-            scaled.eq(Cat(C(0, up), magnitude) >> (self.exp_index - GELU_EXP_MIN)[:3]),
+            scaled.eq(Cat(C(0, up), magnitude) >> (self.exp_index[:3] + C(8 - GELU_EXP_MIN, 3))[:3]),
             rounded.eq(scaled[1:] + scaled[0]),
             read.addr.eq(rounded[: len(index)]),
         ]
@@ -62,18 +64,20 @@ class Gelu(wiring.Component):
         for i in range(OUT_STAGE):
             p.append(Signal(signed(P_BITS), name=f"p{i + 1}", reset_less=True))
             m.d.sync += p[-1].eq(p[-2])
-        table, outside = Signal(8, reset_less=True), Signal(reset_less=True)
+        table = Signal(P_BITS, reset_less=True)
+        outside = Signal(reset_less=True)
         m.d.sync += [table.eq(read.data), outside.eq(beyond)]
 
-        fraction = Signal(9)
+        fraction = Signal(P_BITS + 1)
         h = Signal(signed(P_BITS), reset_less=True)
-        g = Signal(8)
+        g = Signal(P_BITS)
         last = p[OUT_STAGE]
         m.d.comb += [
-            fraction.eq(Cat(C(0, 1), table) >> (GELU_OUT_FRAC - self.exp_out)[:3]),
+            # right shift by 10 - exp_out
+            fraction.eq(Cat(C(0, 1), table) >> ~(self.exp_out[:3] + C(8 - GELU_EXP_MIN, 3))[:3]),
             g.eq(Mux(outside, 0, fraction[1:] + fraction[0])),
         ]
-        relu = Mux(last[-1], 0, last[:-1])
-        m.d.sync += h.eq(Mux(self.act == ACT_GELU, (relu - g)[:P_BITS].as_signed(), last))
+        relu = Mux(last[-1], C(0, P_BITS), last[:])
+        m.d.sync += h.eq(Mux(self.act[0], (relu - g)[:P_BITS].as_signed(), last))
         m.d.comb += self.h.eq(h)
         return m

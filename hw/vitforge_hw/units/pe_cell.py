@@ -73,7 +73,7 @@ class PECell(wiring.Component):
             m.d.sync += r.eq(value)
             return r
 
-        low, high = [], []
+        low, high, carries = [], [], []
         for tree in range(self._width // TREE):
             nodes = []
             for i in range(tree * TREE, (tree + 1) * TREE):
@@ -88,14 +88,18 @@ class PECell(wiring.Component):
                     for i, (x, y) in enumerate(zip(nodes[::2], nodes[1::2], strict=True))
                 ]
             low.append(nodes[0][:FIELD].as_signed())
-            high += [nodes[0][FIELD:].as_signed(), nodes[0][FIELD - 1]]
-        bits = FIELD + len(low) - 1
-        sum0 = reg(sum(low[1:], low[0])[:bits].as_signed(), "sum0")
-        sum1 = reg(sum(high[1:], high[0])[:bits].as_signed(), "sum1")
+            high.append(nodes[0][FIELD:])
+            carries.append(nodes[0][FIELD - 1])
+        # as wide as the accumulators, so that the Verilog needs no implicit extension
+        sum0 = Signal(signed(ACC_BITS), reset_less=True)
+        sum1 = Signal(signed(ACC_BITS), reset_less=True)
+        rounded = [(hi + carry)[:FIELD].as_signed() for hi, carry in zip(high, carries, strict=True)]
+        m.d.sync += [sum0.eq(sum(low[1:], low[0])), sum1.eq(sum(rounded[1:], rounded[0]))]
 
         valid, first = self.valid, self.first
         for i in range(LATENCY - 1):
-            v, f = Signal(name=f"valid{i}"), Signal(name=f"first{i}", reset_less=True)
+            v = Signal(name=f"valid{i}")
+            f = Signal(name=f"first{i}", reset_less=True)
             m.d.sync += [v.eq(valid), f.eq(first)]
             valid, first = v, f
         acc0, acc1 = Signal.like(self.acc0, reset_less=True), Signal.like(self.acc1, reset_less=True)

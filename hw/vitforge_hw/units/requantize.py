@@ -10,14 +10,15 @@ P_BITS = 12
 LATENCY = 3
 
 
-def round_shift(m: Module, x, n, name: str):
+def round_shift(m: Module, x, n, name: str, bits: int | None = None):
     """Registers ``(x << 1) >> n`` and returns (floor, half): round_shift(x, n) = floor + half one cycle later.
 
-    x must be signed, n unsigned of any size; the lowest bit of the shifted value is the rounding bit.
+    x must be signed, n unsigned of any size; the lowest bit of the shifted value is the rounding bit. floor has the
+    bits of x, or ``bits``; the sum has no more.
     """
-    shifted = Signal(signed(len(x) + 1), name=name, reset_less=True)
+    shifted = Signal(signed((bits or len(x)) + 1), name=name, reset_less=True)
     m.d.sync += shifted.eq(Cat(C(0, 1), x).as_signed() >> n)
-    return shifted[1:].as_signed(), shifted[0]
+    return shifted[1:], shifted[0]
 
 
 def saturate(x, bits: int, narrow=None):
@@ -55,7 +56,7 @@ class Requantize(wiring.Component):
         total = Signal(signed(ACC_BITS + 1), reset_less=True)
         m.d.sync += total.eq(self.acc + self.bias)
         floor, half = round_shift(m, total, self.s1, "shifted")
-        rounded = Signal(signed(ACC_BITS + 2))
+        rounded = Signal(signed(ACC_BITS + 1))  # cannot overflow: half is 0 where nothing is shifted out
         m.d.comb += rounded.eq(floor + half)
         p = Signal(signed(P_BITS), reset_less=True)
         m.d.sync += p.eq(saturate(rounded, P_BITS))

@@ -1,6 +1,6 @@
 """Residual addition with per-channel scales, and the output's saturation."""
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -9,7 +9,7 @@ from .requantize import P_BITS, round_shift, saturate
 RESIDUAL_BITS = 16
 SUM_BITS = 32  #: (16 bits << 15) + (12 bits << 15)
 LATENCY = 5
-S2_STAGE, OFFSET_STAGE, OUT_STAGE = 2, 3, 4  #: cycles after h at which s2, offset, and wide with narrow are taken
+S2_STAGE, OFFSET_STAGE, OUT_STAGE = 2, 2, 4  #: cycles after h at which s2, offset, and wide with narrow are taken
 
 
 class ResidualAdd(wiring.Component):
@@ -18,8 +18,7 @@ class ResidualAdd(wiring.Component):
     Members
     -------
     h, residual, eh, er : operands and their left shifts
-    s2 : right shift, 2 cycles after h
-    offset : 8 bits signed, 3 cycles after h
+    s2, offset : right shift; 8 bits signed; 2 cycles after h
     wide, narrow : 12 bits; symmetric range; 4 cycles after h
     low, high : the result as int8 or as the two bytes of 16 bits, sign-extended
 
@@ -46,17 +45,19 @@ class ResidualAdd(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        main = Signal(signed(P_BITS + 15), reset_less=True)
-        addend = Signal(signed(RESIDUAL_BITS + 15), reset_less=True)
+        main = Signal(signed(SUM_BITS), reset_less=True)
+        addend = Signal(signed(SUM_BITS), reset_less=True)
         total = Signal(signed(SUM_BITS), reset_less=True)
         m.d.sync += [
-            main.eq(self.h << self.eh),
-            addend.eq(self.residual << self.er),
+            # x << n as (x << 15) >> (15 - n)
+            main.eq(Cat(C(0, 15), self.h).as_signed() >> ~self.eh),
+            addend.eq(Cat(C(0, 15), self.residual).as_signed() >> ~self.er),
             total.eq(main + addend),
         ]
-        floor, half = round_shift(m, total, self.s2, "shifted")
-        moved = Signal(signed(SUM_BITS + 2), reset_less=True)
-        m.d.sync += moved.eq((floor + self.offset + half)[: SUM_BITS + 2].as_signed())
+        floor, half = round_shift(m, total, self.s2, "shifted", SUM_BITS + 1)
+        offset = Signal(signed(SUM_BITS + 1), reset_less=True)
+        moved = Signal(signed(SUM_BITS + 1), reset_less=True)
+        m.d.sync += [offset.eq(self.offset), moved.eq((floor + offset.as_unsigned())[: SUM_BITS + 1] + half)]
         wide, byte = saturate(moved, P_BITS, self.narrow), saturate(moved, 8, self.narrow)
         out = Signal(16, reset_less=True)
         m.d.sync += out.eq(

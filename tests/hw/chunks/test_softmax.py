@@ -6,6 +6,7 @@ import random
 import pytest
 from amaranth import Elaboratable, Module
 from amaranth.lib.wiring import connect
+
 from vitforge_hw.arch import arith
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.chunks.softmax import Softmax

@@ -5,6 +5,7 @@ import random
 import pytest
 from amaranth.hdl import Signal
 from amaranth.sim import Simulator
+
 from vitforge_hw.arch import arith
 from vitforge_hw.units.log2 import Log2
 from vitforge_hw.units.row_factor import RowFactor, decode_code

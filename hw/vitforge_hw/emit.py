@@ -8,9 +8,11 @@ import contextlib
 import contextvars
 import re
 
-from amaranth import ClockSignal, Instance, Module, ResetSignal
+from amaranth import ClockSignal, Instance, ResetSignal
 from amaranth.back import verilog
 from amaranth.lib import wiring
+
+from .verilog_text import full_width, tidy
 
 _modules: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar("modules", default=None)
 
@@ -21,7 +23,8 @@ def emitting():
     modules: dict[str, str] = {}
     token = _modules.set(modules)
     try:
-        yield modules
+        with full_width():
+            yield modules
     finally:
         _modules.reset(token)
 
@@ -29,7 +32,7 @@ def emitting():
 def convert(component, name: str, ports=None) -> str:
     """Verilog text of one component; deterministic, without source paths, memories cleared by a loop."""
     text = verilog.convert(component, name=name, ports=ports, emit_src=False, strip_internal_attrs=True)
-    return _CLEARED.sub(_clear_loop, text)
+    return tidy(_CLEARED.sub(_clear_loop, text))
 
 
 _CLEARED = re.compile(r"^  initial begin\n((?:    (\S+ ?)\[\d+\] = \d+'h0+;\n)+)  end\n", re.M)
@@ -51,7 +54,6 @@ class _BlackBox(wiring.Component):
         super().__init__(component.signature)
 
     def elaborate(self, platform):
-        m = Module()
         ports = {}
         for path, member, value in self.signature.flatten(self):
             port = "__".join(str(p) for p in path)
@@ -61,8 +63,7 @@ class _BlackBox(wiring.Component):
         for port, signal in (("clk", ClockSignal()), ("rst", ResetSignal())):
             if port in self._ports:
                 ports["i_" + port] = signal
-        m.submodules.block = Instance(self._name, **ports)
-        return m
+        return Instance(self._name, **ports)  # itself, not a module around it: one instance, no wrapper
 
 
 def block(component: wiring.Component, name: str) -> wiring.Component:

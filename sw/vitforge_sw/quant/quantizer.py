@@ -243,7 +243,8 @@ class Quantizer:
         low = GELU_LOW if s.gelu_zero_point else 0.0
         shifted = want - low
         e = search(shifted, w, lo, hi, channel=s.hidden_exponents == "channel").expand(n)
-        zero = torch.round(-128 - scaled(torch.tensor(low), -e)).int() if s.gelu_zero_point else zeros(n)
+        # rounded up: the minimum itself stays off -128, which would look like saturation
+        zero = torch.ceil(-128 - scaled(torch.tensor(low), -e)).int() if s.gelu_zero_point else zeros(n)
         shifts = lower.shifts_given_p(ea, torch.full((n,), -exp, dtype=torch.int32), e)
         info = TensorInfo(name, self.tokens, n, "int8", self._single(e), self._single(zero) or 0)
         self._linear(name, x, weight, bias, ea, shifts, offset=zero, info=info, act="gelu", gelu_exp=exp)

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from . import windows
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _INTERPOLATION = {
     "nearest": Image.Resampling.NEAREST,
@@ -25,7 +27,7 @@ _CROP_MODES = ("center", "squash")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageConfig:
-    """timm's data config of one model, and the patch size that orders the bytes."""
+    """timm's data config of one model, and the patches (or overlapping windows) that order the bytes."""
 
     image_size: int
     patch_size: int
@@ -35,6 +37,8 @@ class ImageConfig:
     crop_mode: str = "center"  #: center: short side to image_size / crop_pct, then crop; squash: resize both sides
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    stride: int = 0  #: distance of patches; 0: disjoint patches, else windows of a padded convolution (windows.py)
+    padding: int = 0  #: pixels around the image, windows only
 
     def __post_init__(self):
         def need(ok, text):
@@ -42,10 +46,24 @@ class ImageConfig:
                 raise ValueError(f"image config: {text}")
 
         need(isinstance(self.image_size, int) and self.image_size > 0, f"image_size must be a positive integer, not {self.image_size!r}")
-        need(
-            isinstance(self.patch_size, int) and self.patch_size > 0 and self.image_size % self.patch_size == 0,
-            f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size!r}",
-        )
+        need(isinstance(self.patch_size, int) and self.patch_size > 0, f"patch_size must be a positive integer, not {self.patch_size!r}")
+        if self.stride:
+            need(
+                isinstance(self.stride, int) and 0 < self.stride <= self.patch_size,
+                f"stride must be in 1..patch_size = {self.patch_size}, not {self.stride!r}",
+            )
+            need(
+                isinstance(self.padding, int) and 0 <= 2 * self.padding < self.patch_size <= self.image_size,
+                f"padding must be below half of patch_size = {self.patch_size}, not {self.padding!r}",
+            )
+            reach = self.stride * (self.side - 1) + self.patch_size - self.padding
+            need(reach >= self.image_size, f"windows reach {reach} of image_size {self.image_size} pixels")
+        else:
+            need(
+                self.image_size % self.patch_size == 0,
+                f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size!r}",
+            )
+            need(self.padding == 0, f"padding must be 0 for disjoint patches, not {self.padding!r}")
         need(self.in_chans in (1, 3), f"in_chans must be 1 or 3, not {self.in_chans!r}")
         need(self.interpolation in _INTERPOLATION, f"interpolation must be one of {', '.join(_INTERPOLATION)}, not {self.interpolation!r}")
         need(self.crop_mode in _CROP_MODES, f"crop_mode must be one of {', '.join(_CROP_MODES)}, not {self.crop_mode!r}")
@@ -57,7 +75,11 @@ class ImageConfig:
             need(all(math.isfinite(v) for v in value), f"{name} must be finite, not {value}")
         need(all(v > 0 for v in self.std), f"std must be positive, not {self.std}")
 
-    patches = property(lambda s: (s.image_size // s.patch_size) ** 2)
+    side = property(
+        lambda s: windows.window_count(s.image_size, s.patch_size, s.stride or s.patch_size, s.padding),
+        doc="patches along one side",
+    )
+    patches = property(lambda s: s.side**2)
     patch_bytes = property(lambda s: s.in_chans * s.patch_size**2)
 
     def to_dict(self) -> dict:
@@ -107,6 +129,8 @@ def input_pixels(image: Image.Image | str | Path, config: ImageConfig) -> np.nda
 def pixels_to_patches(pixels: np.ndarray, config: ImageConfig) -> np.ndarray:
     """uint8 (H, W, C) to int8 (patches, C * ps * ps): pixel - 128, a patch flattened as a convolution's weight
     ``weight.reshape(N, -1)`` is (channel, row, column), patches row by row."""
+    if config.stride:
+        return windows.pixels_to_windows(pixels, config.patch_size, config.stride, config.padding, config.mean)
     n, ps = config.image_size // config.patch_size, config.patch_size
     x = (pixels.astype(np.int16) - 128).astype(np.int8)
     x = x.reshape(n, ps, n, ps, config.in_chans).transpose(0, 2, 4, 1, 3)
@@ -120,8 +144,11 @@ def input_patches(image: Image.Image | str | Path, config: ImageConfig) -> np.nd
 
 def patches_to_float(patches: np.ndarray, config: ImageConfig) -> np.ndarray:
     """The float model's input of the same bytes: float32 (B, C, H, W), normalised by mean and std."""
-    n, ps, c = config.image_size // config.patch_size, config.patch_size, config.in_chans
-    x = patches.reshape(-1, n, n, c, ps, ps).transpose(0, 3, 1, 4, 2, 5).reshape(-1, c, n * ps, n * ps)
+    n, ps, c = config.side, config.patch_size, config.in_chans
+    if config.stride:
+        x = windows.windows_to_pixels(patches, config.image_size, c, ps, config.stride, config.padding)
+    else:
+        x = patches.reshape(-1, n, n, c, ps, ps).transpose(0, 3, 1, 4, 2, 5).reshape(-1, c, n * ps, n * ps)
     x = (x.astype(np.float32) + 128) / 255
     shape = (1, c, 1, 1)
     return (x - np.reshape(config.mean, shape).astype(np.float32)) / np.reshape(config.std, shape).astype(np.float32)

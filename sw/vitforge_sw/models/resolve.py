@@ -110,6 +110,11 @@ def image_config(
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
     )
+    stem = getattr(getattr(getattr(model, "stem", None), "in_conv", None), "conv", None)
+    if embed is None and isinstance(stem, torch.nn.Conv2d):  # EfficientViT: windows of the stem's convolution
+        chosen |= dict(
+            patch_size=stem.kernel_size[0], stride=stem.stride[0], padding=int(stem.padding[0]), in_chans=stem.in_channels
+        )
     for name in ("mean", "std"):  # timm's three-channel default for a gray model
         if chosen["in_chans"] == 1 and len(chosen[name]) == 3:
             chosen[name] = (sum(chosen[name]) / 3,)

@@ -11,7 +11,7 @@ ENTRIES = 64  #: entries that the ring can hold, whatever their length
 
 
 def word_bits(config: AcceleratorConfig) -> int:
-    """Bits of one ring word: ``attend_keys`` keys x ``cores`` tokens, code [key][token] at 4 * (key * cores + token)."""
+    """Bits of a ring word, ``attend_keys`` keys x ``cores`` tokens: code [key][token] at 4 * (key * cores + token)."""
     return config.cores * config.attend_keys * 4
 
 

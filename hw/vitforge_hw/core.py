@@ -40,6 +40,7 @@ class Core(wiring.Component):
     image_wr, result_rd : activation-buffer ports of image and result DMA
     image_end, busy, stall : per chunk: program of an image complete; a row in work; a row waiting
     progress : some counter moved
+    active : some sequencer is inside an image's program
 
     Throughput and latency: docs/architecture.md, by chunk.
     """
@@ -60,6 +61,7 @@ class Core(wiring.Component):
             "busy": Out(n),
             "stall": Out(n),
             "progress": Out(1),
+            "active": Out(1),
         }
         members |= {name: Out(ChunkControl(chunk)) for chunk, name in HOST_CHUNKS.items()}
         members |= {name: In(16) for name in header_members()}
@@ -113,6 +115,7 @@ class Core(wiring.Component):
         m.d.comb += [
             counters.eq(Cat(s.counter for s in sequencers.values())),
             self.progress.eq(counters != before),
+            self.active.eq(Cat(s.running for s in sequencers.values()).any()),
             self.image_end.eq(Cat(s.image_end for s in sequencers.values())),
             self.busy.eq(Cat(s.busy for s in sequencers.values())),
             self.stall.eq(Cat(s.stalled for s in sequencers.values())),

@@ -10,7 +10,7 @@ from .emit import block
 
 TOP = "vitforge_top"
 _HOST_TO_CORE = ("run", "submitted")
-_CORE_TO_HOST = ("image_end", "busy", "stall", "progress")
+_CORE_TO_HOST = ("image_end", "busy", "stall", "progress", "active")
 _SHARED_PORTS = (*HOST_CHUNKS.values(), "weights", "params", "ln_params", "program", "image_wr", "result_rd")
 
 

@@ -10,7 +10,7 @@ from vitforge_sim.compare import Mismatch, TensorReport, WriteList, compare_port
 from vitforge_sim.taps import Due, compare_tap
 from vitforge_sw.compiler.build import Build
 from vitforge_sw.golden import Golden
-from vitforge_sw.graph.ir import FORMATS, Graph, Linear, Scores
+from vitforge_sw.graph.ir import FORMATS, Graph
 
 PORTS = {"mat": Chunk.MAT, "layernorm": Chunk.LAYERNORM, "shifter": Chunk.SHIFTER, "image": Chunk.IMAGE_DMA}
 ACC_ELEMENTS = 4_000_000  #: accumulators compared per engine at most (whole layers, the first ones)
@@ -138,7 +138,6 @@ def _taps(graph: Graph, build: Build, taps: dict, run: AcceleratorRun, images: i
         if count:
             yield compare_tap(suffix, due, count, monitors[tap], images, TAP_BITS[tap], c.cores, signed)
 
-    nodes = {n.name: n for n in graph.nodes}
     for tap, chunk in (("tile", Chunk.MAT), ("attend", Chunk.SHIFTER)):
         due, position, budget, layers = {}, 0, ACC_ELEMENTS, []
         for instruction, label in zip(build.programs[chunk], build.labels[chunk]):
@@ -148,13 +147,7 @@ def _taps(graph: Graph, build: Build, taps: dict, run: AcceleratorRun, images: i
                 layers.append(label.layer)
             op = instruction.op
             n = op["tiles"] if chunk == Chunk.MAT else op["blocks"]
-            node = nodes[label.layer]
-            first = 0
-            if isinstance(node, (Linear, Scores)):
-                tensor, _ = build.outputs[label.layer]
-                place = build.places[tensor]
-                start = place.row(0 if place.restarts else label.first)
-                first = (op["out_addr"] - start) // place.planes
+            first = label.channel // c.word if chunk == Chunk.MAT else 0
             for row in range(instruction.rows):
                 for block in range(n):
                     if budget >= 0 or len(layers) == 1:

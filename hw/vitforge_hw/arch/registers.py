@@ -47,6 +47,7 @@ _TABLE = (
             ("busy", 0, 1, "jobs are outstanding"),
             ("ready", 1, 1, "program loaded"),
             ("error", 2, 1, "an error is latched"),
+            ("active", 3, 1, "a chunk is inside an image's program"),
         ),
     ),
     Register("irq_enable", 0x018, "rw", "interrupt enable", (("image_done", 0, 1, ""), ("error", 1, 1, ""))),

@@ -30,6 +30,7 @@ class Csr(wiring.Component):
     read_error, write_error, bad_program : In(1), pulses; read_addr, read_resp, write_addr, write_resp : In
     busy, stall : In(8), one bit per chunk: counted in its registers
     progress : In(1), some chunk has finished a row
+    active : In(1), some chunk is inside an image's program
     error : Out(1), an error is latched
     interrupt : Out(1), level
 
@@ -70,6 +71,7 @@ class Csr(wiring.Component):
                 "busy": In(chunks),
                 "stall": In(chunks),
                 "progress": In(1),
+                "active": In(1),
                 "error": Out(1),
                 "interrupt": Out(1),
             }
@@ -105,6 +107,7 @@ class Csr(wiring.Component):
             file.status[field("status", "busy")].eq(working),
             file.status[field("status", "ready")].eq(self.run),
             file.status[field("status", "error")].eq(self.error),
+            file.status[field("status", "active")].eq(self.active),
         ]
 
         # ---- jobs

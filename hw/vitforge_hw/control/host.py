@@ -40,6 +40,7 @@ class Host(wiring.Component):
     image_end : In(8), one bit per chunk: its sequencer has finished an image's program (image and result DMA are used)
     busy, stall : In(8), one bit per chunk, counted
     progress : In(1), some progress counter has moved
+    active : In(1), some sequencer is inside an image's program
 
     Latency/throughput: see the parts; the job base of the next image holds from the cycle after ``image_end``.
     """
@@ -67,6 +68,7 @@ class Host(wiring.Component):
                 "busy": In(chunks),
                 "stall": In(chunks),
                 "progress": In(1),
+                "active": In(1),
             }
             | header_members()
         )
@@ -166,5 +168,6 @@ class Host(wiring.Component):
             csr.busy.eq(self.busy),
             csr.stall.eq(self.stall),
             csr.progress.eq(self.progress),
+            csr.active.eq(self.active),
         ]
         return m

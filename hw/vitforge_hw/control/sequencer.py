@@ -27,6 +27,7 @@ class Sequencer(wiring.Component):
     counter : this chunk's progress counter
     image_end : one cycle high when an image's program is complete
     busy, stalled : a row is in the chunk; a row waits for a counter
+    running : inside an image's program
 
     Latency: three cycles per wait of a row when satisfied, plus two per row; all hidden while the chunk works on the
     previous row.
@@ -47,6 +48,7 @@ class Sequencer(wiring.Component):
                 "image_end": Out(1),
                 "busy": Out(1),
                 "stalled": Out(1),
+                "running": Out(1),
             }
         )
 
@@ -58,7 +60,7 @@ class Sequencer(wiring.Component):
         m.d.comb += [self.counter[:16].eq(rows_done), self.counter[16:].eq(image)]
 
         # ---- fetch one instruction ahead
-        running = Signal()  # inside an image's program
+        running = self.running
         fetched, issued = Signal(16), Signal(16)
         ahead = Signal(isa.INSTRUCTION_BYTES * 8, reset_less=True)
         ahead_valid = Signal()

@@ -17,7 +17,9 @@ def pad_bytes(mean: tuple[float, ...]) -> np.ndarray:
     return np.array([int(np.floor(255 * m + 0.5)) - 128 for m in mean], dtype=np.int8)
 
 
-def pixels_to_windows(pixels: np.ndarray, kernel: int, stride: int, padding: int, mean: tuple[float, ...]) -> np.ndarray:
+def pixels_to_windows(
+    pixels: np.ndarray, kernel: int, stride: int, padding: int, mean: tuple[float, ...]
+) -> np.ndarray:
     """uint8 (H, W, C) to int8 (windows, C * kernel^2): pixel - 128 in the order (channel, row, column) of
     ``conv.weight.reshape(N, -1)``, windows row by row."""
     h, w, c = pixels.shape
@@ -28,7 +30,9 @@ def pixels_to_windows(pixels: np.ndarray, kernel: int, stride: int, padding: int
     return np.ascontiguousarray(view).reshape(-1, c * kernel**2)
 
 
-def windows_to_pixels(windows: np.ndarray, size: int, channels: int, kernel: int, stride: int, padding: int) -> np.ndarray:
+def windows_to_pixels(
+    windows: np.ndarray, size: int, channels: int, kernel: int, stride: int, padding: int
+) -> np.ndarray:
     """The inverse: int8 (B, windows, C * kernel^2) to int8 (B, C, size, size); needs kernel >= stride."""
     n = window_count(size, kernel, stride, padding)
     x = windows.reshape(-1, n, n, channels, kernel, kernel)

@@ -38,18 +38,19 @@ class Softmax(wiring.Component):
     Latency/throughput: with B = ceil(keys / word), passes = 1 (maxrel) or 2 (log2):
 
     - from ``go`` to ``done`` of a single row, ports ready: B + passes * keys + (passes - 1) * GAP + LATENCY cycles;
-    - sustained: one row every passes * keys + (passes - 1) * GAP cycles, also across instructions, as long as the next
-      row's scores are there (its ``go`` at least B + LOAD cycles before the last key, and B + LOAD <= that number).
+    - sustained: one row every passes * keys + (passes - 1) * GAP cycles, also across instructions, if that is at
+      least B + LOAD (the first key of a row is B + LOAD cycles after its ``go``).
 
-    Loading of the next row overlaps; a row starts only when the ring has room for the whole entry.
+    Two rows are held: the next one is loaded meanwhile, and a ``go`` is taken from the cycle after the last key of the
+    row before the present one. A row starts only when the ring has room for the whole entry.
 
     Reference: arith.softmax_codes, arith.code_weight, arith.row_factor
     """
 
     GAP = SoftmaxLane.CODE_GAP
-    #: from go to the first key, beyond B: address, read, store, start
-    LOAD = 1 + READ_LATENCY + SoftmaxLane.LOAD_LATENCY
-    LATENCY = LOAD - 2 + SoftmaxLane.FACTOR_LATENCY
+    #: from go to the first key, beyond B
+    LOAD = READ_LATENCY + SoftmaxLane.LOAD_LATENCY
+    LATENCY = LOAD - 1 + SoftmaxLane.FACTOR_LATENCY
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
@@ -109,7 +110,7 @@ class Softmax(wiring.Component):
         with m.If(ctl.op.valid & ctl.op.ready):
             m.d.sync += [op.eq(ctl.op.payload), op_valid.eq(1), row_addr.eq(ctl.op.payload.in_addr)]
 
-        m.d.comb += ctl.go.ready.eq(op_valid & ~active & ~taken.bit_select(bank, 1))
+        m.d.comb += ctl.go.ready.eq(op_valid & ~active & ~Mux(bank, taken[1], taken[0]))
         words = (op.keys + (c.attend_keys - 1)) >> (c.attend_keys.bit_length() - 1)
         with m.If(ctl.go.valid & ctl.go.ready):
             m.d.sync += [
@@ -181,6 +182,7 @@ class Softmax(wiring.Component):
         gap = Signal(range(self.GAP))
 
         next_bank = Signal()
+        loaded = ready & taken
         finish, start, restart = Signal(), Signal(), Signal()
         m.d.comb += [
             last.eq(left == 1),
@@ -188,9 +190,7 @@ class Softmax(wiring.Component):
             next_bank.eq(bank ^ finish),
             following.eq(rows[next_bank]),
             codes.need.eq(following.words),
-            start.eq(
-                ((state == State.IDLE) | finish) & (ready & taken).bit_select(next_bank, 1) & codes.room
-            ),
+            start.eq(((state == State.IDLE) | finish) & Mux(next_bank, loaded[1], loaded[0]) & codes.room),
             codes.start.eq(start),
             restart.eq((state == State.GAP) & (gap == 0)),
         ]

@@ -186,16 +186,15 @@ def test_one_port_stalls(port):
     run(TINY, 4, [(4, 17, 2, 0, 1, 6, "random", "random"), (4, 9, 3, 1, 0, 8, "random", "random")], 0.8, (port,))
 
 
-@pytest.mark.parametrize("shift", range(0, 32, 3))
+@pytest.mark.parametrize("shift", (0, 1, 4, 9, 16, 23, 31))
 def test_shifts(shift):
     """All shifts, the row factor of tiny and large sums."""
     kinds = ("random", "few", "one", "zero")
     run(TINY, shift, [(1, 1 + 9 * i, 1, shift & 1, i != 2, shift, k, "random") for i, k in enumerate(kinds)])
 
 
-@pytest.mark.parametrize("rule", [0, 1])
-def test_wide(rule):
-    run(WIDE, 5, [(1, 197, 4, rule, 1, 8, "random", "random"), (1, 197, 4, 1 - rule, rule, 4, "random", "random")])
+def test_wide():
+    run(WIDE, 5, [(1, 197, 4, 0, 1, 8, "random", "random"), (1, 197, 4, 1, 0, 4, "random", "random")])
 
 
 def test_extremes_wide():

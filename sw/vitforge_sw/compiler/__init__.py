@@ -1,13 +1,15 @@
 """From an integer graph to a program: schedule, buffers, waits, memory image, order proof, cycle model."""
 
-from .build import Build, Label, Write, compile_graph
+from .build import Build, Write, compile_graph
 from .image import disassemble
 from .options import CompileOptions
+from .plan import Label
+from .proof import DeadlockError, OrderError, Proof, prove
 from .report import report
 from .shapes import SHAPES, shape_graph
 from .store import load_build, save_build
 
 __all__ = [
-    "SHAPES", "Build", "CompileOptions", "Label", "Write", "compile_graph", "disassemble", "load_build", "report",
-    "save_build", "shape_graph",
+    "SHAPES", "Build", "CompileOptions", "DeadlockError", "Label", "OrderError", "Proof", "Write", "compile_graph",
+    "disassemble", "load_build", "prove", "report", "save_build", "shape_graph",
 ]  # fmt: skip

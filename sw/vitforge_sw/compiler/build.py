@@ -15,19 +15,9 @@ from .access import cdiv
 from .allocate import Allocation, Place, allocate
 from .network import analyse
 from .options import CompileOptions, blocks_of
-from .plan import Planner, Step
+from .plan import Label, Planner, Step
+from .proof import Proof, prove
 from .waits import derive
-
-
-@dataclasses.dataclass(frozen=True)
-class Label:
-    """What an instruction works on: layer (node, tensor or weight piece), tensor that it writes ("" if none), first
-    group and first channel of what it writes."""
-
-    layer: str
-    tensor: str
-    first: int
-    channel: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +79,10 @@ class Build:
         """DRAM bytes of one job's result."""
         return cdiv(self.places[self.output].stride * self.config.word, 16) * 16
 
+    def prove(self) -> Proof:
+        """The order proof of the program; OrderError or DeadlockError (ValueErrors) if it does not hold."""
+        return prove(self.programs, self.labels, self.config)
+
     def pack_image(self, x: np.ndarray) -> bytes:
         """Input tensor (tokens, channels) of int8 as the job's image in DRAM."""
         t = self.tensors[self.input]
@@ -146,7 +140,7 @@ def candidates(groups: int) -> list[CompileOptions]:
 
 
 def compile_graph(graph: Graph, config: AcceleratorConfig, options: CompileOptions | None = None) -> Build:
-    """Schedule, allocate, encode. ValueError names what does not fit: layer or buffer, rule, sizes."""
+    """Schedule, allocate, encode, prove. ValueError names what does not fit: layer or buffer, rule, sizes."""
     net = analyse(graph, config)
     if options is not None:
         return _compile(graph, net, config, options)
@@ -174,7 +168,7 @@ def _compile(graph: Graph, net, config: AcceleratorConfig, options: CompileOptio
     labels = {c: [label(s) for s, _ in pairs if s.chunk == c] for c in Chunk}
     programs, logical = image.link(programs, planner.pieces, config)
     start = (1 + len(pairs)) * config.instruction_beats
-    return Build(
+    build = Build(
         config=config,
         options=options,
         programs=programs,
@@ -188,3 +182,5 @@ def _compile(graph: Graph, net, config: AcceleratorConfig, options: CompileOptio
         output=graph.output,
         model_hash=graph_hash(graph),
     )
+    build.prove()
+    return build

@@ -80,6 +80,15 @@ def striped(logical: bytes, config: AcceleratorConfig) -> bytes:
     return memmap.stripe(logical, config.masters)
 
 
+def replace(memory_image: bytes, chunk: Chunk, number: int, new: Instruction, config: AcceleratorConfig) -> bytes:
+    """The memory image with one instruction changed (what-if runs, negative controls)."""
+    _, logical = decode(memory_image, config)
+    header = unpack(HEADER_FIELDS, int.from_bytes(logical[:INSTRUCTION_BYTES], "little"))
+    at = (header[f"{chunk.name.lower()}_start"] + number) * INSTRUCTION_BYTES
+    word = new.encode().to_bytes(INSTRUCTION_BYTES, "little")
+    return striped(logical[:at] + word + logical[at + INSTRUCTION_BYTES :], config)
+
+
 def image_bytes(x: np.ndarray, config: AcceleratorConfig) -> bytes:
     """An input tensor (tokens, channels) of int8 as the job's image in DRAM."""
     return memmap.stripe(memmap.to_rows(x, config.cores, config.word).tobytes(), config.masters)

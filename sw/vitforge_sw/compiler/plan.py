@@ -39,6 +39,17 @@ class Step:
 
 
 @dataclasses.dataclass(frozen=True)
+class Label:
+    """What an instruction works on: layer (node, tensor or weight piece), tensor that it writes ("" if none), first
+    group and first channel of what it writes."""
+
+    layer: str
+    tensor: str
+    first: int
+    channel: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Piece:
     """Bytes of the memory image behind the instructions: ``beat`` counts from the first one."""
 

@@ -11,8 +11,9 @@ from vitforge_hw.arch.isa import Chunk
 from ..graph.serialize import write_atomic
 from . import image
 from .allocate import Place
-from .build import Build, Label, Stored
+from .build import Build, Stored
 from .options import CompileOptions
+from .plan import Label
 from .report import report
 
 SCHEMA = "vitforge-build-1"

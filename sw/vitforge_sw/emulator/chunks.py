@@ -58,8 +58,8 @@ class Memories:
         return out
 
 
-def read(m: Memories, chunk: Chunk, op: dict[str, int], row: int, codes: list) -> tuple:
-    """Copies of everything that a row reads. ``codes``: the code ring's entries, the oldest taken by the shifter."""
+def read(m: Memories, chunk: Chunk, op: dict[str, int], row: int) -> tuple:
+    """Copies of everything that a row reads from the buffers."""
     c = m.config
     if chunk == Chunk.MAT:
         tokens = (op["in_first"] + row) * c.cores + np.arange(c.cores) + op["in_offset"]
@@ -82,7 +82,7 @@ def read(m: Memories, chunk: Chunk, op: dict[str, int], row: int, codes: list) -
         groups = -(-op["keys"] // c.cores)
         address = op["v_addr"] + np.arange(groups)[:, None] * op["v_stride"] + np.arange(op["blocks"])
         v = np.concatenate([m.tokens(m.act[a], 1) for a in address])
-        return v[: op["keys"]], codes.pop(0)
+        return (v[: op["keys"]],)
     if chunk == Chunk.LAYERNORM:
         planes = 1 + op["in_wide"]
         at = op["in_addr"] + row * op["in_stride"]
@@ -102,7 +102,10 @@ def read(m: Memories, chunk: Chunk, op: dict[str, int], row: int, codes: list) -
 
 
 def write(m: Memories, chunk: Chunk, op: dict[str, int], row: int, operands: tuple, codes: list) -> np.ndarray | None:
-    """Compute and store a row; returns the values (cores, channels) that it produced, or None (weights, keys)."""
+    """Compute and store a row; returns the values (cores, channels) that it produced, or None (weights, keys).
+
+    ``codes``: the code ring's entries; softmax appends one, the shifter takes the oldest.
+    """
     c = m.config
     if chunk == Chunk.MAT:
         x, w, params, residual = operands
@@ -110,8 +113,8 @@ def write(m: Memories, chunk: Chunk, op: dict[str, int], row: int, operands: tup
         y = ops.postprocess(ops.matmul(x, w), params, op["act"], op["gelu_exp"], residual, bits, bool(op["narrow"]))
         return _store(m, op, row, y, 1 + op["out_wide"])
     if chunk == Chunk.SHIFTER:
-        v, entry = operands
-        return _store(m, op, row, ops.attend(entry, v, op["rule"], op["shift"], bool(op["factor"])), 1)
+        y = ops.attend(codes.pop(0), operands[0], op["rule"], op["shift"], bool(op["factor"]))
+        return _store(m, op, row, y, 1)
     if chunk == Chunk.LAYERNORM:
         return _store(m, op, row, ops.layernorm(*operands), 1)
     if chunk == Chunk.SOFTMAX:

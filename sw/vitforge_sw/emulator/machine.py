@@ -7,10 +7,13 @@ import numpy as np
 from vitforge_hw.arch import memmap
 from vitforge_hw.arch.isa import Chunk, Instruction
 
-from ..compiler.build import Build, Label
+from ..compiler.build import Build
 from ..compiler.image import decode, result_logits
+from ..compiler.plan import Label
+from ..compiler.proof import OrderError
 from ..graph.ir import FORMATS
 from . import chunks
+from .poison import Poison
 
 START, READ, WRITE, FINISH = range(4)  #: phases of a row, in order; each phase keeps the rows' order inside a chunk
 N = len(Chunk)
@@ -56,6 +59,7 @@ class Machine:
                 rows += [(instruction, r, label) for r in range(instruction.rows)]
             self.events.append(rows)
         self.memories = chunks.Memories(self.config, logical, self.rng)
+        self.poison = Poison(build, self.memories.arrays(), self.rng)
 
     def run(self, images: list[np.ndarray], holds: tuple[Hold, ...] = ()) -> list[Result]:
         """Run all images (tokens, K) back to back. RuntimeError on a deadlock, naming what every chunk waits for."""
@@ -105,7 +109,7 @@ class Machine:
             if self.depth is not None and n - done[FINISH] >= self.depth:
                 return False
             return self._blocked(c) is None
-        if c == Chunk.SHIFTER and phase == READ:
+        if c == Chunk.SHIFTER and phase == WRITE:
             return bool(self.codes)
         if c == Chunk.SOFTMAX and phase == WRITE:
             return self.ring + self._entry(n) <= self.config.code_rows
@@ -143,10 +147,12 @@ class Machine:
         chunk, m = Chunk(c), self.memories
         if phase == READ:
             m.job = self.jobs[image]
-            self.operands[c][n] = chunks.read(m, chunk, instruction.op, row, self.codes)
+            self.operands[c][n] = chunks.read(m, chunk, instruction.op, row)
+            self.poison.read(c, index)
         elif phase == WRITE:
             m.result = []
             value = chunks.write(m, chunk, instruction.op, row, self.operands[c].pop(n), self.codes)
+            self.poison.written(c, index)
             if chunk == Chunk.SOFTMAX:
                 self.ring += self._entry(n)
             for at, data in m.result:
@@ -183,3 +189,26 @@ class Machine:
 def emulate(build: Build, images: list[np.ndarray], seed: int = 0, depth: int | None = 3) -> list[Result]:
     """Run a compiled model on input tensors (tokens, K) of int8, back to back."""
     return Machine(build, seed, depth).run(images)
+
+
+def holds_for(error: OrderError) -> tuple[Hold, ...]:
+    """The order that the proof found: the second access happens while the first has not, or is under way.
+
+    From a row's READ to its WRITE what it writes is garbage, so that a race shows even where old and new data agree.
+    """
+    first, second = (error.first.chunk, error.first.number), (error.second.chunk, error.second.number)
+    if error.first.write and not error.second.write:
+        return Hold(second, READ, first, READ), Hold(first, WRITE, second, READ)
+    if error.first.write:
+        return (Hold(first, WRITE, second, WRITE),)
+    return Hold(first, READ, second, READ), Hold(second, WRITE, first, READ)
+
+
+def differences(results: list[Result], reference: list[Result], output: str) -> list[tuple[int, str]]:
+    """(image, tensor) of every tensor, and of the logits as ``output``, that is not the same."""
+    found = []
+    for i, (a, b) in enumerate(zip(results, reference)):
+        found += [(i, n) for n in b.tensors if n not in a.tensors or not np.array_equal(a.tensors[n], b.tensors[n])]
+        if not np.array_equal(a.logits, b.logits) and (i, output) not in found:
+            found.append((i, output))
+    return found

@@ -1,9 +1,9 @@
-"""A small random ViT whose tensors are alive: made from numbers, no quantizer and no torch."""
+"""A small random ViT whose tensors are alive, for tests and benches: made from numbers, no quantizer and no torch."""
 
 import numpy as np
 
-from vitforge_sw.compiler.shapes import shape_graph
-from vitforge_sw.graph.ir import LayerNorm, Linear, Scores
+from ..graph.ir import LayerNorm, Linear, Scores
+from .shapes import shape_graph
 
 SMALL = dict(depth=2, dim=32, heads=2, mlp=64, tokens=17, patch_k=16, classes=10)
 

@@ -24,4 +24,6 @@ def shipped_model(name: str = "digits_vit") -> ShippedModel:
         known = sorted(p.name for p in _FOLDER.iterdir() if p.is_dir())
         raise ValueError(f"shipped model {name!r} is unknown; there are {', '.join(known)}")
     test = folder / "test"
-    return ShippedModel(folder / f"{name}.json", folder / f"{name}.safetensors", folder / "calib", test, test / "labels.csv")
+    return ShippedModel(
+        folder / f"{name}.json", folder / f"{name}.safetensors", folder / "calib", test, test / "labels.csv"
+    )

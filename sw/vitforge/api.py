@@ -1,0 +1,138 @@
+"""The steps of the road as functions; the command line is a thin shell over them.
+
+check -> quantize -> evaluate -> compile -> verilog -> simulate; ``estimate`` needs no RTL. Every function raises
+ValueError with one line naming subject, rule and value on bad input, and writes nothing then.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vitforge_hw.arch.config import AcceleratorConfig
+from vitforge_sw.compiler import Build, compile_graph, load_build, prove, save_build
+from vitforge_sw.evaluate import evaluate as evaluate_graph
+from vitforge_sw.graph.check import Row, check_model
+from vitforge_sw.graph.ir import Graph
+from vitforge_sw.graph.serialize import graph_hash, load_graph, save_graph
+from vitforge_sw.models.alive import bring_to_life
+from vitforge_sw.models.checkpoint import load_model
+from vitforge_sw.models.images import ImageConfig, labelled_images, list_images, load_patches
+from vitforge_sw.models.resolve import ModelSpec, build_model, resolve_model
+from vitforge_sw.quant.build import float_hash, quantize_model
+from vitforge_sw.quant.schemes import get_scheme
+
+
+@dataclasses.dataclass
+class FloatModel:
+    """A timm model with what is needed to feed it: ``trained`` is False for seeded random weights brought to life."""
+
+    model: torch.nn.Module
+    spec: ModelSpec
+    image: ImageConfig
+    trained: bool
+
+
+def check(model: str) -> list[Row]:
+    """Layer by layer: is MODEL (timm name or hub-form JSON) supported, and if not, why."""
+    return check_model(build_model(resolve_model(model)))
+
+
+def load_float(
+    model: str, checkpoint: str | Path | None = None, overrides: dict | None = None, seed: int = 0
+) -> FloatModel:
+    """The float model. Without a checkpoint its weights are random, rescaled until every layer carries signal."""
+    spec = resolve_model(model)
+    net, image = load_model(spec, checkpoint, overrides, seed)
+    if checkpoint is None:
+        bring_to_life(net, image, seed=seed)
+    return FloatModel(net, spec, image, checkpoint is not None)
+
+
+def quantize(
+    float_model: FloatModel,
+    calib: str | Path,
+    scheme: str,
+    *,
+    limit: int | None = None,
+    progress: bool = True,
+    **options,
+) -> Graph:
+    """Post-training quantization with the images below ``calib`` (the first ``limit`` of them)."""
+    chosen = get_scheme(scheme, **options)
+    files = list_images(calib)[:limit]
+    patches = load_patches(files, float_model.image, progress)
+    return quantize_model(
+        float_model.model,
+        float_model.spec,
+        float_model.image,
+        chosen,
+        patches,
+        trained=float_model.trained,
+        progress=progress,
+    )
+
+
+def float_of(graph: Graph, checkpoint: str | Path | None = None) -> torch.nn.Module:
+    """The float model that ``graph`` was made from; refused when the weights are others."""
+    spec = ModelSpec.from_dict(graph.meta["model"])
+    path = checkpoint or graph.meta.get("checkpoint")
+    net, image = load_model(spec, path)
+    if not path:
+        bring_to_life(net, image)
+    if (found := float_hash(net)) != graph.meta["float_hash"]:
+        raise ValueError(
+            f"float model of {spec.name}: weights' hash must be {graph.meta['float_hash'][:16]}, is {found[:16]} "
+            "(give the checkpoint that was quantized with --checkpoint)"
+        )
+    return net
+
+
+def evaluate(
+    graph: Graph,
+    images: str | Path,
+    labels: str | Path | None = None,
+    float_model: torch.nn.Module | None = None,
+    *,
+    limit: int | None = None,
+    progress: bool = False,
+) -> dict:
+    """Top-1, top-5, and with a float model agreement and logit SQNR (fields of ``evaluate --json``)."""
+    pairs = labelled_images(images, labels)[:limit]
+    return evaluate_graph(graph, [f for f, _ in pairs], [c for _, c in pairs], float_model, progress=progress)
+
+
+def compile_model(graph: Graph, config: AcceleratorConfig, folder: str | Path, command: str = "") -> Build:
+    """Schedule, prove the order of every access over two images, write the build directory (model included)."""
+    build = compile_graph(graph, config)
+    prove(build)
+    save_build(build, folder, command)
+    save_graph(graph, Path(folder) / "model.safetensors")
+    return build
+
+
+def load_compiled(folder: str | Path) -> tuple[Graph, Build]:
+    """A build directory's model and program; refused when they do not belong together."""
+    folder = Path(folder)
+    if not (folder / "model.safetensors").is_file():
+        raise ValueError(f"build directory {folder}: has no model.safetensors; run vitforge compile first")
+    graph = load_graph(folder / "model.safetensors")
+    return graph, load_build(folder, model_hash=graph_hash(graph))
+
+
+def image_files(image: str | None, images: str | None, count: int | None) -> list[Path]:
+    """``--image`` files (one), or the first ``count`` below ``--images``."""
+    if (image is None) == (images is None):
+        raise ValueError("images: give either --image FILE or --images DIR")
+    files = [Path(image)] if image else list_images(images)
+    if count is not None:
+        if not 1 <= count <= len(files):
+            raise ValueError(f"count must be 1 to {len(files)} (images found), not {count}")
+        files = files[:count]
+    return files
+
+
+def load_inputs(graph: Graph, files: list[Path]) -> np.ndarray:
+    """Input bytes int8 (images, tokens, K), by the same function that drivers use."""
+    return load_patches(files, ImageConfig.from_dict(graph.meta["image"]))

@@ -1,0 +1,137 @@
+"""Run a compiled model on the generated RTL with real images and compare with the golden model."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+
+from vitforge_hw.arch.config import AcceleratorConfig
+from vitforge_sim.accelerator import AcceleratorRun, MemoryPlan, build_accelerator, run_accelerator
+from vitforge_sim.topbench import MemorySettings
+from vitforge_sw.compiler import Build
+from vitforge_sw.graph.ir import Graph, Linear, Scores
+from vitforge_sw.graph.serialize import write_atomic
+
+from .rtl import ensure_rtl
+from .verify import Verdict, verify
+
+SCHEMA = "vitforge/simulate/1"
+DISTINCT = 64  #: a large int8 tensor with fewer distinct values is called dead (40-verification)
+ZEROS, SATURATED = 0.9, 0.05  #: limits of a live tensor
+
+
+@dataclasses.dataclass
+class Simulation:
+    """A finished run: ``info`` is simulate.json's content."""
+
+    info: dict
+    verdict: Verdict
+    run: AcceleratorRun
+
+
+def model_macs(graph: Graph) -> int:
+    """Multiply-accumulates of the PE array's layers for one image (10-architecture: A x V is not counted, nor the
+    class token's empty row of the patch embedding)."""
+    total = 0
+    for node in graph.nodes:
+        if isinstance(node, Linear):
+            n, k = node.weight.shape
+            tokens = graph.tensors[node.out.name].tokens
+            if node.token_offset:
+                tokens = min(tokens, graph.tensors[node.x.name].tokens)
+            total += tokens * n * k
+        elif isinstance(node, Scores):
+            q = graph.tensors[node.q.name]
+            total += q.tokens * graph.tensors[node.k.name].tokens * (node.q.count or q.channels)
+    return total
+
+
+def utilization(graph: Graph, config: AcceleratorConfig, cycles: float) -> float:
+    """Model MACs / (multipliers x cycles)."""
+    return model_macs(graph) / (config.multipliers * cycles)
+
+
+def prepare(build: Build, folder: Path, simulator: str, images: int, unit_taps: bool):
+    """Verilog and simulation program of a build, made where missing. Raises BuildError, ToolMissing."""
+    sources = ensure_rtl(build.config, folder)
+    plan = MemoryPlan.of(len(build.memory_image), build.image_bytes, build.result_bytes, images)
+    return build_accelerator(build.config, sources, simulator, max(1 << 20, plan.total), unit_taps)
+
+
+def simulate(
+    graph: Graph,
+    build: Build,
+    patches: np.ndarray,
+    folder: str | Path,
+    *,
+    simulator: str = "verilator",
+    tensors: bool = False,
+    settings: MemorySettings | None = None,
+    trace: bool = False,
+    timeout: float = 3600.0,
+    command: str = "",
+) -> Simulation:
+    """Run ``patches`` (int8, images x tokens x K) back to back without reset and write ``folder/simulate.json``.
+
+    tensors: also compare every write of every port and values inside the units. settings: DRAM model (default 64 bytes a
+    cycle or what the masters can take, 100 cycles latency). Raises SimulationHang, SimulationError, BuildError.
+    """
+    folder = Path(folder)
+    images = len(patches)
+    settings = settings or MemorySettings(bandwidth=min(64, build.config.beat_bytes))
+    bench = prepare(build, folder, simulator, images, tensors)
+    run = run_accelerator(
+        bench, build.config, build.memory_image, build.program_beats, [build.pack_image(p) for p in patches],
+        build.result_bytes, settings=settings, timeout=timeout, trace=trace,
+        folder=folder / "trace" if trace else None,
+    )  # fmt: skip
+    verdict = verify(graph, build, patches, run, tensors)
+    info = report(graph, build, run, verdict, images, simulator, settings, command, tensors)
+    write_atomic(folder / "simulate.json", (json.dumps(info, indent=1) + "\n").encode())
+    return Simulation(info, verdict, run)
+
+
+def report(graph, build, run, verdict, images, simulator, settings, command, tensors) -> dict:
+    """The content of simulate.json."""
+    ends = run.image_end
+    steady = (ends[-1] - ends[0]) / (images - 1) if images > 1 else ends[0] - run.start_cycle
+    info = {
+        "schema": SCHEMA,
+        "command": command,
+        "simulator": simulator,
+        "preset": build.config.name,
+        "config_hash": f"{build.config.hash:08x}",
+        "model_hash": build.model_hash,
+        "bit_exact": verdict.bit_exact,
+        "images": images,
+        "first_image_cycles": ends[0] - run.start_cycle,
+        "cycles_per_image": [b - a for a, b in zip([run.start_cycle, *ends], ends)],
+        "steady_state_cycles": steady,
+        "utilization": utilization(graph, build.config, steady),
+        "memory": {"bytes_per_cycle": settings.bandwidth, "latency": settings.latency},
+        "simulated_cycles": run.bench.cycles,
+        "simulated_cycles_per_second": run.bench.cycles / max(run.bench.seconds, 1e-9),
+        "dram_read_bytes": 16 * sum(run.bench.read_beats),
+        "dram_write_bytes": 16 * sum(run.bench.write_beats),
+        "units": run.units,
+        "first_mismatch": str(verdict.first) if verdict.first else None,
+        "tensors": [dataclasses.asdict(t) for t in verdict.tensors],
+        "compared": "every tensor" if tensors else "logits",
+    }
+    info["dead"] = dead_tensors(graph, info["tensors"])
+    return info
+
+
+def dead_tensors(graph: Graph, tensors: list[dict]) -> list[str]:
+    """Stored tensors that prove little: 8-bit ones with few distinct values though they are large, any with over 90 %
+    zeros, or over 5 % saturated. Codes, accumulators and other values inside units are not judged."""
+    dead = []
+    for t in tensors:
+        info = graph.tensors.get(t["name"])
+        if info is None or info.fmt == "code4" or t["name"] == graph.input:
+            continue
+        few = info.fmt == "int8" and t["elements"] >= 16 * DISTINCT and t["distinct"] < DISTINCT
+        if few or t["zero_fraction"] > ZEROS or t["saturated_fraction"] > SATURATED:
+            dead.append(t["name"])
+    return dead

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from vitforge_hw.arch import arith
 from vitforge_sw.golden.attend import AttendOp, row_factor
 from vitforge_sw.graph.ir import Attend, Ref
@@ -29,5 +30,8 @@ def test_attend(rule, factor, shift, keys):
         torch.from_numpy(codes.astype(np.uint8)), torch.from_numpy(v.astype(np.int8))
     )
     number = arith.RULE_MAXREL if rule == "maxrel" else arith.RULE_LOG2
-    want = [[arith.attend(codes[0, t].tolist(), v[0, :, c].tolist(), number, shift, factor) for c in range(6)] for t in range(8)]
+    want = [
+        [arith.attend(codes[0, t].tolist(), v[0, :, c].tolist(), number, shift, factor) for c in range(6)]
+        for t in range(8)
+    ]
     assert got[0].tolist() == want

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from vitforge_sw.golden import exact
 
 

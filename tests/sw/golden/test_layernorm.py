@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from vitforge_hw.arch import arith
 from vitforge_sw.golden.layernorm import LayerNormOp, leading_one, rsqrt
 from vitforge_sw.graph.ir import LayerNorm, Ref
@@ -20,7 +21,10 @@ def test_rsqrt():
     assert list(zip(m.tolist(), e.tolist(), strict=True)) == [arith.rsqrt(v) for v in values]
 
 
-@pytest.mark.parametrize("c,lo,hi,ptf", [(48, -2048, 2047, False), (192, -2048, 2047, False), (24, -128, 127, True), (1024, -2048, 2047, False)])
+@pytest.mark.parametrize(
+    "c,lo,hi,ptf",
+    [(48, -2048, 2047, False), (192, -2048, 2047, False), (24, -128, 127, True), (1024, -2048, 2047, False)],
+)
 def test_layernorm(c, lo, hi, ptf):
     rng = np.random.default_rng(c)
     rows = rng.integers(lo, hi + 1, (1, 7, c))
@@ -32,8 +36,12 @@ def test_layernorm(c, lo, hi, ptf):
     rows[0, 3, -1] = hi  # one outlier: z saturates or nearly
     rows[0, 4] = rng.integers(-1, 2, c)
     node = LayerNorm(
-        "n", Ref("n"), Ref("x"), gamma=rng.integers(-32768, 32768, c).astype(np.int32),
-        beta=rng.integers(-(1 << 31), 1 << 31, c).astype(np.int32), shift=rng.integers(0, 48, c).astype(np.int32),
+        "n",
+        Ref("n"),
+        Ref("x"),
+        gamma=rng.integers(-32768, 32768, c).astype(np.int32),
+        beta=rng.integers(-(1 << 31), 1 << 31, c).astype(np.int32),
+        shift=rng.integers(0, 48, c).astype(np.int32),
         a=(rng.integers(0, 4, c) if ptf else np.zeros(c)).astype(np.int32),
     )
     node.gamma[:2], node.beta[:2], node.shift[:2] = 1 << 10, 1 << 9, 11

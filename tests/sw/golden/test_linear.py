@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from vitforge_hw.arch import arith
 from vitforge_sw.golden.linear import LinearOp, ScoresOp, gelu_table
 from vitforge_sw.graph.ir import Linear, Ref, Scores
@@ -13,8 +14,12 @@ BITS = {"int8": 8, "int12": 12}
 
 def constants(rng, n, **fixed):
     draw = dict(
-        bias=rng.integers(-(1 << 20), 1 << 20, n), s1=rng.integers(0, 16, n), eh=rng.integers(0, 5, n),
-        er=rng.integers(0, 5, n), s2=rng.integers(0, 10, n), offset=rng.integers(-128, 128, n),
+        bias=rng.integers(-(1 << 20), 1 << 20, n),
+        s1=rng.integers(0, 16, n),
+        eh=rng.integers(0, 5, n),
+        er=rng.integers(0, 5, n),
+        s2=rng.integers(0, 10, n),
+        offset=rng.integers(-128, 128, n),
     )
     draw |= {key: np.full(n, value) for key, value in fixed.items()}
     return {key: value.astype(np.int32) for key, value in draw.items()}
@@ -22,9 +27,18 @@ def constants(rng, n, **fixed):
 
 def reference(node, fmt, acc, c, residual):
     return arith.postprocess(
-        int(acc), bias=int(node.bias[c]), s1=int(node.s1[c]), act=ACT[node.act], gelu_exp=node.gelu_exp,
-        eh=int(node.eh[c]), residual=int(residual), er=int(node.er[c]), s2=int(node.s2[c]), offset=int(node.offset[c]),
-        out_bits=BITS[fmt], narrow=node.narrow,
+        int(acc),
+        bias=int(node.bias[c]),
+        s1=int(node.s1[c]),
+        act=ACT[node.act],
+        gelu_exp=node.gelu_exp,
+        eh=int(node.eh[c]),
+        residual=int(residual),
+        er=int(node.er[c]),
+        s2=int(node.s2[c]),
+        offset=int(node.offset[c]),
+        out_bits=BITS[fmt],
+        narrow=node.narrow,
     )
 
 
@@ -37,8 +51,15 @@ def test_linear(act, residual, fmt, narrow, uniform):
     n, k, t, b = 12, 20, 5, 2
     fixed = dict(s1=5, eh=0, er=2, s2=3, offset=-100) if uniform else {}
     node = Linear(
-        "n", Ref("y"), x=Ref("x"), weight=rng.integers(-127, 128, (n, k)).astype(np.int8), act=act,
-        gelu_exp=int(rng.integers(3, 11)), narrow=narrow, residual=Ref("r") if residual else None, **constants(rng, n, **fixed),
+        "n",
+        Ref("y"),
+        x=Ref("x"),
+        weight=rng.integers(-127, 128, (n, k)).astype(np.int8),
+        act=act,
+        gelu_exp=int(rng.integers(3, 11)),
+        narrow=narrow,
+        residual=Ref("r") if residual else None,
+        **constants(rng, n, **fixed),
     )
     x = rng.integers(-128, 128, (b, t, k))
     x[0, 0] = -128
@@ -62,19 +83,33 @@ def test_linear(act, residual, fmt, narrow, uniform):
 def test_ties_and_large_shifts(s1):
     """Accumulators at every half step, and the largest that the proof allows."""
     half = 1 << max(s1 - 1, 0)
-    values = sorted({-half - 1, -half, half - 1, half, 3 * half, -3 * half, (1 << 26) - 1 - 128, -(1 << 26) + 129, 0, 1, -1})
+    values = sorted(
+        {-half - 1, -half, half - 1, half, 3 * half, -3 * half, (1 << 26) - 1 - 128, -(1 << 26) + 129, 0, 1, -1}
+    )
     values = [v for v in values if abs(v) < (1 << 26) - 128]
     n = len(values)
-    node = Linear("n", Ref("y"), x=Ref("x"), weight=np.ones((n, 1), np.int8),
-                  **constants(np.random.default_rng(0), n, s1=s1, s2=0, eh=0, er=0, offset=0) | {"bias": np.array(values, np.int32)})
+    node = Linear(
+        "n",
+        Ref("y"),
+        x=Ref("x"),
+        weight=np.ones((n, 1), np.int8),
+        **constants(np.random.default_rng(0), n, s1=s1, s2=0, eh=0, er=0, offset=0)
+        | {"bias": np.array(values, np.int32)},
+    )
     got = LinearOp(node, "int12", 1)(torch.zeros(1, 1, 1, dtype=torch.int8))
     assert got[0, 0].tolist() == [reference(node, "int12", 0, c, 0) for c in range(n)]
 
 
 def test_token_offset_and_first_tokens():
     rng = np.random.default_rng(3)
-    node = Linear("n", Ref("y"), x=Ref("x"), weight=rng.integers(-127, 128, (8, 4)).astype(np.int8), token_offset=-1,
-                  **constants(rng, 8))
+    node = Linear(
+        "n",
+        Ref("y"),
+        x=Ref("x"),
+        weight=rng.integers(-127, 128, (8, 4)).astype(np.int8),
+        token_offset=-1,
+        **constants(rng, 8),
+    )
     x = torch.from_numpy(rng.integers(-128, 128, (2, 6, 4)).astype(np.int8))
     acc = LinearOp(node, "int8", 7).acc(x)
     assert acc[:, 0].abs().sum() == 0
@@ -99,5 +134,8 @@ def test_scores(s1, s2):
     q[0, 0], k[0, 0], k[0, 1] = -128, -127, 127
     node = Scores("s", Ref("s"), Ref("q"), Ref("k"), s1, s2)
     got = ScoresOp(node, 24)(torch.from_numpy(q.astype(np.int8)), torch.from_numpy(k.astype(np.int8)))
-    want = [[[arith.postprocess(int(q[b, i] @ k[b, j]), bias=0, s1=s1, s2=s2) for j in range(5)] for i in range(5)] for b in range(2)]
+    want = [
+        [[arith.postprocess(int(q[b, i] @ k[b, j]), bias=0, s1=s1, s2=s2) for j in range(5)] for i in range(5)]
+        for b in range(2)
+    ]
     assert got.tolist() == want

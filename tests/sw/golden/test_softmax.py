@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from vitforge_hw.arch import arith
 from vitforge_sw.golden.softmax import SoftmaxOp
 from vitforge_sw.graph.ir import Ref, Softmax

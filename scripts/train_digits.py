@@ -29,13 +29,24 @@ CALIB = 100
 HUB = {
     "architecture": "vit_tiny_patch16_224",
     "model_args": {
-        "img_size": 8, "patch_size": 2, "in_chans": 1, "embed_dim": 48, "depth": 4, "num_heads": 3, "mlp_ratio": 2,
+        "img_size": 8,
+        "patch_size": 2,
+        "in_chans": 1,
+        "embed_dim": 48,
+        "depth": 4,
+        "num_heads": 3,
+        "mlp_ratio": 2,
     },
     "num_classes": 10,
     "label_names": [str(i) for i in range(10)],
     "pretrained_cfg": {
-        "input_size": [1, 8, 8], "interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center",
-        "mean": [0.3], "std": [0.37], "num_classes": 10,
+        "input_size": [1, 8, 8],
+        "interpolation": "bilinear",
+        "crop_pct": 1.0,
+        "crop_mode": "center",
+        "mean": [0.3],
+        "std": [0.37],
+        "num_classes": 10,
     },
 }
 
@@ -54,10 +65,13 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     n = len(x)
     r = lambda s: (torch.rand(n, generator=generator) * 2 - 1) * s  # noqa: E731
     angle, sx, sy, shear = r(0.2), 1 + r(0.12), 1 + r(0.12), r(0.15)
-    theta = torch.stack([
-        torch.stack([sx * angle.cos(), -angle.sin() + shear, r(0.22)], 1),
-        torch.stack([angle.sin(), sy * angle.cos(), r(0.22)], 1),
-    ], 1)
+    theta = torch.stack(
+        [
+            torch.stack([sx * angle.cos(), -angle.sin() + shear, r(0.22)], 1),
+            torch.stack([angle.sin(), sy * angle.cos(), r(0.22)], 1),
+        ],
+        1,
+    )
     grid = F.affine_grid(theta, x.shape, align_corners=False)
     x = F.grid_sample(x, grid, align_corners=False)
     x = x * (1 + r(0.15)).view(-1, 1, 1, 1) + torch.randn(x.shape, generator=generator) * 0.03
@@ -74,7 +88,9 @@ def train(epochs: int, folder: Path) -> torch.nn.Module:
     batch, steps = 64, epochs * (len(x) // 64)
     decay = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0}], lr=2e-3)
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0}], lr=2e-3
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
     average = {k: v.clone() for k, v in model.state_dict().items()}
     bar = tqdm(total=steps, desc="train")

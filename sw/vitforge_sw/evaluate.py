@@ -50,14 +50,16 @@ def evaluate(
 ) -> dict:
     """Run the golden model (and ``float_model``) on ``images``: files, or input bytes int8 (B, patches, K).
 
-    Returns {images, top1, top5 (counts), images_per_second} and, with a float model, {agreement (percent of images with the
-    float arg-max), logit_sqnr_db, float: {top1, top5, images_per_second}}. Rates leave decoding of images out.
+    Returns {images, top1, top5 (counts), images_per_second} and, with a float model, {agreement (percent of images
+    with the float arg-max), logit_sqnr_db, float: {top1, top5, images_per_second}}. Rates leave decoding out.
     Raises ValueError for labels outside the classes and counts that differ.
     """
     image = ImageConfig.from_dict(graph.meta["image"])
     classes = graph.tensors[graph.output].channels
     if len(labels) != len(images) or len(labels) == 0:
-        raise ValueError(f"evaluate: needs one label per image and at least one, not {len(labels)} for {len(images)} images")
+        raise ValueError(
+            f"evaluate: needs one label per image and at least one, not {len(labels)} for {len(images)} images"
+        )
     if bad := next((v for v in labels if not 0 <= int(v) < classes), None):
         raise ValueError(f"evaluate: labels must be in 0..{classes - 1}, not {bad}")
     patches = images if isinstance(images, np.ndarray) else load_patches(list(images), image, progress)

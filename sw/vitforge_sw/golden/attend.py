@@ -1,6 +1,7 @@
 """Shifter array: 4-bit codes x values, row factor, re-quantization (arith.attend)."""
 
 import torch
+
 from vitforge_hw.arch import arith
 
 from ..graph.ir import Attend

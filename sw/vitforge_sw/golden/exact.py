@@ -17,7 +17,7 @@ def carrier(bound: int) -> torch.dtype:
 def matmul(a: torch.Tensor, b: torch.Tensor, bound: int) -> torch.Tensor:
     """``a @ b`` of integer tensors, exact: int32, or int64 where ``bound`` needs it.
 
-    ``bound``: proven maximum of sum |a_i b_i| over the reduction, from the operands' ranges; every partial sum lies below.
+    ``bound``: proven maximum of sum |a_i b_i| over the reduction, from the operands' ranges: no partial sum exceeds it.
     """
     dtype = carrier(bound)
     product = torch.matmul(a.to(dtype), b.to(dtype))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from vitforge_hw.arch import arith
 
 from ..graph.ir import FORMATS, Linear, Scores

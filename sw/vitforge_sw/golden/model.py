@@ -4,11 +4,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ..graph import ir_trio
 from ..graph.ir import Attend, Graph, LayerNorm, Linear, Ref, Scores, Softmax, inputs_of
 from .attend import AttendOp
 from .layernorm import LayerNormOp
 from .linear import LinearOp, ScoresOp
 from .softmax import SoftmaxOp
+from .trio import prepare_trio
 
 _DTYPE = {"int8": torch.int8, "int12": torch.int16, "int16": torch.int16, "code4": torch.uint8}
 
@@ -24,7 +26,9 @@ class Golden:
             for name, value in graph.constants.items()
         }
         last = {ref.name: i for i, node in enumerate(graph.nodes) for ref in inputs_of(node)}
-        self.dead = [[n for n, j in last.items() if j == i and n not in graph.constants] for i in range(len(graph.nodes))]
+        self.dead = [
+            [n for n, j in last.items() if j == i and n not in graph.constants] for i in range(len(graph.nodes))
+        ]
 
     def _prepare(self, node):
         info = self.graph.tensors[node.out.name]
@@ -36,6 +40,8 @@ class Golden:
             return LayerNormOp(node, info.tokens)
         if isinstance(node, Softmax):
             return SoftmaxOp(node)
+        if isinstance(node, ir_trio.NODES):
+            return prepare_trio(self.graph, node)
         assert isinstance(node, Attend), node
         return AttendOp(node)
 
@@ -61,6 +67,8 @@ class Golden:
             y = op.post(acc)
         elif isinstance(node, Attend):
             y = op(get(node.codes), get(node.v), taps)
+        elif isinstance(node, ir_trio.NODES):
+            y = op(*(get(ref) for ref in inputs_of(node)), taps=taps)
         else:
             y = op(get(node.x), taps)
         info = self.graph.tensors[node.out.name]

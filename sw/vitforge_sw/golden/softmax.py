@@ -1,6 +1,7 @@
 """Softmax chunk: rows of int8 scores to 4-bit codes (arith.softmax_codes), through tables over max - x = 0..255."""
 
 import torch
+
 from vitforge_hw.arch import arith
 
 from ..graph.ir import Softmax

@@ -109,8 +109,14 @@ def import_vit(model: torch.nn.Module, word: int | None = None) -> FloatViT:
         parts = [Affine(w, c) for w, c in zip(qkv.weight.chunk(3), qkv.bias.chunk(3), strict=True)]
         blocks.append(
             FloatBlock(
-                _norm(b.norm1), *parts, _affine(b.attn.proj), _norm(b.norm2), _affine(b.mlp.fc1), _affine(b.mlp.fc2),
-                heads=b.attn.num_heads, scale=float(b.attn.scale),
+                _norm(b.norm1),
+                *parts,
+                _affine(b.attn.proj),
+                _norm(b.norm2),
+                _affine(b.mlp.fc1),
+                _affine(b.mlp.fc2),
+                heads=b.attn.num_heads,
+                scale=float(b.attn.scale),
             )
         )
     return FloatViT(embed, addend, blocks, _norm(model.norm), _affine(model.head))

@@ -33,6 +33,8 @@ class TensorInfo:
     fmt: str
     exponent: int | None = None  #: None where the step differs by channel (PTF) or codes are stored
     zero_point: int = 0  #: real value = (q - zero_point) * 2^exponent
+    height: int = 0  #: of a spatial tensor: tokens are its pixels row by row, height * width = tokens
+    width: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,9 +125,9 @@ class LayerNorm(Node):
 class Graph:
     """The whole integer model of one image size.
 
-    ``tensors``: every tensor by name, ``input`` and the constants included. ``constants``: int arrays (tokens, channels),
-    e.g. ``pos_embed`` (int16 addend of the patch embedding, class token included). ``meta``: JSON-able; scheme, model name
-    and arguments, preprocessing (image size, crop, mean, std, interpolation), labels, float reference hash.
+    ``tensors``: every tensor by name, ``input`` and the constants included. ``constants``: int arrays (tokens,
+    channels), e.g. ``pos_embed`` (int16 addend of the patch embedding, class token included). ``meta``: JSON-able;
+    ``model`` (ModelSpec), ``image`` (ImageConfig), ``scheme`` (every option), ``labels``, ``float_hash``, ``trained``.
     """
 
     nodes: list[Node]
@@ -138,6 +140,8 @@ class Graph:
 
 def inputs_of(node: Node) -> list[Ref]:
     """The tensors that a node reads, residual last."""
+    if hasattr(node, "inputs"):  # ir_trio
+        return node.inputs
     if isinstance(node, Linear):
         return [node.x] if node.residual is None else [node.x, node.residual]
     if isinstance(node, Scores):

@@ -5,6 +5,7 @@ actual weights: max over channels of sum |w| * 128 + |bias|.
 """
 
 import numpy as np
+
 from vitforge_hw.arch import config, isa
 
 from .ir import FORMATS, Attend, Graph, LayerNorm, Linear, Ref, Scores, Softmax, inputs_of
@@ -29,7 +30,11 @@ def _need(ok, where: str, text: str) -> None:
 
 
 def _array(value, where: str, field: str, shape: tuple, span: tuple[int, int]) -> None:
-    _need(isinstance(value, np.ndarray) and value.dtype.kind in "iu", where, f"{field} must be an integer array, not {getattr(value, 'dtype', type(value).__name__)}")
+    _need(
+        isinstance(value, np.ndarray) and value.dtype.kind in "iu",
+        where,
+        f"{field} must be an integer array, not {getattr(value, 'dtype', type(value).__name__)}",
+    )
     _need(value.shape == shape, where, f"{field} must have shape {shape}, not {value.shape}")
     lo, hi = (int(value.min()), int(value.max())) if value.size else (0, 0)
     _need(span[0] <= lo and hi <= span[1], where, f"{field} must be in {span[0]}..{span[1]}, has {lo}..{hi}")
@@ -41,11 +46,18 @@ def _scalar(value, where: str, field: str, span: tuple[int, int]) -> None:
 
 
 def _ref(graph: Graph, ref: Ref, where: str, formats: tuple[str, ...]):
-    _need(isinstance(ref, Ref) and ref.name in graph.tensors, where, f"refers to the unknown tensor {getattr(ref, 'name', ref)!r}")
+    _need(
+        isinstance(ref, Ref) and ref.name in graph.tensors,
+        where,
+        f"refers to the unknown tensor {getattr(ref, 'name', ref)!r}",
+    )
     info = graph.tensors[ref.name]
     count = info.channels - ref.start if ref.count is None else ref.count
-    _need(ref.start >= 0 and count > 0 and ref.start + count <= info.channels, where,
-          f"channels {ref.start}..{ref.start + count - 1} lie outside {ref.name} with {info.channels}")
+    _need(
+        ref.start >= 0 and count > 0 and ref.start + count <= info.channels,
+        where,
+        f"channels {ref.start}..{ref.start + count - 1} lie outside {ref.name} with {info.channels}",
+    )
     _need(info.fmt in formats, where, f"{ref.name} must be {' or '.join(formats)}, not {info.fmt}")
     return info, count
 
@@ -61,14 +73,24 @@ def _linear(graph: Graph, node: Linear) -> None:
     _scalar(node.gelu_exp, where, "gelu_exp", (3, 10))
     _scalar(node.token_offset, where, "token_offset", (-8, 7))
     bound = accumulator_bound(node)
-    _need(bound < 1 << config.ACC_BITS - 1, where, f"|acc + bias| must be below 2^{config.ACC_BITS - 1}, may reach {bound}")
+    _need(
+        bound < 1 << config.ACC_BITS - 1,
+        where,
+        f"|acc + bias| must be below 2^{config.ACC_BITS - 1}, may reach {bound}",
+    )
     top = np.full(n, 2048, dtype=np.int64) << node.eh.astype(np.int64)
     if node.residual is not None:
         r, channels = _ref(graph, node.residual, where, ("int8", "int12", "int16"))
-        _need(channels == n and r.tokens >= y.tokens, where, f"residual {node.residual.name} must have {y.tokens} tokens of {n} channels")
+        _need(
+            channels == n and r.tokens >= y.tokens,
+            where,
+            f"residual {node.residual.name} must have {y.tokens} tokens of {n} channels",
+        )
         top = top + (np.int64(-FORMATS[r.fmt][0]) << node.er.astype(np.int64))
     top = top + (np.int64(1) << node.s2.astype(np.int64) >> 1)
-    _need(int(top.max()) < SUM_LIMIT, where, f"(h << eh) + (residual << er) must fit 32 bits, may reach {int(top.max())}")
+    _need(
+        int(top.max()) < SUM_LIMIT, where, f"(h << eh) + (residual << er) must fit 32 bits, may reach {int(top.max())}"
+    )
     if node.token_offset == 0:
         _need(y.tokens <= x.tokens, where, f"output has {y.tokens} tokens, its input {x.tokens}")
 
@@ -78,11 +100,19 @@ def _scores(graph: Graph, node: Scores) -> None:
     k, dk = _ref(graph, node.k, node.name, ("int8",))
     y, keys = _ref(graph, node.out, node.name, ("int8",))
     _need(d == dk, node.name, f"q and k must have the same channels, not {d} and {dk}")
-    _need(keys == k.tokens and y.tokens == q.tokens, node.name, f"output must be {q.tokens} x {k.tokens}, not {y.tokens} x {keys}")
+    _need(
+        keys == k.tokens and y.tokens == q.tokens,
+        node.name,
+        f"output must be {q.tokens} x {k.tokens}, not {y.tokens} x {keys}",
+    )
     _scalar(node.s1, node.name, "s1", _POST["s1"])
     _scalar(node.s2, node.name, "s2", _POST["s2"])
     producer = next((p for p in graph.nodes if p.out.name == node.k.name), None)
-    _need(isinstance(producer, Linear) and producer.narrow, node.name, f"keys {node.k.name} must be saturated to -127 (narrow): they become weights")
+    _need(
+        isinstance(producer, Linear) and producer.narrow,
+        node.name,
+        f"keys {node.k.name} must be saturated to -127 (narrow): they become weights",
+    )
 
 
 def _softmax(graph: Graph, node: Softmax) -> None:
@@ -102,15 +132,27 @@ def _attend(graph: Graph, node: Attend) -> None:
     _need(keys == v.tokens, node.name, f"codes have {keys} keys, values {v.tokens} tokens")
     _need(n == d and y.tokens == codes.tokens, node.name, f"output must be {codes.tokens} x {d}, not {y.tokens} x {n}")
     producer = next((p for p in graph.nodes if p.out.name == node.codes.name), None)
-    _need(isinstance(producer, Softmax) and producer.rule == node.rule, node.name, f"rule {node.rule!r} must be that of its codes")
-    _need(isinstance(node.factor, bool) and (node.factor or node.rule == "log2"), node.name, "maxrel codes need the row factor")
+    _need(
+        isinstance(producer, Softmax) and producer.rule == node.rule,
+        node.name,
+        f"rule {node.rule!r} must be that of its codes",
+    )
+    _need(
+        isinstance(node.factor, bool) and (node.factor or node.rule == "log2"),
+        node.name,
+        "maxrel codes need the row factor",
+    )
     _scalar(node.shift, node.name, "shift", _SHIFTER["shift"])
 
 
 def _layernorm(graph: Graph, node: LayerNorm) -> None:
     x, c = _ref(graph, node.x, node.name, ("int8", "int12"))
     y, n = _ref(graph, node.out, node.name, ("int8",))
-    _need(n == c and y.tokens <= x.tokens, node.name, f"output must have {c} channels and at most {x.tokens} tokens, not {y.tokens} x {n}")
+    _need(
+        n == c and y.tokens <= x.tokens,
+        node.name,
+        f"output must have {c} channels and at most {x.tokens} tokens, not {y.tokens} x {n}",
+    )
     _need(c <= 1024, node.name, f"channels must be at most 1024, not {c}")
     for field in ("gamma", "beta", "shift", "a"):
         _array(getattr(node, field), node.name, field, (c,), _NORM[field])
@@ -122,6 +164,9 @@ _RULES = {Linear: _linear, Scores: _scores, Softmax: _softmax, Attend: _attend, 
 
 def check_graph(graph: Graph) -> Graph:
     """Raise ValueError at the first broken rule; returns the graph."""
+    from .rules_trio import RULES as TRIO_RULES  # they use this module's helpers
+
+    rules = _RULES | TRIO_RULES
     _need(graph.input in graph.tensors, "input", f"unknown tensor {graph.input!r}")
     for name, info in graph.tensors.items():
         _need(name == info.name, name, f"is stored under another name than its own, {info.name}")
@@ -137,13 +182,13 @@ def check_graph(graph: Graph) -> Graph:
     covered: dict[str, int] = {}
     names = set()
     for node in graph.nodes:
-        _need(type(node) in _RULES, getattr(node, "name", "?"), f"unknown node type {type(node).__name__}")
+        _need(type(node) in rules, getattr(node, "name", "?"), f"unknown node type {type(node).__name__}")
         _need(node.name not in names, node.name, "two nodes have this name")
         names.add(node.name)
         for ref in inputs_of(node):
             _need(isinstance(ref, Ref), node.name, f"an input must be a tensor, not {ref!r}")
             _need(ref.name in ready, node.name, f"reads {ref.name} before it is complete (order of nodes)")
-        _RULES[type(node)](graph, node)
+        rules[type(node)](graph, node)
         name, info = node.out.name, graph.tensors[node.out.name]
         _need(name not in ready, node.name, f"writes {name} a second time")
         _need(node.out.start == covered.get(name, 0), node.name, f"writes channels of {name} out of order")

@@ -16,13 +16,13 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from . import ir
+from . import ir, ir_trio
 from .rules import check_graph
 
 SCHEMA = "vitforge-graph-1"
 _KEY = "vitforge"
-_CLASSES = {c.__name__: c for c in (ir.Linear, ir.Scores, ir.Softmax, ir.Attend, ir.LayerNorm)}
-_REFS = ("out", "x", "residual", "q", "k", "v", "codes")
+_CLASSES = {c.__name__: c for c in (ir.Linear, ir.Scores, ir.Softmax, ir.Attend, ir.LayerNorm, *ir_trio.NODES)}
+_REFS = ("out", "x", "residual", "q", "k", "v", "codes", "z", "ksum")
 
 
 def _split(graph: ir.Graph) -> tuple[dict, dict[str, np.ndarray]]:
@@ -99,8 +99,18 @@ def load_graph(path: str | Path) -> ir.Graph:
         blob = path.read_bytes()
         arrays = load(blob)
         text = _header(blob).get("__metadata__", {}).get(_KEY)
-    except (OSError, SafetensorError, struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError,
-            OverflowError, MemoryError) as error:
+    except (
+        OSError,
+        SafetensorError,
+        struct.error,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         reason = (str(error).split("\n")[0] or type(error).__name__)[:160]
         raise ValueError(f"model {path}: corrupt or truncated ({reason})") from None
     if text is None:
@@ -111,7 +121,9 @@ def load_graph(path: str | Path) -> ir.Graph:
             raise ValueError(f"schema must be {SCHEMA}, not {data.get('schema')!r}")
         found = _hash(data, arrays)
         if found != data.get("hash"):
-            raise ValueError(f"content hash must be {str(data.get('hash'))[:16]}, is {found[:16]}: the file was changed")
+            raise ValueError(
+                f"content hash must be {str(data.get('hash'))[:16]}, is {found[:16]}: the file was changed"
+            )
         return check_graph(_join(data, arrays))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         reason = str(error).split("\n")[0] if isinstance(error, ValueError) else f"malformed description: {error!r}"

@@ -1,7 +1,7 @@
 """Untrained networks brought to life: random weights rescaled layer by layer until every tensor carries signal.
 
-A freshly initialised ViT is nearly dead (uniform attention, branches far below the residual stream), and a comparison of
-dead tensors proves nothing. The targets below are in the range of trained DeiTs.
+A freshly initialised ViT is nearly dead (uniform attention, branches far below the residual stream), and a comparison
+of dead tensors proves nothing. The targets below are in the range of trained DeiTs.
 """
 
 import numpy as np
@@ -45,7 +45,9 @@ def bring_to_life(model: torch.nn.Module, image: ImageConfig, patches: np.ndarra
         """Random weights with a few strong rows and columns, outputs of standard deviation ``std``."""
         n, k = layer.weight.shape
         randomise(layer.weight, 1.0)
-        layer.weight.mul_(torch.exp(0.3 * torch.randn(n, 1, generator=g)) * torch.exp(0.2 * torch.randn(1, k, generator=g)))
+        layer.weight.mul_(
+            torch.exp(0.3 * torch.randn(n, 1, generator=g)) * torch.exp(0.2 * torch.randn(1, k, generator=g))
+        )
         y = F.linear(x, layer.weight)
         factor = std / float((y - y.mean((0, 1))).std().clamp(min=1e-6))
         layer.weight.mul_(factor)

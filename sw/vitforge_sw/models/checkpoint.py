@@ -14,7 +14,7 @@ from .resolve import ModelSpec, build_model, image_config, read_hub_json
 
 
 def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
-    """Tensors by name from ``.safetensors`` or ``.pth`` / ``.pt`` / ``.bin`` (``weights_only``; never unpickled freely)."""
+    """Tensors by name from ``.safetensors`` or ``.pth`` / ``.pt`` / ``.bin`` (``weights_only``)."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"checkpoint {path}: no such file")
@@ -25,8 +25,20 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
         else:
             raise ValueError(f"checkpoint {path}: must end in .safetensors, .pth, .pt or .bin, not {path.suffix!r}")
-    except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, OSError, RuntimeError, EOFError,
-            json.JSONDecodeError, UnicodeDecodeError, KeyError, IndexError, OverflowError, MemoryError) as error:
+    except (
+        SafetensorError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        OSError,
+        RuntimeError,
+        EOFError,
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        KeyError,
+        IndexError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         reason = (str(error).split("\n")[0] or type(error).__name__)[:160]
         raise ValueError(f"checkpoint {path}: corrupt or truncated ({reason})") from None
     for key in ("model", "state_dict"):  # DeiT's and timm's training checkpoints
@@ -80,7 +92,9 @@ def load_model(
         if name not in state:
             raise ValueError(f"{where}: tensor {name} of {spec.name} is missing")
         if state[name].shape != value.shape:
-            raise ValueError(f"{where}: {name} must have shape {tuple(value.shape)} for {spec.name}, not {tuple(state[name].shape)}")
+            raise ValueError(
+                f"{where}: {name} must have shape {tuple(value.shape)} for {spec.name}, not {tuple(state[name].shape)}"
+            )
     if extra := sorted(set(state) - set(own)):
         raise ValueError(f"{where}: {spec.name} has no tensor {extra[0]} ({len(extra)} unexpected)")
     model.load_state_dict(state)

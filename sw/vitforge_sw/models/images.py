@@ -45,8 +45,14 @@ class ImageConfig:
             if not ok:
                 raise ValueError(f"image config: {text}")
 
-        need(isinstance(self.image_size, int) and self.image_size > 0, f"image_size must be a positive integer, not {self.image_size!r}")
-        need(isinstance(self.patch_size, int) and self.patch_size > 0, f"patch_size must be a positive integer, not {self.patch_size!r}")
+        need(
+            isinstance(self.image_size, int) and self.image_size > 0,
+            f"image_size must be a positive integer, not {self.image_size!r}",
+        )
+        need(
+            isinstance(self.patch_size, int) and self.patch_size > 0,
+            f"patch_size must be a positive integer, not {self.patch_size!r}",
+        )
         if self.stride:
             need(
                 isinstance(self.stride, int) and 0 < self.stride <= self.patch_size,
@@ -65,8 +71,13 @@ class ImageConfig:
             )
             need(self.padding == 0, f"padding must be 0 for disjoint patches, not {self.padding!r}")
         need(self.in_chans in (1, 3), f"in_chans must be 1 or 3, not {self.in_chans!r}")
-        need(self.interpolation in _INTERPOLATION, f"interpolation must be one of {', '.join(_INTERPOLATION)}, not {self.interpolation!r}")
-        need(self.crop_mode in _CROP_MODES, f"crop_mode must be one of {', '.join(_CROP_MODES)}, not {self.crop_mode!r}")
+        need(
+            self.interpolation in _INTERPOLATION,
+            f"interpolation must be one of {', '.join(_INTERPOLATION)}, not {self.interpolation!r}",
+        )
+        need(
+            self.crop_mode in _CROP_MODES, f"crop_mode must be one of {', '.join(_CROP_MODES)}, not {self.crop_mode!r}"
+        )
         need(0 < self.crop_pct <= 1, f"crop_pct must be in (0, 1], not {self.crop_pct!r}")
         for name in ("mean", "std"):
             value = tuple(float(v) for v in getattr(self, name))
@@ -173,7 +184,9 @@ def labelled_images(folder: str | Path, labels: str | Path | None = None) -> lis
         classes = sorted(p.name for p in folder.iterdir() if p.is_dir())
         stray = next((p for p in files if p.parent == folder), None)
         if stray is not None:
-            raise ValueError(f"image folder {folder}: without --labels every image lies in a class's subfolder, not {stray.name}")
+            raise ValueError(
+                f"image folder {folder}: without --labels every image lies in a class's subfolder, not {stray.name}"
+            )
         return [(p, classes.index(p.relative_to(folder).parts[0])) for p in files]
     try:
         with open(labels, newline="", encoding="utf-8") as file:

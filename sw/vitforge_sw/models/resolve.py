@@ -80,9 +80,19 @@ def build_model(spec: ModelSpec, num_classes: int | None = None, seed: int = 0) 
         torch.manual_seed(seed)
         try:
             model = timm.create_model(spec.architecture, pretrained=False, **args)
-        except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, AttributeError, ZeroDivisionError) as error:
+        except (
+            TypeError,
+            ValueError,
+            RuntimeError,
+            AssertionError,
+            KeyError,
+            AttributeError,
+            ZeroDivisionError,
+        ) as error:
             reason = str(error).split("\n")[0] or type(error).__name__
-            raise ValueError(f"model {spec.name}: {spec.architecture} refuses model_args {spec.model_args} ({reason})") from None
+            raise ValueError(
+                f"model {spec.name}: {spec.architecture} refuses model_args {spec.model_args} ({reason})"
+            ) from None
     return model.eval()
 
 
@@ -113,7 +123,10 @@ def image_config(
     stem = getattr(getattr(getattr(model, "stem", None), "in_conv", None), "conv", None)
     if embed is None and isinstance(stem, torch.nn.Conv2d):  # EfficientViT: windows of the stem's convolution
         chosen |= dict(
-            patch_size=stem.kernel_size[0], stride=stem.stride[0], padding=int(stem.padding[0]), in_chans=stem.in_channels
+            patch_size=stem.kernel_size[0],
+            stride=stem.stride[0],
+            padding=int(stem.padding[0]),
+            in_chans=stem.in_channels,
         )
     for name in ("mean", "std"):  # timm's three-channel default for a gray model
         if chosen["in_chans"] == 1 and len(chosen[name]) == 3:

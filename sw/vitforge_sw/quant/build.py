@@ -41,7 +41,9 @@ def quantize_model(
     calibration_images. Raises ValueError for models that the machine cannot run.
     """
     if patches.ndim != 3 or patches.shape[1:] != (image.patches, image.patch_bytes) or len(patches) == 0:
-        raise ValueError(f"calibration: needs int8 (B, {image.patches}, {image.patch_bytes}) with B > 0, not {patches.shape}")
+        raise ValueError(
+            f"calibration: needs int8 (B, {image.patches}, {image.patch_bytes}) with B > 0, not {patches.shape}"
+        )
     graph = Quantizer(import_vit(model), image, scheme, patches).run(progress)
     graph.meta.update(
         model=spec.to_dict(),

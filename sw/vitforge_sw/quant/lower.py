@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import torch
+
 from vitforge_hw.arch import arith
 
 from .pot import scaled
@@ -44,14 +45,18 @@ def shifts_residual(ea: torch.Tensor, ep: torch.Tensor, e_res: torch.Tensor, e_o
     return dict(s1=ep - ea, eh=ep - fine, er=e_res - fine, s2=e_out - fine)
 
 
-def linear_fields(name: str, weight: torch.Tensor, bias: torch.Tensor, ea: torch.Tensor, shifts: dict, offset=0) -> dict:
-    """Node fields: weight int8 (integers in float), bias (real, in units of 1) rounded to the accumulator's exponent."""
+def linear_fields(
+    name: str, weight: torch.Tensor, bias: torch.Tensor, ea: torch.Tensor, shifts: dict, offset=0
+) -> dict:
+    """Node fields: weight int8 (integers in float), real-valued bias rounded to the accumulator's exponent."""
     n = len(ea)
     limits = dict(s1=47, eh=15, er=15, s2=31)
     for key, top in limits.items():
         lo, hi = int(shifts[key].min()), int(shifts[key].max())
         if lo < 0 or hi > top:
-            raise ValueError(f"{name}: {key} must be in 0..{top}, needs {lo}..{hi}: the layer's scales are too far apart")
+            raise ValueError(
+                f"{name}: {key} must be in 0..{top}, needs {lo}..{hi}: the layer's scales are too far apart"
+            )
     b = scaled(bias.double(), -ea).round_()
     if float(b.abs().max()) >= 1 << 26:
         raise ValueError(f"{name}: bias must have 27 bits at the accumulator's scale, needs {float(b.abs().max()):.3g}")
@@ -64,7 +69,7 @@ def linear_fields(name: str, weight: torch.Tensor, bias: torch.Tensor, ea: torch
 
 
 def layernorm_fields(gamma: torch.Tensor, beta: torch.Tensor, e_out: torch.Tensor, a: torch.Tensor) -> dict:
-    """gamma (16 bits), beta (32 bits) and the largest common shift (0..47) per channel for outputs in steps of 2^e_out."""
+    """gamma (16 bits), beta (32 bits), the largest shift (0..47) per channel, for outputs in steps of 2^e_out."""
     g, b = scaled(gamma.double(), -e_out), scaled(beta.double(), -e_out)
     shift = []
     for gi, bi in zip(g.abs().tolist(), b.abs().tolist(), strict=True):

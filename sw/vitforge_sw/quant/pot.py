@@ -40,7 +40,9 @@ def base_exponent(x: torch.Tensor, hi: int, channel: bool) -> torch.Tensor:
     return torch.floor(torch.log2(top / hi)).int()
 
 
-def search(x: torch.Tensor, w: torch.Tensor, lo: int, hi: int, channel: bool = False, least: torch.Tensor | int | None = None):
+def search(
+    x: torch.Tensor, w: torch.Tensor, lo: int, hi: int, channel: bool = False, least: torch.Tensor | int | None = None
+):
     """Adaptive PoT rounding of samples x (R, C): the exponent with the least L2 error of f-1 .. f+2.
 
     ``channel``: one exponent per channel, int32 (C,), else (). ``least``: lower bound of the exponents.

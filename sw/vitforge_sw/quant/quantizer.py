@@ -298,7 +298,9 @@ class Quantizer:
         fx = self.vit.embedding(F.unfold(pixels, cfg.patch_size, stride=cfg.patch_size).transpose(1, 2))
         del pixels
         x = self._embed(fx)
-        for i, b in enumerate(tqdm(self.vit.blocks, desc=f"quantize {self.scheme.name}", disable=not progress, leave=False)):
+        for i, b in enumerate(
+            tqdm(self.vit.blocks, desc=f"quantize {self.scheme.name}", disable=not progress, leave=False)
+        ):
             x, fx = self._block(i, b, x, fx)
         self._head_layer(x, fx)
         return self.graph

@@ -14,7 +14,9 @@ class Scheme:
     wbits: int = 8
     rule: str = "maxrel"  #: softmax codes: maxrel | log2
     row_factor: bool = True  #: multiply attention x value by 1 / sum of the codes' weights
-    residual: str = "int12"  #: residual stream: int12 (one scale per tensor) | ptf8 (8 bits, exponents 0..3 per channel)
+    residual: str = (
+        "int12"  #: residual stream: int12 (one scale per tensor) | ptf8 (8 bits, exponents 0..3 per channel)
+    )
     smoothing: tuple[float, ...] = (0.35, 0.40, 0.45, 0.50, 0.55)  #: candidates of alpha, LayerNorm -> linear; () = off
     weight_granularity: str = "channel"  #: a weight scale per output channel | layer
     weight_rounding: str = "nearest"  #: nearest | gptq (error compensation along K with the inputs' covariance)
@@ -28,13 +30,19 @@ class Scheme:
 
     def __post_init__(self):
         choices = dict(
-            rule=("maxrel", "log2"), residual=("int12", "ptf8"), weight_granularity=("channel", "layer"),
-            weight_rounding=("nearest", "gptq"), hidden_exponents=("tensor", "channel"),
-            value_exponents=("tensor", "channel"), query_exponents=("tensor", "channel"),
+            rule=("maxrel", "log2"),
+            residual=("int12", "ptf8"),
+            weight_granularity=("channel", "layer"),
+            weight_rounding=("nearest", "gptq"),
+            hidden_exponents=("tensor", "channel"),
+            value_exponents=("tensor", "channel"),
+            query_exponents=("tensor", "channel"),
         )
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
-                raise ValueError(f"scheme {self.name}: {field} must be {' or '.join(allowed)}, not {getattr(self, field)!r}")
+                raise ValueError(
+                    f"scheme {self.name}: {field} must be {' or '.join(allowed)}, not {getattr(self, field)!r}"
+                )
         if not 2 <= self.wbits <= 8:
             raise ValueError(f"scheme {self.name}: wbits must be in 2..8, not {self.wbits}")
         if self.class_share is not None and not 0 < self.class_share < 1:
@@ -46,8 +54,13 @@ SCHEMES: dict[str, Scheme] = {
     for s in (
         # the best that the hardware runs
         Scheme(
-            name="vitforge", weight_rounding="gptq", bias_correction=True,
-            value_exponents="channel", query_exponents="channel", center_keys=True, class_share=0.2,
+            name="vitforge",
+            weight_rounding="gptq",
+            bias_correction=True,
+            value_exponents="channel",
+            query_exponents="channel",
+            center_keys=True,
+            class_share=0.2,
         ),
         # P2-ViT (2405.19915): adaptive rounding, PTF, log2 codes, PoT-aware smoothing
         Scheme(name="p2vit", rule="log2", row_factor=False, residual="ptf8"),

@@ -1,4 +1,4 @@
-"""PoT-aware smoothing: per-channel powers of two moved from a layer's input into its weight columns, free in hardware."""
+"""PoT-aware smoothing: powers of two per channel moved from a layer's input into its weights, free in hardware."""
 
 import torch
 
@@ -12,7 +12,7 @@ def smooth_linear(
     """Exponents of the input's channels, int32 (C,), chosen by the layer's output error.
 
     x (R, C) samples with weights w, weight (N, C). Candidates: one exponent for all, and for each alpha
-    s_c = max|X_c|^a / max|W_c|^(1-a) rounded to the nearest power of two; each with base exponents around the best by L2.
+    s_c = max|X_c|^a / max|W_c|^(1-a) rounded to the nearest power of two; each with exponents around the best by L2.
     """
     qmax = (1 << wbits - 1) - 1
     c = x.shape[1]
@@ -40,12 +40,16 @@ def smooth_linear(
     return best[1].int()
 
 
-def channel_exponents(x: torch.Tensor, w: torch.Tensor, lo: int, hi: int, zero_low: float | None = None) -> torch.Tensor:
+def channel_exponents(
+    x: torch.Tensor, w: torch.Tensor, lo: int, hi: int, zero_low: float | None = None
+) -> torch.Tensor:
     """Adaptive PoT rounding for each channel by itself; with ``zero_low`` the range starts there (zero-point)."""
     return search(x if zero_low is None else x - zero_low, w, lo, hi, channel=True)
 
 
-def query_key_exponents(q: torch.Tensor, k: torch.Tensor, w: torch.Tensor, channel: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def query_key_exponents(
+    q: torch.Tensor, k: torch.Tensor, w: torch.Tensor, channel: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Exponents of one head's q and k, int32 (d,) each, e_q + e_k the same for all channels.
 
     Least error of q k^T to first order: E[k_c^2] err(q_c) + E[q_c^2] err(k_c), summed over channels. Samples (R, d).

@@ -106,7 +106,7 @@ def evaluate(
 def compile_model(graph: Graph, config: AcceleratorConfig, folder: str | Path, command: str = "") -> Build:
     """Schedule, prove the order of every access over two images, write the build directory (model included)."""
     build = compile_graph(graph, config)
-    prove(build)
+    prove(build.programs, build.labels, config)
     save_build(build, folder, command)
     save_graph(graph, Path(folder) / "model.safetensors")
     return build

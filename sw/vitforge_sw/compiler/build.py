@@ -15,7 +15,7 @@ from .access import cdiv
 from .allocate import Allocation, Place, allocate
 from .network import analyse
 from .options import CompileOptions, blocks_of
-from .plan import Label, Planner, Step
+from .plan import Label, Step, plan
 from .proof import Proof, prove
 from .waits import derive
 
@@ -155,8 +155,8 @@ def compile_graph(graph: Graph, config: AcceleratorConfig, options: CompileOptio
 
 def _compile(graph: Graph, net, config: AcceleratorConfig, options: CompileOptions) -> Build:
     allocation: Allocation = allocate(net, config, options)
-    planner = Planner(net, config, allocation, options)
-    pairs = derive(planner.run(), config)
+    planner = plan(net, config, allocation, options)
+    pairs = derive(planner.steps, config)
     programs = {c: [i for s, i in pairs if s.chunk == c] for c in Chunk}
     outputs = {n.name: n.out.name for n in graph.nodes}
 

@@ -59,49 +59,105 @@ class Piece:
 
 
 class _Ring:
-    """Static addresses handed out in turn; a piece that would cross the end starts at 0."""
+    """Static addresses handed out in turn from ``start``; a piece that would cross the end starts at 0.
 
-    def __init__(self, rows: int, what: str):
-        self.rows, self.what, self.next = rows, what, 0
+    ``first``: address of an image's first piece, which must find its place while the image before is still at work.
+    """
+
+    def __init__(self, rows: int, what: str, start: int = 0, first: int | None = None):
+        self.rows, self.what, self.next, self.first = rows, what, start, first
+        self.taken: list[tuple[int, int, str]] = []
+        self.uses: list[list[int]] = []  #: first and last use of each piece, in cycles of the PE array
         self.held: dict[str, tuple[int, int]] = {}  #: pieces not yet overwritten
 
     def take(self, n: int, name: str) -> int:
         if n > self.rows:
             raise ValueError(f"{self.what}: {name} needs {n} rows of {self.rows}")
-        at = self.next if self.next + n <= self.rows else 0
-        self.next = at + n
+        if not self.taken and self.first is not None and self.first + n <= self.rows:
+            at = self.first
+        else:
+            at = self.next if self.next + n <= self.rows else 0
+            self.next = at + n
+        self.taken.append((at, n, name))
+        self.uses.append([])
         self.held = {k: (a, b) for k, (a, b) in self.held.items() if b <= at or a >= at + n}
         self.held[name] = (at, at + n)
         return at
 
-    def check(self, at: int, layer: str):
-        """The instruction about to be planned must find its piece: loaded once, it may have been overwritten since."""
-        if not any(a <= at < b for a, b in self.held.values()):
+    def best(self, total: int, cycles_per_row: int) -> tuple[int, int]:
+        """(start, first) with which pieces find their place free as long as possible before their use.
+
+        The slack of a piece: from the last use of what it overwrites (also of the image before) to its first use,
+        less its loading. ``total``: cycles of an image.
+        """
+        sizes = np.array([n for _, n, _ in self.taken])
+        first, last = np.array([u[0] for u in self.uses]), np.array([u[-1] for u in self.uses])
+        earlier = np.arange(len(sizes))[:, None] > np.arange(len(sizes))
+        before = np.where(earlier, last[None], last[None] - total)
+
+        def score(start, one, skip):
+            ring = _Ring(self.rows, self.what, start, one)
+            at = np.array([ring.take(int(n), str(i)) for i, n in enumerate(sizes)])
+            overlap = (at[:, None] < at + sizes) & (at < (at + sizes)[:, None])
+            slack = first - np.where(overlap, before, -(10**9)).max(axis=1) - sizes * cycles_per_row
+            slack = np.minimum(slack, total // 8)[skip:]
+            return int(slack.min(initial=total)), int(slack.sum())
+
+        tries = sorted({0, *np.linspace(0, self.rows, 65).astype(int).tolist(), *(a for a, _, _ in self.taken)})
+        start = max(tries, key=lambda s: score(s, None, 1))
+        return start, max(tries, key=lambda one: score(start, one, 0))
+
+    def use(self, at: int, layer: str, begin: int, end: int):
+        """A layer uses its piece from cycle ``begin`` to ``end``. Loaded once, it may have been overwritten since."""
+        name = next((k for k, (a, b) in self.held.items() if a <= at < b), None)
+        if name is None:
             raise ValueError(
                 f"{self.what}: {self.rows} rows are too few to keep the pieces of {layer} for all row blocks"
             )
+        index = max(i for i, taken in enumerate(self.taken) if taken[2] == name)
+        self.uses[index] += [begin, end]
+
+
+def plan(net: Network, config: AcceleratorConfig, places: Allocation, options: CompileOptions) -> "Planner":
+    """The schedule with the best ring positions."""
+    first = Planner(net, config, places, options)
+    first.run()
+    loading = {DEST_WEIGHTS: config.beats_per_weight_row, DEST_PARAMS: 1, DEST_LN_PARAMS: 1}
+    starts = {d: r.best(first.cycles, loading[d]) for d, r in first.rings.items()}
+    planner = Planner(net, config, places, options, starts)
+    planner.run()
+    return planner
 
 
 class Planner:
     """Builds ``steps`` and ``pieces`` of one image."""
 
-    def __init__(self, net: Network, config: AcceleratorConfig, places: Allocation, options: CompileOptions):
+    def __init__(
+        self,
+        net: Network,
+        config: AcceleratorConfig,
+        places: Allocation,
+        options: CompileOptions,
+        starts: dict[int, tuple[int, int]] | None = None,
+    ):
         self.net, self.config, self.options = net, config, options
         self.places = places.places
         self.steps: list[Step] = []
         self.pieces: list[Piece] = []
         self.beats = 0
+        self.cycles = 0  #: of the PE array so far
         self.groups = cdiv(net.tokens, config.cores)
         self.key_rows = cdiv(net.tokens, config.lanes) * (net.head_dim // config.word)
         ring = config.weight_rows - options.key_slots * self.key_rows
         if ring <= 0:
             slots = f"{options.key_slots} slots of {self.key_rows} rows of keys"
             raise ValueError(f"weight buffer: {slots} exceed {config.weight_rows} rows")
-        self.rings = {
-            DEST_WEIGHTS: _Ring(ring, "weight buffer"),
-            DEST_PARAMS: _Ring(config.param_rows, "parameter memory"),
-            DEST_LN_PARAMS: _Ring(config.ln_param_rows, "LayerNorm parameter memory"),
+        sizes = {
+            DEST_WEIGHTS: (ring, "weight buffer"),
+            DEST_PARAMS: (config.param_rows, "parameter memory"),
+            DEST_LN_PARAMS: (config.ln_param_rows, "LayerNorm parameter memory"),
         }
+        self.rings = {dest: _Ring(*size, *(starts or {}).get(dest, ())) for dest, size in sizes.items()}
         self.piece_rows = options.piece_rows or max(1, ring // 3)
         #: (layer, first tile) -> (address, params, tiles)
         self.weights: dict[tuple[str, int], tuple[int, int, int]] = {}
@@ -173,12 +229,16 @@ class Planner:
     def mat(self, node: Linear, first: int, rows: int, t0: int = 0, tiles: int | None = None) -> int:
         """PE array: groups first..first+rows-1, output tiles t0..t0+tiles-1."""
         address, params, count = self.weights[(node.name, t0)]
-        self.rings[DEST_WEIGHTS].check(address, node.name)
-        self.rings[DEST_PARAMS].check(params, node.name)
+        steps = cdiv(node.weight.shape[1], self.config.width)
+        step_cycles = max(steps, self.config.word // self.config.post_channels)
+        span = self.cycles, self.cycles + rows * (tiles or count) * step_cycles
+        self.rings[DEST_WEIGHTS].use(address, node.name, *span)
+        self.rings[DEST_PARAMS].use(params, node.name, *span)
+        self.cycles = span[1]
         x, out = self.places[node.x.name], self.places[node.out.name]
         op = dict(
-            tiles=tiles or count, ksteps=cdiv(node.weight.shape[1], self.config.width), in_addr=x.row(first),
-            in_stride=x.stride, in_offset=node.token_offset, in_first=first, in_tokens=self.net.tensor(x.name).tokens,
+            tiles=tiles or count, ksteps=steps, in_addr=x.row(first), in_stride=x.stride, in_offset=node.token_offset,
+            in_first=first, in_tokens=self.net.tensor(x.name).tokens,
             weight_addr=address, param_addr=params, out_addr=out.row(first) + self.block(node) + t0 * out.planes,
             out_stride=out.stride, out_wide=out.planes - 1, narrow=int(node.narrow), act=_ACTS[node.act],
             gelu_exp=node.gelu_exp,
@@ -196,15 +256,20 @@ class Planner:
 
     def scores(self, node: Scores, slot: int) -> int:
         q, out = self.places[node.q.name], self.places[node.out.name]
+        params = self.weights[(node.name, -1)][1]
+        tiles = cdiv(self.net.tokens, self.config.lanes)
+        end = self.cycles + self.groups * tiles * max(q.stride, self.config.word // self.config.post_channels)
+        self.rings[DEST_PARAMS].use(params, node.name, self.cycles, end)
+        self.cycles = end
         return self.add(
-            Chunk.MAT, node.name, 0, self.groups, tiles=cdiv(self.net.tokens, self.config.lanes), ksteps=q.stride,
+            Chunk.MAT, node.name, 0, self.groups, tiles=tiles, ksteps=q.stride,
             in_addr=q.address, in_stride=q.stride, in_tokens=self.net.tokens, weight_addr=slot,
-            param_addr=self.weights[(node.name, -1)][1], out_addr=out.address, out_stride=out.stride,
+            param_addr=params, out_addr=out.address, out_stride=out.stride,
         )  # fmt: skip
 
     def layernorm(self, node: LayerNorm, first: int, rows: int, params: int) -> int:
         x, out = self.places[node.x.name], self.places[node.out.name]
-        self.rings[DEST_LN_PARAMS].check(params, node.name)
+        self.rings[DEST_LN_PARAMS].use(params, node.name, self.cycles, self.cycles)
         return self.add(
             Chunk.LAYERNORM, node.name, first, rows, in_addr=x.row(first), in_stride=x.stride, in_wide=x.planes - 1,
             blocks=self.net.dim // self.config.word, param_addr=params, out_addr=out.row(first), out_stride=out.stride,

@@ -71,7 +71,7 @@ def _local(name: str, block: nn.Module) -> Iterator[Row]:
     if kind == "MBConv":
         yield from _pointwise(f"{name}.inverted_conv", block.inverted_conv, act=True)
     elif kind != "DSConv":
-        yield _row(name, block, f"must be DSConv or MBConv, not {kind} (EfficientViT-L's fused blocks are not supported)")
+        yield _row(name, block, f"must be DSConv or MBConv, not {kind}: EfficientViT-L's fused blocks do not run")
         return
     yield from _depthwise(f"{name}.depth_conv", block.depth_conv)
     yield from _pointwise(f"{name}.point_conv", block.point_conv, act=False)

@@ -25,6 +25,7 @@ class Scheme:
     hidden_exponents: str = "tensor"  #: scale of fc2's input: one per tensor | channel (folded into fc2)
     value_exponents: str = "tensor"  #: scale of v: one per head (tensor) | channel (folded into proj)
     query_exponents: str = "tensor"  #: scales of q and k: one per head | channel (their product stays one scale)
+    attention_gain: bool = True  #: least-squares factor per head, coded to float attention, folded into proj's weights
     center_keys: bool = False  #: subtract k's mean over tokens (softmax does not see it)
     class_share: float | None = None  #: weight of the class token in errors and means (None: as any token)
 

@@ -1,7 +1,7 @@
 """A compiled model on the generated accelerator: DRAM contents, register script, monitors, one run."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +27,9 @@ TAP_BITS = {"tile": ACC_BITS, "attend": ATTEND_ACC_BITS, "log_sum": 12, "stats_s
 ENGINE_TAPS = ("tile", "attend")
 
 
-def write_monitors(config: AcceleratorConfig, unit_taps: bool = True) -> tuple[Monitor, ...]:
-    """Monitors of every activation-buffer write port, the code ring and the ends of images; with ``unit_taps`` also of
-    LayerNorm's S1 and S2, softmax's L and the accumulators of both engines."""
+def all_monitors(config: AcceleratorConfig) -> tuple[Monitor, ...]:
+    """Every activation-buffer write port, the code ring, ends of images, chunk activity, LayerNorm's S1 and S2,
+    softmax's L and the accumulators of both engines."""
 
     def watch(name: str, bits: int, addr: bool = False) -> Monitor:
         path = f"{CORE}.watch_{name}"
@@ -43,21 +43,20 @@ def write_monitors(config: AcceleratorConfig, unit_taps: bool = True) -> tuple[M
         watch("activity", 2 * len(Chunk)),
         watch("codes", config.cores * config.attend_keys * 4),
     ]
-    if unit_taps:
-        for name, bits in TAP_BITS.items():
-            fields = config.cores * (config.word if name in ENGINE_TAPS else 1)
-            found.append(watch(name, bits * fields))
+    for name, bits in TAP_BITS.items():
+        fields = config.cores * (config.word if name in ENGINE_TAPS else 1)
+        found.append(watch(name, bits * fields))
     return tuple(found)
 
 
 def build_accelerator(
-    config: AcceleratorConfig, sources: Mapping[str, str], simulator: str, memory_bytes: int, unit_taps: bool = False
+    config: AcceleratorConfig, sources: Mapping[str, str], simulator: str, memory_bytes: int
 ) -> BenchProgram:
     """Build (or take from the cache) the bench around the generated Verilog. Raises BuildError, ToolMissing."""
     return build_bench(
         simulator,
         sources,
-        monitors=write_monitors(config, unit_taps),
+        monitors=all_monitors(config),
         memory_bytes=memory_bytes,
         cflags="-O2 -march=native",
     )
@@ -131,7 +130,7 @@ def run_accelerator(
     timeout: float = 3600.0,
     folder: Path | None = None,
     trace: bool = False,
-    monitor: bool = True,
+    monitor: bool | Collection[str] = True,
 ) -> AcceleratorRun:
     """Run ``images`` (DRAM bytes each, equal lengths) back to back through the simulated accelerator.
 

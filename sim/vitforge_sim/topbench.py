@@ -9,7 +9,7 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -262,7 +262,7 @@ def run_bench(
     settings: MemorySettings | None = None,
     watchdog: int = 10_000_000,
     timeout: float = 3600.0,
-    monitor: bool = True,
+    monitor: bool | Collection[str] = True,
     folder: Path | None = None,
     trace: bool = False,
 ) -> BenchResult:
@@ -270,7 +270,7 @@ def run_bench(
 
     memory: DRAM contents from address settings.base on, at most bench.memory_bytes. dump: (address, bytes), both
     multiples of 16, returned as `memory`. watchdog: cycles after which the run is a hang; timeout: seconds likewise.
-    monitor: False runs without the monitors' files. folder: where the run's files are kept (default: a temporary one).
+    monitor: which monitors write their files: all, none, or those named. folder: where the run's files are kept (default: a temporary one).
     Raises ValueError (arguments), SimulationHang, SimulationError.
     """
     settings = settings or MemorySettings()
@@ -296,13 +296,18 @@ def run_bench(
         if size:
             arguments += [f"+dump_from={start:x}", f"+dump_bytes={size:x}"]
         if monitor and bench.monitors:
-            arguments.append("+mon_dir=.")
+            arguments += ["+mon_dir=.", f"+mon_mask={_mask(bench.monitors, monitor):x}"]
         if trace:
             arguments.append("+trace_on")
         begin = time.monotonic()
         code, timed_out = _execute([*bench.program.command, *arguments], place, bench.program.simulator, timeout)
         seconds = time.monotonic() - begin
         return _collect(bench, place, script, code, timed_out, seconds, monitor, timeout)
+
+
+def _mask(monitors: Sequence[Monitor], chosen: bool | Collection[str]) -> int:
+    """One bit per monitor that writes."""
+    return sum(1 << i for i, m in enumerate(monitors) if chosen is True or m.name in chosen)
 
 
 def _execute(command: list[str], place: Path, simulator: str, timeout: float) -> tuple[int, bool]:
@@ -323,7 +328,7 @@ def _execute(command: list[str], place: Path, simulator: str, timeout: float) ->
 
 def _collect(
     bench: BenchProgram, place: Path, script: Sequence[Command], code: int, timed_out: bool, seconds: float,
-    monitor: bool, timeout: float,
+    monitor: bool | Collection[str], timeout: float,
 ) -> BenchResult:  # fmt: skip
     log = (place / "simulation.log").read_text(errors="replace")
     raw = np.fromfile(place / "events.bin", "<u4") if (place / "events.bin").exists() else np.zeros(0, "<u4")

@@ -8,7 +8,7 @@ import numpy as np
 
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_sim.accelerator import AcceleratorRun, MemoryPlan, build_accelerator, run_accelerator
-from vitforge_sim.topbench import MemorySettings
+from vitforge_sim.topbench import BenchProgram, MemorySettings
 from vitforge_sw.compiler import Build
 from vitforge_sw.graph.ir import Graph, Linear, Scores
 from vitforge_sw.graph.serialize import write_atomic
@@ -52,11 +52,11 @@ def utilization(graph: Graph, config: AcceleratorConfig, cycles: float) -> float
     return model_macs(graph) / (config.multipliers * cycles)
 
 
-def prepare(build: Build, folder: Path, simulator: str, images: int, unit_taps: bool):
+def prepare(build: Build, folder: Path, simulator: str, images: int) -> BenchProgram:
     """Verilog and simulation program of a build, made where missing. Raises BuildError, ToolMissing."""
     sources = ensure_rtl(build.config, folder)
     plan = MemoryPlan.of(len(build.memory_image), build.image_bytes, build.result_bytes, images)
-    return build_accelerator(build.config, sources, simulator, max(1 << 20, plan.total), unit_taps)
+    return build_accelerator(build.config, sources, simulator, max(1 << 20, plan.total))
 
 
 def simulate(
@@ -80,11 +80,11 @@ def simulate(
     folder = Path(folder)
     images = len(patches)
     settings = settings or MemorySettings(bandwidth=min(64, build.config.beat_bytes))
-    bench = prepare(build, folder, simulator, images, tensors)
+    bench = prepare(build, folder, simulator, images)
     run = run_accelerator(
         bench, build.config, build.memory_image, build.program_beats, [build.pack_image(p) for p in patches],
         build.result_bytes, settings=settings, timeout=timeout, trace=trace,
-        folder=folder / "trace" if trace else None,
+        folder=folder / "trace" if trace else None, monitor=True if tensors else ("image_end",),
     )  # fmt: skip
     verdict = verify(graph, build, patches, run, tensors)
     info = report(graph, build, run, verdict, images, simulator, settings, command, tensors)

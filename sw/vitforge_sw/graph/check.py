@@ -157,14 +157,14 @@ def _vit_rows(model: nn.Module, word: int):
             yield row(f"{name}.attn.proj", a.proj)
         for part in ("ls1", "ls2"):
             if not _identity(getattr(b, part, None)):
-                yield row(
-                    f"{name}.{part}",
-                    getattr(b, part),
-                    [
-                        "layer scale is a factor per channel: fold gamma into the weights and bias of the layer "
-                        "before it and build the model without init_values"
-                    ],
+                scale = getattr(b, part)
+                known = isinstance(getattr(scale, "gamma", None), torch.Tensor)
+                why = (
+                    ""
+                    if known
+                    else f"only LayerScale can be folded into the layer before it, not {type(scale).__name__}"
                 )
+                yield row(f"{name}.{part}", scale, [why])
         yield row(f"{name}.norm2", b.norm2, norm_problems(b.norm2, "norm2"))
         m = b.mlp
         if type(m).__name__ != "Mlp" or not isinstance(getattr(m, "fc1", None), nn.Linear):

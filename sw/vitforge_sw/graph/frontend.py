@@ -88,6 +88,15 @@ def _norm(layer: torch.nn.LayerNorm) -> Norm:
     return Norm(gamma.detach().float(), beta.detach().float(), layer.eps)
 
 
+def _scaled(layer: torch.nn.Linear, scale: torch.nn.Module | None) -> Affine:
+    """A linear layer with the LayerScale behind it folded in (factors of one leave the model's own tensors)."""
+    affine, gamma = _affine(layer), getattr(scale, "gamma", None)
+    if gamma is None or bool((gamma == 1).all()):
+        return affine
+    gamma = gamma.detach().float()
+    return Affine(affine.weight * gamma[:, None], affine.bias * gamma)
+
+
 def import_vit(model: torch.nn.Module, word: int | None = None) -> FloatViT:
     """The float description of a timm VisionTransformer.
 
@@ -111,10 +120,10 @@ def import_vit(model: torch.nn.Module, word: int | None = None) -> FloatViT:
             FloatBlock(
                 _norm(b.norm1),
                 *parts,
-                _affine(b.attn.proj),
+                _scaled(b.attn.proj, b.ls1),
                 _norm(b.norm2),
                 _affine(b.mlp.fc1),
-                _affine(b.mlp.fc2),
+                _scaled(b.mlp.fc2, b.ls2),
                 heads=b.attn.num_heads,
                 scale=float(b.attn.scale),
             )

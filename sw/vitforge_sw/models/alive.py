@@ -36,6 +36,9 @@ def bring_to_life(model: torch.nn.Module, image: ImageConfig, patches: np.ndarra
     """
     patches = probe_patches(image, seed=seed) if patches is None else patches[:16]
     g = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("ls1.gamma", "ls2.gamma")):
+            parameter.fill_(1)  # the branches get their size below
     vit = import_vit(model.float())  # views of the model's own parameters
 
     def randomise(t: torch.Tensor, std: float, mean: float = 0.0) -> None:

@@ -32,7 +32,6 @@ def test_standard_models_are_supported(name):
 @pytest.mark.parametrize(
     "args,layer,text",
     [
-        (dict(init_values=0.1), "blocks.0.ls1", "layer scale is a factor per channel: fold gamma"),
         (dict(qk_norm=True), "blocks.0.attn.q_norm", "normalisation inside attention"),
         (dict(embed_dim=40), "patch_embed.proj", "embed_dim 40 must be a multiple of 16"),
         (dict(embed_dim=48, num_heads=2), "blocks.0.attn.qkv", "head dimension 24 must be a multiple of 16"),
@@ -68,7 +67,7 @@ def test_distilled_and_convolutional_models():
     assert not rows[0].supported and any(r.layer == "layer1.0.conv1" and not r.supported for r in rows)
 
 
-@pytest.mark.parametrize("args", [{}, dict(qkv_bias=False), dict(no_embed_class=True)])
+@pytest.mark.parametrize("args", [{}, dict(qkv_bias=False), dict(no_embed_class=True), dict(init_values=0.5)])
 @torch.inference_mode()
 def test_description_computes_the_model(args):
     model = build(**args)

@@ -1,6 +1,7 @@
 """From an integer graph to a program: schedule, buffers, waits, memory image, order proof, cycle model."""
 
 from .build import Build, Write, compile_graph
+from .cycles import estimate
 from .image import disassemble
 from .options import CompileOptions
 from .plan import Label
@@ -11,5 +12,5 @@ from .store import load_build, save_build
 
 __all__ = [
     "SHAPES", "Build", "CompileOptions", "DeadlockError", "Label", "OrderError", "Proof", "Write", "compile_graph",
-    "disassemble", "load_build", "prove", "report", "save_build", "shape_graph",
+    "disassemble", "estimate", "load_build", "prove", "report", "save_build", "shape_graph",
 ]  # fmt: skip

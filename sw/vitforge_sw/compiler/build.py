@@ -8,12 +8,12 @@ import numpy as np
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk, Instruction
 
-from ..graph.ir import Graph
+from ..graph.ir import Graph, Linear, Scores
 from ..graph.serialize import graph_hash
 from . import image
 from .access import cdiv
 from .allocate import Allocation, Place, allocate
-from .network import analyse
+from .network import Network, analyse
 from .options import CompileOptions, blocks_of
 from .plan import Label, Step, plan
 from .proof import Proof, prove
@@ -33,11 +33,12 @@ class Write:
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """A piece of the memory image: first beat (absolute) and number of beats."""
+    """A piece of the memory image: first beat (absolute) and number of beats; bytes of each layer in it."""
 
     name: str
     beat: int
     beats: int
+    layers: dict[str, int]
 
 
 @dataclasses.dataclass
@@ -46,6 +47,7 @@ class Build:
 
     programs, labels: per chunk, instruction by instruction. places: tensor -> Place. pieces: what lies in the memory
     image. memory_image: the bytes to put into DRAM. tensors: name -> (tokens, channels, fmt). model_hash: of the graph.
+    macs: layer -> multiplications of the model (the class token's row of the patch embedding has none).
     """
 
     config: AcceleratorConfig
@@ -60,6 +62,7 @@ class Build:
     input: str
     output: str
     model_hash: str
+    macs: dict[str, int]
 
     @property
     def program_beats(self) -> int:
@@ -144,13 +147,27 @@ def compile_graph(graph: Graph, config: AcceleratorConfig, options: CompileOptio
     net = analyse(graph, config)
     if options is not None:
         return _compile(graph, net, config, options)
-    error = None
+    errors = {}
     for option in candidates(cdiv(net.tokens, config.cores)):
         try:
             return _compile(graph, net, config, option)
-        except ValueError as e:
-            error = e
-    raise error
+        except ValueError as error:
+            errors[option.hidden_block] = str(error)
+    least = errors[False]
+    if errors[True] != least:
+        least += f"; with the hidden layer held by row blocks: {errors[True]}"
+    raise ValueError(least)
+
+
+def _macs(net: Network) -> dict[str, int]:
+    macs = {}
+    for node in net.graph.nodes:
+        tokens = net.tensor(node.out.name).tokens
+        if isinstance(node, Linear):
+            macs[node.name] = min(tokens, net.tensor(node.x.name).tokens) * node.weight.size
+        elif isinstance(node, Scores):
+            macs[node.name] = tokens * tokens * net.head_dim
+    return macs
 
 
 def _compile(graph: Graph, net, config: AcceleratorConfig, options: CompileOptions) -> Build:
@@ -175,12 +192,13 @@ def _compile(graph: Graph, net, config: AcceleratorConfig, options: CompileOptio
         labels=labels,
         places=allocation.places,
         used=allocation.used,
-        pieces=[Stored(p.name, p.beat + start, len(p.data) // config.beat_bytes) for p in planner.pieces],
+        pieces=[Stored(p.name, p.beat + start, len(p.data) // config.beat_bytes, p.layers) for p in planner.pieces],
         memory_image=image.striped(logical, config),
         tensors={n: dict(tokens=t.tokens, channels=t.channels, fmt=t.fmt) for n, t in sorted(graph.tensors.items())},
         input=graph.input,
         output=graph.output,
         model_hash=graph_hash(graph),
+        macs=_macs(net),
     )
     build.prove()
     return build

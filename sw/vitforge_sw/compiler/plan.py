@@ -12,7 +12,7 @@ import numpy as np
 
 from vitforge_hw.arch import memmap
 from vitforge_hw.arch.config import AcceleratorConfig
-from vitforge_hw.arch.isa import DEST_LN_PARAMS, DEST_PARAMS, DEST_WEIGHTS, PARAM_BYTES, Chunk
+from vitforge_hw.arch.isa import DEST_LN_PARAMS, DEST_PARAMS, DEST_WEIGHTS, INSTRUCTION_BYTES, PARAM_BYTES, Chunk
 
 from ..graph.ir import LayerNorm, Linear, Scores
 from .allocate import Allocation
@@ -51,11 +51,12 @@ class Label:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """Bytes of the memory image behind the instructions: ``beat`` counts from the first one."""
+    """Bytes of the memory image behind the instructions; ``beat`` counts from the first one. ``layers``: their shares."""
 
     name: str
     beat: int
     data: np.ndarray
+    layers: dict[str, int]
 
 
 class _Ring:
@@ -122,6 +123,12 @@ def plan(net: Network, config: AcceleratorConfig, places: Allocation, options: C
     """The schedule with the best ring positions."""
     first = Planner(net, config, places, options)
     first.run()
+    count = 1 + len(first.steps)
+    if count * config.instruction_beats > config.program_rows:
+        raise ValueError(
+            f"program memory: at least {count} instructions of {INSTRUCTION_BYTES} bytes need "
+            f"{count * config.instruction_beats} beats, program_rows = {config.program_rows} (preset {config.name})"
+        )
     loading = {DEST_WEIGHTS: config.beats_per_weight_row, DEST_PARAMS: 1, DEST_LN_PARAMS: 1}
     starts = {d: r.best(first.cycles, loading[d]) for d, r in first.rings.items()}
     planner = Planner(net, config, places, options, starts)
@@ -170,18 +177,19 @@ class Planner:
         self.last.setdefault(layer, []).append(len(self.steps) - 1)
         return len(self.steps) - 1
 
-    def data(self, name: str, content: np.ndarray) -> Piece:
-        """Bytes placed on a beat of the memory image."""
+    def data(self, name: str, content: np.ndarray, layers: dict[str, int] | None = None) -> Piece:
+        """Bytes placed on a beat of the memory image; ``layers`` if they belong to several."""
         flat = np.ascontiguousarray(content).view(np.uint8).ravel()
         beats = cdiv(len(flat), self.config.beat_bytes)
-        piece = Piece(name, self.beats, np.pad(flat, (0, beats * self.config.beat_bytes - len(flat))))
+        layers = layers or {name.split(":")[0]: len(flat)}
+        piece = Piece(name, self.beats, np.pad(flat, (0, beats * self.config.beat_bytes - len(flat))), layers)
         self.pieces.append(piece)
         self.beats += beats
         return piece
 
-    def load(self, name: str, dest: int, content: np.ndarray) -> int:
+    def load(self, name: str, dest: int, content: np.ndarray, layers: dict[str, int] | None = None) -> int:
         """WEIGHT_DMA of a piece (each distinct piece is stored once); the address it gets."""
-        piece = next((p for p in self.pieces if p.name == name), None) or self.data(name, content)
+        piece = next((p for p in self.pieces if p.name == name), None) or self.data(name, content, layers)
         beats = len(piece.data) // self.config.beat_bytes
         rows = beats // self.config.beats_per_weight_row if dest == DEST_WEIGHTS else beats
         at = self.rings[dest].take(rows, name)
@@ -195,13 +203,16 @@ class Planner:
         c = self.config
         entries = [post_params(n, self.net.tensor(n.out.name).channels if isinstance(n, Scores) else len(n.weight), c)
                    for n in nodes]  # fmt: skip
-        at = self.load(f"{name}:params", DEST_PARAMS, np.concatenate(entries))
+        shares = {n.name: len(e) for n, e in zip(nodes, entries)}
+        at = self.load(f"{name}:params", DEST_PARAMS, np.concatenate(entries), shares)
         for node, entry in zip(nodes, entries):
             self.weights[(node.name, -1)] = (0, at, 0)
             at += len(entry) // c.beat_bytes
         linears = [n for n in nodes if isinstance(n, Linear)]
         if weights:
-            at = self.load(f"{name}:weights", DEST_WEIGHTS, np.concatenate([weight_rows(n.weight, c) for n in linears]))
+            rows = [weight_rows(n.weight, c) for n in linears]
+            shares = {n.name: r.size for n, r in zip(linears, rows)}
+            at = self.load(f"{name}:weights", DEST_WEIGHTS, np.concatenate(rows), shares)
             for node in linears:
                 tiles = cdiv(node.weight.shape[0], c.lanes)
                 self.weights[(node.name, 0)] = (at, self.weights[(node.name, -1)][1], tiles)

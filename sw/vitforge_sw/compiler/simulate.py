@@ -11,8 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from vitforge_hw.arch.config import AcceleratorConfig
-from vitforge_hw.arch.isa import DEST_WEIGHTS, Chunk
+from vitforge_hw.arch.isa import Chunk
 
 from .access import accesses, cdiv
 from .build import Build
@@ -24,7 +23,6 @@ from .timing import (
     layernorm_row,
     mat_row,
     mat_tail,
-    row_cycles,
     shifter_block,
     softmax_row,
 )
@@ -262,5 +260,3 @@ def simulate(build: Build, bytes_per_cycle: float = 64, latency: int = 100, imag
     """Times of every row."""
     return Simulator(build, bytes_per_cycle, latency, images).run()
 
-
-__all__ = ["AcceleratorConfig", "DEST_WEIGHTS", "Dram", "Simulator", "Trace", "row_cycles", "simulate"]

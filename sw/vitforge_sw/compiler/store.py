@@ -34,6 +34,7 @@ def save_build(build: Build, folder: str | Path, command: str = "") -> Path:
         config=dataclasses.asdict(build.config),
         config_hash=f"{build.config.hash:08x}",
         model_hash=build.model_hash,
+        macs=build.macs,
         memory_sha256=hashlib.sha256(build.memory_image).hexdigest(),
         options=dataclasses.asdict(build.options),
         program_beats=build.program_beats,
@@ -102,4 +103,5 @@ def _build(folder: Path, data: dict, memory: bytes, config: AcceleratorConfig | 
         input=data["input"],
         output=data["output"],
         model_hash=data["model_hash"],
+        macs=data["macs"],
     )

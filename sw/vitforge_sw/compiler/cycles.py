@@ -1,0 +1,125 @@
+"""``estimate``: cycles, utilization and where they go, from the real program; no RTL."""
+
+from collections import Counter, defaultdict
+
+from vitforge_hw.arch.config import AcceleratorConfig
+from vitforge_hw.arch.isa import Chunk
+
+from ..graph.ir import Graph
+from .build import Build, compile_graph
+from .simulate import CHUNK, DATA, SPACE, WEIGHTS, Trace, simulate
+
+SCHEMA = "vitforge-estimate-1"
+_NAMES = {DATA: "waiting_data", SPACE: "waiting_space", WEIGHTS: "waiting_weights", CHUNK: "other"}
+
+
+def estimate(
+    model: Build | Graph,
+    config: AcceleratorConfig | None = None,
+    bytes_per_cycle: float = 64,
+    latency: int = 100,
+    images: int = 4,
+) -> dict:
+    """The cycle model's figures (JSON-able).
+
+    model: a Build, or a Graph (compiled for ``config`` first; `shape_graph` makes one from shapes alone).
+    bytes_per_cycle, latency: of the memory. images: queued back to back.
+
+    Keys: cycles (steady state per image), utilization = model MACs / (multipliers x cycles), first_image_cycles,
+    total_cycles, done (per image), macs, dram_bytes (per image), chunks {name: busy, waiting_data, waiting_space,
+    waiting_weights, other, rows, instructions}, layers [{name, chunk, cycles, busy, utilization, macs, dram_bytes,
+    bound_by}]. Chunks and layers are those of one image in the steady state; a PE array layer's cycles include its
+    waiting, so that they add up to the image's.
+    """
+    if isinstance(model, Graph):
+        if config is None:
+            raise ValueError("estimate: a graph needs a configuration")
+        model = compile_graph(model, config)
+    if images < 1:
+        raise ValueError(f"estimate: images must be at least 1, not {images}")
+    if bytes_per_cycle <= 0:
+        raise ValueError(f"estimate: bytes_per_cycle must be positive, not {bytes_per_cycle}")
+    trace = simulate(model, bytes_per_cycle, latency, images)
+    done = [int(x) for x in trace.done[Chunk.RESULT_DMA]]
+    steady = (done[-1] - done[0]) / (images - 1) if images > 1 else float(done[0])
+    macs, multipliers = sum(model.macs.values()), model.config.multipliers
+    chunks, layers = _attribute(model, trace, max(0, images - 2))
+    return {
+        "schema": SCHEMA,
+        "preset": model.config.name,
+        "config_hash": f"{model.config.hash:08x}",
+        "model_hash": model.model_hash,
+        "bytes_per_cycle": bytes_per_cycle,
+        "latency": latency,
+        "images": images,
+        "cycles": steady,
+        "utilization": macs / (multipliers * steady),
+        "first_image_cycles": done[0],
+        "total_cycles": done[-1],
+        "done": done,
+        "macs": macs,
+        "dram_bytes": sum(layer["dram_bytes"] for layer in layers),
+        "chunks": chunks,
+        "layers": layers,
+    }
+
+
+def _traffic(build: Build) -> Counter:
+    """DRAM bytes of each layer."""
+    bytes_of = Counter()
+    pieces = {p.name: p.layers for p in build.pieces}
+    for label in build.labels[Chunk.WEIGHT_DMA]:
+        bytes_of.update(pieces[label.layer])
+    for i in build.programs[Chunk.IMAGE_DMA]:
+        bytes_of["embed"] += i.rows * i.op["beats"] * build.config.beat_bytes
+    bytes_of["head"] += build.result_bytes
+    return bytes_of
+
+
+def _attribute(build: Build, trace: Trace, image: int) -> tuple[dict, list[dict]]:
+    """Busy and waiting cycles by chunk and by layer of one image."""
+    events = trace.events
+    traffic = _traffic(build)
+    chunks, layers = {}, []
+    for c in Chunk:
+        n = events.totals[c]
+        busy, waits = 0, Counter()
+        per_layer: dict[str, Counter] = defaultdict(Counter)
+        for k in range(image * n, (image + 1) * n):
+            number, _ = events.rows[c][k - image * n]
+            name = build.labels[c][number].layer
+            worked = int(trace.end[c][k] - trace.start[c][k])
+            busy += worked
+            per_layer[name]["busy"] += worked
+            if trace.idle[c][k]:
+                waits[trace.cause[c][k]] += int(trace.idle[c][k])
+                per_layer[name][trace.cause[c][k]] += int(trace.idle[c][k])
+        chunks[c.name.lower()] = {
+            "busy": busy,
+            **{_NAMES[k]: waits[k] for k in (DATA, SPACE, WEIGHTS, CHUNK)},
+            "rows": n,
+            "instructions": len(build.programs[c]),
+        }
+        if c in (Chunk.MAT, Chunk.SHIFTER, Chunk.LAYERNORM, Chunk.SOFTMAX):
+            layers += [_layer(build, c, name, counts, traffic) for name, counts in per_layer.items()]
+    return chunks, layers
+
+
+def _layer(build: Build, chunk: Chunk, name: str, counts: Counter, traffic: Counter) -> dict:
+    waiting = {k: v for k, v in counts.items() if k != "busy"}
+    cycles = counts["busy"] + (sum(waiting.values()) if chunk == Chunk.MAT else 0)
+    macs = build.macs.get(name, 0)
+    cause = max(waiting, key=waiting.get, default=None)
+    bound = "compute" if cause is None or waiting[cause] <= counts["busy"] else cause
+    if bound == CHUNK:
+        bound = "latency"
+    return {
+        "name": name,
+        "chunk": chunk.name.lower(),
+        "cycles": cycles,
+        "busy": counts["busy"],
+        "utilization": macs / (build.config.multipliers * cycles) if cycles else 0.0,
+        "macs": macs,
+        "dram_bytes": traffic[name],
+        "bound_by": bound,
+    }

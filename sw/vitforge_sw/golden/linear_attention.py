@@ -79,9 +79,7 @@ class LinearAttendOp:
         y = torch.div((dividend.long() << 9) + den, 2 * den, rounding_mode="floor").clamp_(-127, 127)
         return y.masked_fill_(d == 0, 0)
 
-    def __call__(
-        self, q: torch.Tensor, z: torch.Tensor, ksum: torch.Tensor, taps: dict | None = None
-    ) -> torch.Tensor:
+    def __call__(self, q: torch.Tensor, z: torch.Tensor, ksum: torch.Tensor, taps: dict | None = None) -> torch.Tensor:
         dividend, divisor = self.acc(q, z, ksum)
         if taps is not None:
             taps[f"{self.node.name}.acc"] = dividend.flatten(2)

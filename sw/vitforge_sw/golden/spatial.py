@@ -116,5 +116,3 @@ class KeySumOp(PostOp):
 
     def acc(self, x: torch.Tensor) -> torch.Tensor:
         return x.clamp(min=0).sum(1, keepdim=True, dtype=torch.int32)
-
-

@@ -34,12 +34,20 @@ def _conv(name: str, layer: nn.Module, *problems, act: bool) -> Iterator[Row]:
     )  # fmt: skip
     norm, activation = getattr(layer, "norm", None), getattr(layer, "act", None)
     if not _identity(norm):
-        yield _row(f"{name}.norm", norm, not isinstance(norm, nn.BatchNorm2d)
-                   and f"must be BatchNorm2d (folded into the weights), not {type(norm).__name__}",
-                   getattr(norm, "running_mean", 0) is None and "BatchNorm must keep running statistics")
+        yield _row(
+            f"{name}.norm",
+            norm,
+            not isinstance(norm, nn.BatchNorm2d)
+            and f"must be BatchNorm2d (folded into the weights), not {type(norm).__name__}",
+            getattr(norm, "running_mean", 0) is None and "BatchNorm must keep running statistics",
+        )
     if act:
-        yield _row(f"{name}.act", activation, not isinstance(activation, nn.Hardswish)
-                   and f"activation must be Hardswish, not {type(activation).__name__}: retrain or fine-tune with it")
+        yield _row(
+            f"{name}.act",
+            activation,
+            not isinstance(activation, nn.Hardswish)
+            and f"activation must be Hardswish, not {type(activation).__name__}: retrain or fine-tune with it",
+        )
     elif not _identity(activation):
         yield _row(f"{name}.act", activation, f"no activation is supported here, found {type(activation).__name__}")
 
@@ -86,12 +94,24 @@ def _attention(name: str, block: nn.Module) -> Iterator[Row]:
     for i, branch in enumerate(block.aggreg):
         depth, point = branch[0], branch[1]
         k = depth.kernel_size[0]
-        yield _row(f"{name}.aggreg.{i}.0", depth, k not in KERNELS and f"kernel must be one of {KERNELS}, not {k}",
-                   depth.groups != depth.in_channels and "must be depthwise")
-        yield _row(f"{name}.aggreg.{i}.1", point, point.in_channels // point.groups != dim
-                   and f"groups must hold one head's {dim} channels, not {point.in_channels // point.groups}")
-    yield _row(f"{name}.kernel_func", block.kernel_func, not isinstance(block.kernel_func, nn.ReLU)
-               and f"linear attention needs ReLU, not {type(block.kernel_func).__name__}")
+        yield _row(
+            f"{name}.aggreg.{i}.0",
+            depth,
+            k not in KERNELS and f"kernel must be one of {KERNELS}, not {k}",
+            depth.groups != depth.in_channels and "must be depthwise",
+        )
+        yield _row(
+            f"{name}.aggreg.{i}.1",
+            point,
+            point.in_channels // point.groups != dim
+            and f"groups must hold one head's {dim} channels, not {point.in_channels // point.groups}",
+        )
+    yield _row(
+        f"{name}.kernel_func",
+        block.kernel_func,
+        not isinstance(block.kernel_func, nn.ReLU)
+        and f"linear attention needs ReLU, not {type(block.kernel_func).__name__}",
+    )
     good = dim <= MAX_HEAD and dim % 8 == 0
     reason = "" if good else f"head dimension must be a multiple of 8 up to {MAX_HEAD}, not {dim}"
     yield Row(f"{name}.attn", "linear attention", (dim,), good, reason)
@@ -127,9 +147,17 @@ def efficientvit_rows(model: nn.Module) -> Iterator[Row]:
     fc, norm, act, _, out = head.classifier
     yield _row("head.classifier.0", fc, not isinstance(fc, nn.Linear) and "must be one linear layer")
     width = norm.normalized_shape[0] if isinstance(norm, nn.LayerNorm) else 0
-    yield _row("head.classifier.1", norm, not width and f"must be LayerNorm, not {type(norm).__name__}",
-               width > MAX_NORM and f"{width} channels exceed the LayerNorm unit's {MAX_NORM}")
-    yield _row("head.classifier.2", act,
-               not isinstance(act, nn.Hardswish) and f"must be Hardswish, not {type(act).__name__}")
-    yield _row("head.classifier.4", out,
-               not isinstance(out, nn.Linear) and "must be one linear layer (num_classes must not be 0)")
+    yield _row(
+        "head.classifier.1",
+        norm,
+        not width and f"must be LayerNorm, not {type(norm).__name__}",
+        width > MAX_NORM and f"{width} channels exceed the LayerNorm unit's {MAX_NORM}",
+    )
+    yield _row(
+        "head.classifier.2", act, not isinstance(act, nn.Hardswish) and f"must be Hardswish, not {type(act).__name__}"
+    )
+    yield _row(
+        "head.classifier.4",
+        out,
+        not isinstance(out, nn.Linear) and "must be one linear layer (num_classes must not be 0)",
+    )

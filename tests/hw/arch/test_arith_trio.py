@@ -41,9 +41,16 @@ def test_hardswish_is_exact_in_units_of_s_squared_over_6(q3):
 def test_postprocess_with_m1_of_one_is_the_shift_only_form():
     rng = random.Random(3)
     for _ in range(2000):
-        c = dict(bias=rng.randrange(-999, 999), s1=rng.randrange(12), eh=rng.randrange(5), er=rng.randrange(5),
-                 s2=rng.randrange(9), offset=rng.randrange(-128, 128), residual=rng.randrange(-128, 128),
-                 narrow=bool(rng.randrange(2)))
+        c = dict(
+            bias=rng.randrange(-999, 999),
+            s1=rng.randrange(12),
+            eh=rng.randrange(5),
+            er=rng.randrange(5),
+            s2=rng.randrange(9),
+            offset=rng.randrange(-128, 128),
+            residual=rng.randrange(-128, 128),
+            narrow=bool(rng.randrange(2)),
+        )
         acc = rng.randrange(-(1 << 20), 1 << 20)
         assert arith_trio.postprocess(acc, **c) == arith.postprocess(acc, **c)
 

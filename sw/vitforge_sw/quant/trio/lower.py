@@ -25,7 +25,8 @@ def dyadic(name: str, ratio: torch.Tensor, s_max: int = arith_trio.S1_MAX) -> tu
     """(m, s) with ratio ~ m * 2^-s: m in [2^15, 2^16) where s allows it, relative error below 2^-16."""
     ratio = ratio.double()
     if float(ratio.max()) >= M1_TOP or float(ratio.min()) <= 0:
-        raise ValueError(f"{name}: re-quantization factor must be in 0..{M1_TOP}, needs {float(ratio.min()):.3g}..{float(ratio.max()):.3g}")
+        span = f"{float(ratio.min()):.3g}..{float(ratio.max()):.3g}"
+        raise ValueError(f"{name}: re-quantization factors must be in 0..{M1_TOP}, need {span}")
     s = (15 - torch.floor(torch.log2(ratio))).clamp(0, s_max)
     m = (ratio * 2.0**s).round()
     over = m >= M1_TOP  # rounded up to 2^16
@@ -48,7 +49,7 @@ class Hardswish:
 
 
 def hardswish(name: str, step: float, top: float) -> Hardswish:
-    """The finest p (12 bits) that reaches ``top``, the largest input; the output's step is ``step`` or a little more."""
+    """The finest p (12 bits) that reaches the largest input ``top``; the output's step is ``step`` or a little more."""
     for k in range(31, -1, -1):
         p_step = math.sqrt(6 * step * 2.0**-k)
         q3 = math.floor(3 / p_step)
@@ -71,10 +72,12 @@ def plain_fields(n: int, **given) -> dict[str, np.ndarray]:
 
 
 def residual_shifts(name: str, ep: torch.Tensor, er: torch.Tensor, ey: torch.Tensor) -> dict[str, np.ndarray]:
-    """y = p 2^ep + r 2^er in steps of 2^ey (exponents relative to the stage's base): added at the finest of the three."""
+    """y = p 2^ep + r 2^er in steps of 2^ey (relative to the stage's base): added at the finest of the three."""
     fine = torch.minimum(torch.minimum(ep, er), ey)
     shifts = dict(eh=ep - fine, er=er - fine, s2=ey - fine)
     for field, top in dict(eh=15, er=15, s2=31).items():
         if int(shifts[field].max()) > top:
-            raise ValueError(f"{name}: {field} must be at most {top}, needs {int(shifts[field].max())}: scales too far apart")
+            raise ValueError(
+                f"{name}: {field} must be at most {top}, needs {int(shifts[field].max())}: scales too far apart"
+            )
     return {f: to_int(v) for f, v in shifts.items()}

@@ -38,10 +38,14 @@ class TrioScheme:
     def __post_init__(self):
         for field, allowed in CHOICES.items():
             if getattr(self, field) not in allowed:
-                raise ValueError(f"scheme {self.name}: {field} must be {' or '.join(allowed)}, not {getattr(self, field)!r}")
+                raise ValueError(
+                    f"scheme {self.name}: {field} must be {' or '.join(allowed)}, not {getattr(self, field)!r}"
+                )
         for field in dataclasses.fields(self):
             if field.type is bool and not isinstance(getattr(self, field.name), bool):
-                raise ValueError(f"scheme {self.name}: {field.name} must be true or false, not {getattr(self, field.name)!r}")
+                raise ValueError(
+                    f"scheme {self.name}: {field.name} must be true or false, not {getattr(self, field.name)!r}"
+                )
 
 
 TRIO_SCHEMES: dict[str, TrioScheme] = {

@@ -1,0 +1,118 @@
+"""LiteMLA: q, k, v, the multi-scale branches, Z and Ksum, and the division.
+
+Scales of attention. Per head, step_q[d] * step_k[d] must be one constant, which cancels in the division; so does every
+common factor of q and k. Integers: Ksum8 = mK sum k, Z8[d, e] = mZ[e] sum k v, output y = D / d * 2^(8 - shift) with
+D = q Z8, d = q Ksum8. Hence step_out[e] = step_v[e] * mK / mZ[e] * 2^(shift - 8): it folds into the projection.
+"""
+
+import torch
+
+from ...golden.linear_attention import divisor_log2, split_heads
+from ...graph.efficientvit import LiteMLA
+from ...graph.ir import Ref, TensorInfo
+from ...graph.ir_trio import KeySum, KeyValue, LinearAttend
+from . import lower
+from .builder import Act, Builder
+from .formats import channel_range
+from .weights import QMAX
+
+LOG2_GAIN = 8 / 9  #: what a log2 code stands for, in units of 2^-r
+
+
+def qkv_steps(b: Builder, h: torch.Tensor, heads: int, branch: bool) -> torch.Tensor:
+    """Steps (3 C,) of a tensor q | k | v; ``branch``: only the attention reads it, so negative q and k do not count."""
+    lo, hi = channel_range(h)
+    top = torch.maximum(lo.abs(), hi).clamp(min=1e-9)
+    if b.scheme.attention_scales == "layer":
+        return (top.max() / QMAX).expand_as(top)
+    c = len(top) // 3
+    q, k = (hi if branch else top)[: 2 * c].clamp(min=1e-9).view(2, heads, -1)
+    q, k = q.clamp(min=1e-3 * float(q.max())), k.clamp(min=1e-3 * float(k.max()))
+    # q_d / u_d and k_d * u_d share their ranges: then one step serves all channels of a head
+    u = (q / k).sqrt()
+    common = (q * k).sqrt().amax(1, keepdim=True) / QMAX
+    return torch.cat([(common * u).flatten(), (common / u).flatten(), top[2 * c :] / QMAX])
+
+
+def attend_branch(b: Builder, name: str, index: int, x: Act, block: LiteMLA, float_out: torch.Tensor) -> torch.Tensor:
+    """Ksum, Z and the attention of one q | k | v tensor into slice ``index`` of the output; its steps (C,)."""
+    s, c, heads, env = b.scheme, block.channels, block.heads, b.stream.env
+    tensor = f"{name}.attend"
+    dim = block.dim
+    q, k, v = (Ref(x.name, i * c, c) for i in range(3))
+    key, value = b.stream.get(k).clamp(min=0).float(), b.stream.get(v).float()
+    ones = torch.ones(c, dtype=torch.float64)
+    top_k = key.sum(1).amax(0).double().clamp(min=1)
+    z = split_heads(key, heads).transpose(-1, -2) @ split_heads(value, heads)  # (B, heads, dim, dim)
+    top_z = z.abs().amax((0, 2)).flatten().double().clamp(min=1)
+    if s.attention_scales == "layer":
+        top_k, top_z = top_k.max() * ones, top_z.max() * ones
+    else:
+        top_k = top_k.view(heads, dim).amax(1, keepdim=True).expand(heads, dim).flatten()
+    factors = []
+    for kind, refs, top, rows in ((KeySum, dict(x=k), top_k, 1), (KeyValue, dict(k=k, v=v, heads=heads), top_z, dim)):
+        node = f"{name}.{'ksum' if kind is KeySum else 'kv'}{index}"
+        m1, s1 = lower.dyadic(node, QMAX / top)
+        factors.append(torch.from_numpy(m1).double() * 2.0 ** -torch.from_numpy(s1).double())
+        bias = lower.to_int(0 * ones)
+        fields = dict(m1=m1, s1=s1, bias=bias, narrow=True, **lower.plain_fields(c))
+        b.add(kind(node, Ref(node), **refs, **fields), Act(node, 1 / factors[-1], 0 * ones), rows)
+    ksum, kv = f"{name}.ksum{index}", f"{name}.kv{index}"
+    heads_of = lambda t: split_heads(t.float(), heads)  # noqa: E731
+    divisor = heads_of(b.stream.get(q).clamp(min=0)) @ heads_of(env[ksum]).transpose(-1, -2)
+    largest = divisor.max().long().clamp(min=1)
+    unit = x.step[2 * c :] * factors[0] / factors[1]  # the value of D / d
+    m1, s1 = 1, 0
+    if s.divisors == "uniform8":
+        m1, s1 = (int(i[0]) for i in lower.dyadic(name, 255 / largest.double()[None]))
+        unit = unit * m1 * 2.0**-s1
+    log2 = s.divisors == "log2"
+    top = float_out.abs().flatten(0, -2).amax(0).double().clamp(min=1e-9)
+    need = torch.log2(top / QMAX / unit)
+    if s.attention_scales == "layer":
+        need = need.max().expand_as(need)
+    shift = (torch.ceil(need - 0.02) + (7 if log2 else 8)).clamp(0, 31)
+    node = LinearAttend(
+        f"{tensor}{index}", Ref(tensor, index * c, c), q=q, z=Ref(kv), ksum=Ref(ksum), heads=heads, rule=s.divisors,
+        lo=max(0, int(divisor_log2(largest)) - 15) if log2 else 0, shift=lower.to_int(shift), m1=m1, s1=s1,
+    )  # fmt: skip
+    b.stream.add(node)
+    b.stream.drop(ksum, kv)
+    gain = LOG2_GAIN if log2 and s.divisor_gain else 1.0
+    return unit * 2.0 ** (shift - (7 if log2 else 8)) * gain
+
+
+def attention(b: Builder, x: Act, block: LiteMLA, fx: torch.Tensor) -> tuple[Act, torch.Tensor]:
+    """Everything before the projection: (Act (pixels, branches * C), float output)."""
+    s, name, heads = b.scheme, block.name, block.heads
+    f_scales = [block.qkv.before(fx)]
+    p = b.product(x, block.qkv, f_scales[0])
+    step = qkv_steps(b, p.h, heads, branch=False)
+    parts = [b.conv_node(p, x, Act(block.qkv.name, step, 0 * step), step, narrow=True)]
+    info = b.graph.tensors[block.qkv.name]
+    for depth, point in block.branches:
+        f_depth = depth.before(f_scales[0])
+        f_scales.append(point.before(f_depth))
+        p = b.product(parts[0], depth, f_depth)
+        lo, hi = channel_range(p.h)
+        if s.attention_scales == "channel":
+            step = ((hi - lo) / 2 / QMAX).clamp(min=1e-9)
+            middle = Act(depth.name, step, -((hi + lo) / 2 / step).round().clamp(-127, 127))
+        else:
+            step = (torch.maximum(lo.abs(), hi).max() / QMAX).expand_as(hi)
+            middle = Act(depth.name, step, 0 * step)
+        b.conv_node(p, parts[0], middle, step, offset=lower.to_int(middle.zero))
+        p = b.product(middle, point, f_scales[-1])
+        step = qkv_steps(b, p.h, heads, branch=True)
+        parts.append(b.conv_node(p, middle, Act(point.name, step, 0 * step), step, narrow=True))
+        b.stream.drop(middle.name)
+    tensor, c = f"{name}.attend", block.channels
+    b.graph.tensors[tensor] = TensorInfo(tensor, info.tokens, c * len(parts), "int8", None, 0, info.height, info.width)
+    f_out, steps = [], []
+    for i, (part, f_scale) in enumerate(zip(parts, f_scales, strict=True)):
+        f_out.append(block.attend(f_scale))
+        steps.append(attend_branch(b, name, i, part, block, f_out[-1]))
+        b.stream.drop(part.name)
+    out = Act(tensor, torch.cat(steps), torch.zeros(c * len(parts), dtype=torch.float64))
+    b.describe(out)
+    return out, torch.cat(f_out, -1)

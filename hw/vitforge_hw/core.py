@@ -151,6 +151,7 @@ class Core(wiring.Component):
         connect(m, shifter.codes, ring.pop)
 
         self._watch(m, mat, shifter, layernorm, softmax)
+        self._watch_timeline(m, mat, sequencers)
         return m
 
     def _watch(self, m, mat, shifter, layernorm, softmax):
@@ -165,12 +166,8 @@ class Core(wiring.Component):
             addr = Signal(16, name=f"watch_{name}_addr")
             data = Signal(len(port.data), name=f"watch_{name}_data")
             m.d.comb += [valid.eq(port.valid & port.ready), addr.eq(port.addr), data.eq(port.data)]
-        activity = Cat(self.busy, self.stall)
-        last = Signal.like(activity, name="last_activity")
-        m.d.sync += last.eq(activity)
         for name, valid_signal, value in (
             ("image_end", self.image_end.any(), self.image_end),
-            ("activity", activity != last, activity),
             ("codes", softmax.code_valid, softmax.code_word),
             ("log_sum", softmax.log_sum_valid, softmax.log_sum),
             ("tile", mat.tile_valid, mat.tile_acc),
@@ -181,3 +178,26 @@ class Core(wiring.Component):
             valid = Signal(name=f"watch_{name}_valid")
             data = Signal(len(value), name=f"watch_{name}_data")
             m.d.comb += [valid.eq(valid_signal), data.eq(value)]
+
+    def _watch_timeline(self, m, mat, sequencers):
+        """What the chunks do, for the timeline: a record whenever something changes.
+
+        timeline: CHUNK_BITS per chunk, in the order of isa.Chunk: go, done, running, number of the wait that the next
+        row waits for (3 bits, WAITS: none). array: state of the PE array (2 bits), end of a row's steps.
+        """
+        events = Cat(Cat(s.ctl.go.valid & s.ctl.go.ready, s.ctl.done) for s in sequencers.values())
+        states = Cat(Cat(s.running, s.waiting) for s in sequencers.values())
+        chunks = Cat(
+            Cat(s.ctl.go.valid & s.ctl.go.ready, s.ctl.done, s.running, s.waiting) for s in sequencers.values()
+        )
+        last_states = Signal.like(states, name="watch_states")
+        array = mat.array
+        last_array = Signal(2, name="watch_array_state")
+        m.d.sync += [last_states.eq(states), last_array.eq(array[:2])]
+        for name, changed, value in (
+            ("timeline", events.any() | (states != last_states), chunks),
+            ("array", array[2] | (array[:2] != last_array), array),
+        ):
+            valid = Signal(name=f"watch_{name}_valid")
+            data = Signal(len(value), name=f"watch_{name}_data")
+            m.d.comb += [valid.eq(changed), data.eq(value)]

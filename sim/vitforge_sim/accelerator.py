@@ -19,6 +19,7 @@ from .topbench import BenchProgram, BenchResult, MemorySettings, SimulationError
 CORE = "core"  # where Core sits below the top module
 WRITE_PORTS = ("mat", "layernorm", "shifter", "image")
 ACTIVE = 8  #: status.active
+CHUNK_BITS = 6  #: per chunk in a timeline record (core._watch_timeline)
 UNIT_COUNTERS = tuple(f"{kind}_{c.name.lower()}" for c in Chunk for kind in ("busy", "stall"))
 
 
@@ -28,7 +29,7 @@ ENGINE_TAPS = ("tile", "attend")
 
 
 def all_monitors(config: AcceleratorConfig) -> tuple[Monitor, ...]:
-    """Every activation-buffer write port, the code ring, ends of images, chunk activity, LayerNorm's S1 and S2,
+    """Every activation-buffer write port, the code ring, ends of images, the timeline, LayerNorm's S1 and S2,
     softmax's L and the accumulators of both engines."""
 
     def watch(name: str, bits: int, addr: bool = False) -> Monitor:
@@ -40,7 +41,8 @@ def all_monitors(config: AcceleratorConfig) -> tuple[Monitor, ...]:
     found = [watch(name, config.row_bytes * 8, addr=True) for name in WRITE_PORTS]
     found += [
         watch("image_end", len(Chunk)),
-        watch("activity", 2 * len(Chunk)),
+        watch("timeline", CHUNK_BITS * len(Chunk)),
+        watch("array", 3),
         watch("codes", config.cores * config.attend_keys * 4),
     ]
     for name, bits in TAP_BITS.items():

@@ -55,6 +55,7 @@ class Mat(wiring.Component):
     tile_valid, tile_acc : a finished tile enters the result FIFO; its sums before the bias, ACC_BITS bits each,
         element ``token * lanes + lane``
     busy : a row has its go and is not done
+    array : PE array's state (ArrayState, 2 bits) and the end of a row's steps (monitor)
 
     Latency
     -------
@@ -84,6 +85,7 @@ class Mat(wiring.Component):
                 "params": Out(MemoryRead(c.beat_bytes * 8)),
                 "tile_valid": Out(1),
                 "tile_acc": Out(c.cores * c.lanes * ACC_BITS),
+                "array": Out(3),
                 "busy": Out(1),
             }
         )
@@ -126,6 +128,7 @@ class Mat(wiring.Component):
         m.d.comb += [
             issue.arrived.eq(fetch.arrived),
             issue.popped.eq(lanes.popped),
+            self.array.eq(Cat(issue.state, issue.row_end)),
             fetch.freed_valid.eq(issue.freed_valid),
             fetch.freed.eq(issue.freed),
             fetch.use_addr.eq(issue.use_addr),

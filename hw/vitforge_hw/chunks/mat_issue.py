@@ -1,5 +1,7 @@
 """Step issue of the MAT chunk: rows, tiles and k steps of the PE array."""
 
+import enum
+
 from amaranth import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -8,6 +10,17 @@ from ..arch.config import AcceleratorConfig
 from .mat_fetch import is_last, op_queue, ring_rows
 
 LATENCY = 3  #: cycles from the issue of a step to its operands (address register, READ_LATENCY)
+
+
+class ArrayState(enum.IntEnum):
+    """What the PE array does in a cycle."""
+
+    NO_OP = 0  #: no instruction
+    STEP = 1
+    NO_DATA = 2  #: the next input word is not fetched
+    NO_ROOM = 3  #: no place for the tile's result
+
+
 OP = data.StructLayout({"tiles": 10, "ksteps": 9, "rows": 12, "weight_addr": 16})
 
 
@@ -30,6 +43,7 @@ class StepIssue(wiring.Component):
     popped : one tile has left the result FIFO
     weight_addr, use_addr : weight row and word of the group register
     valid, first, last : the operands of a step are there; it begins, ends a tile
+    state, row_end : what the array does (ArrayState); a row's last step (for monitors)
 
     Latency/throughput
     ------------------
@@ -53,6 +67,8 @@ class StepIssue(wiring.Component):
                 "valid": Out(1),
                 "first": Out(1),
                 "last": Out(1),
+                "state": Out(2),
+                "row_end": Out(1),
             }
         )
 
@@ -80,6 +96,20 @@ class StepIssue(wiring.Component):
             queue.r_en.eq(ends_row & row_last),
             self.freed_valid.eq(ends_row),
             self.freed.eq(op.ksteps),
+        ]
+        m.d.comb += [
+            self.state.eq(
+                Mux(
+                    step,
+                    ArrayState.STEP,
+                    Mux(
+                        ~queue.r_rdy,
+                        ArrayState.NO_OP,
+                        Mux(k_last & ~credits.any(), ArrayState.NO_ROOM, ArrayState.NO_DATA),
+                    ),
+                )
+            ),
+            self.row_end.eq(ends_row),
         ]
         m.d.sync += [
             words.eq((words + self.arrived)[: len(words)] - (step & ~tile.any())),

@@ -27,6 +27,7 @@ class Sequencer(wiring.Component):
     counter : this chunk's progress counter
     image_end : one cycle high when an image's program is complete
     busy, stalled : a row is in the chunk; a row waits for a counter
+    waiting : number of the wait that a stalled row waits for; WAITS (6) where none does
     running : inside an image's program
 
     Latency: three cycles per wait of a row when satisfied, plus two per row; all hidden while the chunk works on the
@@ -48,6 +49,7 @@ class Sequencer(wiring.Component):
                 "image_end": Out(1),
                 "busy": Out(1),
                 "stalled": Out(1),
+                "waiting": Out(range(isa.WAITS + 1), init=isa.WAITS),
                 "running": Out(1),
             }
         )
@@ -133,7 +135,7 @@ class Sequencer(wiring.Component):
                     m.d.sync += number.eq(number + 1)
                     m.next = "SLOPE"
                 with m.Else():
-                    m.d.comb += self.stalled.eq(1)
+                    m.d.comb += [self.stalled.eq(1), self.waiting.eq(number)]
             with m.State("GO"):
                 m.d.comb += [ctl.go.valid.eq(1), ctl.go.payload.eq(row == rows)]
                 with m.If(ctl.go.ready):

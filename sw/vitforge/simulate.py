@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_sim.accelerator import AcceleratorRun, MemoryPlan, build_accelerator, run_accelerator
 from vitforge_sim.topbench import BenchProgram, MemorySettings
 from vitforge_sw.compiler import Build
-from vitforge_sw.graph.ir import Graph, Linear, Scores
+from vitforge_sw.graph.ir import Graph
 from vitforge_sw.graph.serialize import write_atomic
 
 from .rtl import ensure_rtl
@@ -30,26 +29,9 @@ class Simulation:
     run: AcceleratorRun
 
 
-def model_macs(graph: Graph) -> int:
-    """Multiply-accumulates of the PE array's layers for one image (10-architecture: A x V is not counted, nor the
-    class token's empty row of the patch embedding)."""
-    total = 0
-    for node in graph.nodes:
-        if isinstance(node, Linear):
-            n, k = node.weight.shape
-            tokens = graph.tensors[node.out.name].tokens
-            if node.token_offset:
-                tokens = min(tokens, graph.tensors[node.x.name].tokens)
-            total += tokens * n * k
-        elif isinstance(node, Scores):
-            q = graph.tensors[node.q.name]
-            total += q.tokens * graph.tensors[node.k.name].tokens * (node.q.count or q.channels)
-    return total
-
-
-def utilization(graph: Graph, config: AcceleratorConfig, cycles: float) -> float:
+def utilization(build: Build, cycles: float) -> float:
     """Model MACs / (multipliers x cycles)."""
-    return model_macs(graph) / (config.multipliers * cycles)
+    return sum(build.macs.values()) / (build.config.multipliers * cycles)
 
 
 def prepare(build: Build, folder: Path, simulator: str, images: int) -> BenchProgram:
@@ -74,8 +56,8 @@ def simulate(
 ) -> Simulation:
     """Run ``patches`` (int8, images x tokens x K) back to back without reset and write ``folder/simulate.json``.
 
-    tensors: also compare every write of every port and values inside the units. settings: DRAM model (default 64 bytes a
-    cycle or what the masters can take, 100 cycles latency). Raises SimulationHang, SimulationError, BuildError.
+    tensors: also compare every write of every port and values inside the units. settings: DRAM model (default 64 bytes
+    a cycle or what the masters can take, 100 cycles latency). Raises SimulationHang, SimulationError, BuildError.
     """
     folder = Path(folder)
     images = len(patches)
@@ -108,7 +90,7 @@ def report(graph, build, run, verdict, images, simulator, settings, command, ten
         "first_image_cycles": ends[0] - run.start_cycle,
         "cycles_per_image": [b - a for a, b in zip([run.start_cycle, *ends], ends)],
         "steady_state_cycles": steady,
-        "utilization": utilization(graph, build.config, steady),
+        "utilization": utilization(build, steady),
         "memory": {"bytes_per_cycle": settings.bandwidth, "latency": settings.latency},
         "simulated_cycles": run.bench.cycles,
         "simulated_cycles_per_second": run.bench.cycles / max(run.bench.seconds, 1e-9),

@@ -119,6 +119,16 @@ def job_script(config: AcceleratorConfig, plan: MemoryPlan, program_beats: int, 
     return commands + [script.Read(reg[name]) for name in ("error_code", *UNIT_COUNTERS)]
 
 
+def place_images(plan: MemoryPlan, memory_image: bytes, images: Sequence[bytes]) -> np.ndarray:
+    """DRAM contents: the memory image at 0, each image at its place."""
+    dram = np.zeros(plan.total, np.uint8)
+    dram[: len(memory_image)] = np.frombuffer(memory_image, np.uint8)
+    for i, image in enumerate(images):
+        at = plan.image_base + i * plan.image_stride
+        dram[at : at + len(image)] = np.frombuffer(image, np.uint8)
+    return dram
+
+
 def run_accelerator(
     bench: BenchProgram,
     config: AcceleratorConfig,
@@ -139,11 +149,7 @@ def run_accelerator(
     Raises SimulationHang, SimulationError (also when the hardware latched an error or broke an AXI rule).
     """
     plan = MemoryPlan.of(len(memory_image), len(images[0]), result_bytes, len(images))
-    dram = np.zeros(plan.total, np.uint8)
-    dram[: len(memory_image)] = np.frombuffer(memory_image, np.uint8)
-    for i, image in enumerate(images):
-        at = plan.image_base + i * plan.image_stride
-        dram[at : at + len(image)] = np.frombuffer(image, np.uint8)
+    dram = place_images(plan, memory_image, images)
     commands = job_script(config, plan, program_beats, len(images))
     result = run_bench(
         bench, commands, memory=dram, dump=(plan.result_base, len(images) * plan.result_stride), settings=settings,

@@ -1,0 +1,274 @@
+"""Full-size runs: whole DeiT-Tiny in RTL, one block of DeiT-Small and -Base, bandwidths, P2-ViT's ablation, resets.
+
+``python scripts/campaign.py [STEP ...]`` (``make campaign``) runs the named steps, all by default, and keeps the last
+result of each in docs/campaign.json and docs/campaign.md. Needs the test data (VITFORGE_DATA, default ../shared/data).
+A step fails when a figure misses its bound or a byte differs; the exit status says so.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from vitforge import api
+from vitforge.rtl import get_config
+from vitforge.simulate import prepare, simulate
+from vitforge.verify import golden_tensors
+from vitforge_hw.arch.registers import REGISTERS
+from vitforge_sim import script
+from vitforge_sim.accelerator import MemoryPlan, job_script, place_images
+from vitforge_sim.topbench import MemorySettings, run_bench
+from vitforge_sw.compiler import compile_graph
+from vitforge_sw.compiler.cycles import estimate
+from vitforge_sw.graph.serialize import graph_hash, load_graph, save_graph, write_atomic
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("VITFORGE_DATA", ROOT.parent / "shared" / "data"))
+WORK = ROOT / "build" / "campaign"
+CHECKPOINT = DATA / "checkpoints" / "deit_tiny_patch16_224.safetensors"
+CALIB, TEST = DATA / "imagenet_cc" / "calib", DATA / "imagenet_cc" / "test"
+P2VIT = get_config("p2vit")
+
+
+def need(condition: bool, text: str) -> None:
+    """A bound of the campaign."""
+    if not condition:
+        raise AssertionError(text)
+
+
+def quantized(model: str, scheme: str, checkpoint: Path | None = None, limit: int | None = None) -> tuple:
+    """The quantized model (kept between runs) and the seconds that quantizing took."""
+    path = WORK / f"{Path(model).stem}_{scheme}.safetensors"
+    seconds = path.with_suffix(".seconds")
+    if not (path.exists() and seconds.exists()):
+        start = time.monotonic()
+        net = api.load_float(model, checkpoint)
+        graph = api.quantize(net, CALIB, scheme, limit=limit)
+        graph.meta["checkpoint"] = None
+        save_graph(graph, path)
+        seconds.write_text(f"{time.monotonic() - start:.1f}")
+    return load_graph(path), float(seconds.read_text())
+
+
+def compiled(graph, name: str, **options):
+    """Compile and write a build directory below build/campaign."""
+    folder = WORK / name
+    build = compile_graph(graph, P2VIT, **options)
+    build.model_hash = graph_hash(graph)
+    return build, folder
+
+
+def inputs(graph, count: int):
+    return api.load_inputs(graph, api.list_images(TEST)[:count])
+
+
+def simulated(graph, build, folder: Path, count: int, tensors: bool, **memory) -> dict:
+    """Simulate, insist on bit-exactness and live tensors, return the figures."""
+    settings = MemorySettings(**memory) if memory else None
+    begin = time.monotonic()
+    prepare(build, folder, "verilator", count)  # emission and build are not part of the run
+    built = time.monotonic()
+    result = simulate(graph, build, inputs(graph, count), folder, tensors=tensors, settings=settings)
+    info = result.info
+    need(info["bit_exact"], f"not bit-exact: {info['first_mismatch']}")
+    need(not info["dead"], f"dead tensors: {', '.join(info['dead'])}")
+    return {
+        "images": count,
+        "values_compared": sum(t["elements"] for t in info["tensors"]),
+        "first_image_cycles": info["first_image_cycles"],
+        "steady_state_cycles": info["steady_state_cycles"],
+        "utilization": round(info["utilization"], 5),
+        "cycles_per_second": round(info["simulated_cycles_per_second"]),
+        "build_seconds": round(built - begin, 1),
+        "run_seconds": round(time.monotonic() - built, 1),
+    }
+
+
+def against_estimate(build, figures: dict, bound: float, steady: bool) -> dict:
+    """The cycle model beside the simulated cycles: steady state and one image alone."""
+    out = {}
+    for what, images in (("steady_state_cycles", figures["images"]), ("first_image_cycles", 1)):
+        if what == "steady_state_cycles" and not steady:
+            continue
+        model = estimate(build, images=max(images, 1))
+        predicted = model["cycles"] if what == "steady_state_cycles" else model["first_image_cycles"]
+        error = predicted / figures[what] - 1
+        out[what.replace("cycles", "estimate")] = round(predicted)
+        out[what.replace("cycles", "error_percent")] = round(100 * error, 3)
+        need(abs(error) <= bound, f"{what}: estimate {predicted:.0f} is {100 * error:.2f} % off {figures[what]:.0f}")
+    return out
+
+
+def hub_json(name: str, **model_args) -> str:
+    """A hub-form JSON of a timm architecture with other arguments."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    path = WORK / f"{name}_depth{model_args['depth']}.json"
+    path.write_text(json.dumps({"architecture": name, "model_args": model_args}))
+    return str(path)
+
+
+def block(size: str) -> dict:
+    """One block of DeiT's shapes, untrained, on the full p2vit: every tensor, cycles within 1 % of the estimate."""
+    graph, _ = quantized(hub_json(f"deit_{size}_patch16_224", depth=1), "vitforge", limit=16)
+    build, folder = compiled(graph, f"block_{size}")
+    figures = simulated(graph, build, folder, 2, True)
+    return figures | against_estimate(build, figures, 0.01, True)
+
+
+def whole(scheme: str, count: int, bounds: dict) -> dict:
+    """Real DeiT-Tiny: quantize, evaluate on the test images with float, every tensor in RTL, estimate beside it."""
+    graph, seconds = quantized("deit_tiny_patch16_224", scheme, CHECKPOINT)
+    need(seconds < 300, f"quantize took {seconds} s")
+    net = api.load_float("deit_tiny_patch16_224", CHECKPOINT).model
+    accuracy = api.evaluate(graph, TEST, TEST / "labels.csv", net, progress=True)
+    out = {"quantize_seconds": seconds, "accuracy": accuracy}
+    for key, least in bounds.items():
+        need(accuracy[key] >= least, f"{key} is {accuracy[key]}, must be at least {least}")
+    rate = accuracy["images_per_second"] / accuracy["float"]["images_per_second"]
+    need(rate >= 1 / 3, f"integer model runs at {rate:.2f} of float's rate, must be at least 1/3")
+    build, folder = compiled(graph, f"whole_{scheme}")
+    figures = simulated(graph, build, folder, count, True)
+    if count > 1:
+        need(figures["utilization"] >= 0.9, f"utilization is {figures['utilization']}")
+        need(figures["run_seconds"] < 900, f"simulation took {figures['run_seconds']} s")
+    return out | figures | against_estimate(build, figures, 0.02, count > 1)
+
+
+def bandwidth() -> dict:
+    """Steady state and single image at 16, 32 and 64 bytes a cycle."""
+    graph, _ = quantized("deit_tiny_patch16_224", "vitforge", CHECKPOINT)
+    build, folder = compiled(graph, "bandwidth")
+    out = {}
+    for rate in (16, 32, 64):
+        figures = simulated(graph, build, folder, 4, False, bandwidth=rate, latency=100)
+        model = estimate(build, bytes_per_cycle=rate)
+        out[str(rate)] = figures | {"steady_state_estimate": round(model["cycles"])}
+    return out
+
+
+def ablation() -> dict:
+    """P2-ViT's ablation: the same results bit for bit, four cycle counts (published: 1.57, 1.32, 1.37, 1.00)."""
+    graph, _ = quantized("deit_tiny_patch16_224", "vitforge", CHECKPOINT)
+    out = {}
+    for pipelining in ("none", "inter", "intra", "both"):
+        build, folder = compiled(graph, f"ablation_{pipelining}", pipelining=pipelining)
+        out[pipelining] = simulated(graph, build, folder, 1, True)["first_image_cycles"]
+    base = out["both"]
+    published = {"none": 1.57, "inter": 1.32, "intra": 1.37, "both": 1.0}
+    return {k: {"cycles": v, "normalised": round(v / base, 3), "published": published[k]} for k, v in out.items()}
+
+
+def reset() -> dict:
+    """Two different images, a soft reset in the middle of a third, then a fourth: the logits of all that finished."""
+    graph, _ = quantized("deit_tiny_patch16_224", "vitforge", CHECKPOINT)
+    build, folder = compiled(graph, "reset")
+    patches = inputs(graph, 4)
+    bench = prepare(build, folder, "verilator", 4)
+    plan = MemoryPlan.of(len(build.memory_image), build.image_bytes, build.result_bytes, 4)
+    dram = place_images(plan, build.memory_image, [build.pack_image(p) for p in patches])
+    reg = {name: r.offset for name, r in REGISTERS.items()}
+    commands = [*job_script(P2VIT, plan, build.program_beats, 2), script.Write(reg["job_submit"], 1)]
+    commands += [script.Wait(250_000), script.Write(reg["control"], 2), script.Poll(reg["control"], 0, 2)]
+    last = MemoryPlan(plan.image_base + 3 * plan.image_stride, plan.image_stride,
+                      plan.result_base + 3 * plan.result_stride, plan.result_stride, plan.total)  # fmt: skip
+    commands += job_script(P2VIT, last, build.program_beats, 1)
+    dump = (plan.result_base, 4 * plan.result_stride)
+    result = run_bench(bench, commands, memory=dram, dump=dump, monitor=("image_end",))
+    need(not result.axi_errors, f"AXI rule broken: {result.axi_errors[:1]}")
+    rows = result.memory.reshape(4, plan.result_stride)[:, : build.result_bytes]
+    golden = golden_tensors(graph, patches)[graph.output][:, 0]
+    for i in (0, 1, 3):
+        need((build.logits(rows[i].tobytes()) == golden[i]).all(), f"image {i}: logits differ from golden")
+    return {"images_right": 3, "reset_in_image": 2, "cycles": result.cycles}
+
+
+def larger(size: str) -> dict:
+    """DeiT-Small or -Base whole: quantize untrained weights, compile, estimate; a refusal must name the sizes."""
+    graph, seconds = quantized(f"deit_{size}_patch16_224", "vitforge", limit=8)
+    try:
+        build = compile_graph(graph, P2VIT)
+    except ValueError as error:
+        return {"quantize_seconds": seconds, "refused": str(error)}
+    model = estimate(build)
+    return {
+        "quantize_seconds": seconds,
+        "steady_state_estimate": round(model["cycles"]),
+        "utilization_estimate": round(model["utilization"], 4),
+        "buffer_rows": build.used,
+    }
+
+
+STEPS = {
+    "deit_tiny_block": lambda: block("tiny"),
+    "deit_small_block": lambda: block("small"),
+    "deit_base_block": lambda: block("base"),
+    "deit_tiny_vitforge": lambda: whole("vitforge", 4, {"top1": 162, "agreement": 95, "logit_sqnr_db": 18.5}),
+    "deit_tiny_p2vit": lambda: whole("p2vit", 1, {"top1": 161, "agreement": 90, "logit_sqnr_db": 12.5}),
+    "deit_tiny_bandwidth": bandwidth,
+    "deit_tiny_ablation": ablation,
+    "deit_tiny_reset": reset,
+    "deit_small": lambda: larger("small"),
+    "deit_base": lambda: larger("base"),
+}
+
+
+def page(results: dict) -> str:
+    """docs/campaign.md."""
+    lines = ["# Full-size runs", "", "Last results of `make campaign` (scripts/campaign.py): generated Verilog of `p2vit` in",
+             "Verilator, DRAM model 100 cycles of latency and 64 bytes a cycle unless said. Simulated, not placed and routed.",
+             ""]  # fmt: skip
+    for name, entry in results.items():
+        lines += [
+            f"## {name}: {entry['status']}",
+            "",
+            f"{entry['doc']} ({entry['date']}, {entry['seconds']:.0f} s)",
+            "",
+        ]
+        lines += ["```json", json.dumps(entry["result"], indent=1), "```", ""]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("steps", nargs="*", metavar="STEP", help=f"of {', '.join(STEPS)} (default: all)")
+    chosen = parser.parse_args().steps or list(STEPS)
+    if unknown := [s for s in chosen if s not in STEPS]:
+        parser.error(f"unknown step {unknown[0]}; steps are {', '.join(STEPS)}")
+    if not CHECKPOINT.exists():
+        print(f"skipped: the campaign needs test data; VITFORGE_DATA is {DATA}, which has no {CHECKPOINT.name}")
+        return 0
+    WORK.mkdir(parents=True, exist_ok=True)
+    store = ROOT / "docs" / "campaign.json"
+    results = json.loads(store.read_text()) if store.exists() else {}
+    failed = []
+    for name in chosen:
+        print(f"[{name}]", flush=True)
+        begin = time.monotonic()
+        try:
+            result, status = STEPS[name](), "passed"
+        except AssertionError as error:
+            result, status = {"failed": str(error)}, "FAILED"
+        except Exception as error:  # noqa: BLE001 - one broken step must not hide the others
+            traceback.print_exc()
+            result, status = {"failed": f"{type(error).__name__}: {error}"}, "FAILED"
+        if status != "passed":
+            failed.append(name)
+        doc = {"deit_tiny_block": block, "deit_small_block": block, "deit_base_block": block, "deit_tiny_bandwidth": bandwidth,
+               "deit_tiny_vitforge": whole, "deit_tiny_p2vit": whole, "deit_tiny_ablation": ablation,
+               "deit_tiny_reset": reset, "deit_small": larger, "deit_base": larger}[name].__doc__  # fmt: skip
+        results[name] = {"status": status, "date": datetime.date.today().isoformat(), "doc": doc,
+                         "seconds": round(time.monotonic() - begin, 1), "result": result}  # fmt: skip
+        results = {k: results[k] for k in STEPS if k in results}
+        write_atomic(store, (json.dumps(results, indent=1) + "\n").encode())
+        write_atomic(ROOT / "docs" / "campaign.md", page(results).encode())
+        print(f"[{name}] {status} in {time.monotonic() - begin:.0f} s: {json.dumps(result)[:600]}", flush=True)
+    print(f"{len(chosen) - len(failed)} passed, {len(failed)} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

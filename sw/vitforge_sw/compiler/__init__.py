@@ -1,6 +1,7 @@
 """From an integer graph to a program: schedule, buffers, waits, memory image, order proof, cycle model."""
 
-from .build import Build, Write, compile_graph
+from .build import Build, Write
+from .compile import compile_graph
 from .cycles import estimate
 from .image import disassemble
 from .options import CompileOptions

@@ -1,4 +1,4 @@
-"""compile_graph: from an integer graph to a Build: program, memory image, maps."""
+"""What the compiler hands over: program, memory image, maps."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -8,16 +8,12 @@ import numpy as np
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk, Instruction
 
-from ..graph.ir import Graph, Linear, Scores
-from ..graph.serialize import graph_hash
 from . import image
 from .access import cdiv
-from .allocate import Allocation, Place, allocate
-from .network import Network, analyse
-from .options import CompileOptions, blocks_of
-from .plan import Label, Step, plan
+from .allocate import Place
+from .options import CompileOptions
+from .plan import Label
 from .proof import Proof, prove
-from .waits import derive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,83 +118,3 @@ class Build:
         for instruction, label in zip(self.programs[Chunk.SOFTMAX], self.labels[Chunk.SOFTMAX]):
             for row in range(instruction.rows):
                 yield label.layer, label.first + row
-
-
-def candidates(groups: int) -> list[CompileOptions]:
-    """Buffer and schedule choices, the best first; the first that fits is taken."""
-    rows = blocks_of(groups)
-    out = []
-    for resident, blocks in ((True, rows), (True, None), (False, rows)):
-        for spare in (
-            {},
-            dict(out_in_place=True),
-            dict(out_in_place=True, pos_in_place=True),
-            dict(out_in_place=True, pos_in_place=True, score_slots=2),
-            dict(out_in_place=True, pos_in_place=True, score_slots=2, v_slots=2, input_over_hidden=True),
-        ):
-            out.append(CompileOptions(row_blocks=blocks, weights_resident=resident, **spare))
-    last = dict(out_in_place=True, pos_in_place=True, score_slots=2, v_slots=2, input_over_hidden=True)
-    out.append(CompileOptions(row_blocks=rows, weights_resident=False, hidden_block=True, **last))
-    return out
-
-
-def compile_graph(graph: Graph, config: AcceleratorConfig, options: CompileOptions | None = None) -> Build:
-    """Schedule, allocate, encode, prove. ValueError names what does not fit: layer or buffer, rule, sizes."""
-    net = analyse(graph, config)
-    if options is not None:
-        return _compile(graph, net, config, options)
-    errors = {}
-    for option in candidates(cdiv(net.tokens, config.cores)):
-        try:
-            return _compile(graph, net, config, option)
-        except ValueError as error:
-            errors[option.hidden_block] = str(error)
-    least = errors[False]
-    if errors[True] != least:
-        least += f"; with the hidden layer held by row blocks: {errors[True]}"
-    raise ValueError(least)
-
-
-def _macs(net: Network) -> dict[str, int]:
-    macs = {}
-    for node in net.graph.nodes:
-        tokens = net.tensor(node.out.name).tokens
-        if isinstance(node, Linear):
-            macs[node.name] = min(tokens, net.tensor(node.x.name).tokens) * node.weight.size
-        elif isinstance(node, Scores):
-            macs[node.name] = tokens * tokens * net.head_dim
-    return macs
-
-
-def _compile(graph: Graph, net, config: AcceleratorConfig, options: CompileOptions) -> Build:
-    allocation: Allocation = allocate(net, config, options)
-    planner = plan(net, config, allocation, options)
-    pairs = derive(planner.steps, config)
-    programs = {c: [i for s, i in pairs if s.chunk == c] for c in Chunk}
-    outputs = {n.name: n.out.name for n in graph.nodes}
-
-    def label(step: Step) -> Label:
-        tensor = step.layer if step.chunk == Chunk.IMAGE_DMA else outputs.get(step.layer, "")
-        written = step.chunk not in (Chunk.LOADER, Chunk.WEIGHT_DMA, Chunk.RESULT_DMA)
-        return Label(step.layer, tensor if written else "", step.first, step.channel)
-
-    labels = {c: [label(s) for s, _ in pairs if s.chunk == c] for c in Chunk}
-    programs, logical = image.link(programs, planner.pieces, config)
-    start = (1 + len(pairs)) * config.instruction_beats
-    build = Build(
-        config=config,
-        options=options,
-        programs=programs,
-        labels=labels,
-        places=allocation.places,
-        used=allocation.used,
-        pieces=[Stored(p.name, p.beat + start, len(p.data) // config.beat_bytes, p.layers) for p in planner.pieces],
-        memory_image=image.striped(logical, config),
-        tensors={n: dict(tokens=t.tokens, channels=t.channels, fmt=t.fmt) for n, t in sorted(graph.tensors.items())},
-        input=graph.input,
-        output=graph.output,
-        model_hash=graph_hash(graph),
-        macs=_macs(net),
-    )
-    build.prove()
-    return build

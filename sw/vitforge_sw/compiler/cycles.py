@@ -6,7 +6,8 @@ from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
 
 from ..graph.ir import Graph
-from .build import Build, compile_graph
+from .build import Build
+from .compile import compile_graph
 from .simulate import CHUNK, DATA, SPACE, WEIGHTS, Trace, simulate
 
 SCHEMA = "vitforge-estimate-1"

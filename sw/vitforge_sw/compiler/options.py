@@ -38,7 +38,29 @@ class CompileOptions:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
-def blocks_of(groups: int) -> tuple[int, ...]:
-    """Three nearly equal row blocks, the larger ones last (8, 8, 9 of 25 groups); fewer where there are few groups."""
-    n = min(3, groups)
+def blocks_of(groups: int, n: int) -> tuple[int, ...]:
+    """``n`` nearly equal row blocks, the larger ones last (8, 8, 9 of 25 groups); fewer where there are few groups."""
+    n = min(n, groups)
     return tuple((groups * (i + 1)) // n - (groups * i) // n for i in range(n))
+
+
+def candidates(groups: int, pipelining: str = "both") -> list[list[CompileOptions]]:
+    """Families of choices with the same schedule, in each the roomiest buffers first; the frugal last family only if
+    no other fits."""
+    roomy = [
+        {},
+        dict(out_in_place=True),
+        dict(out_in_place=True, pos_in_place=True),
+        dict(out_in_place=True, pos_in_place=True, score_slots=2),
+        dict(out_in_place=True, pos_in_place=True, score_slots=2, v_slots=2, input_over_hidden=True),
+    ]
+    if pipelining in ("none", "intra"):  # whole layers follow each other
+        return [[CompileOptions(pipelining=pipelining, **more) for more in roomy]]
+    thirds, halves = blocks_of(groups, 3), blocks_of(groups, 2)
+    shapes = [(thirds, True), (halves, True), (None, True), (thirds, False)]
+    out = []
+    for blocks, resident in dict.fromkeys(shapes):
+        same = dict(row_blocks=blocks, weights_resident=resident, pipelining=pipelining)
+        out.append([CompileOptions(**same, **more) for more in roomy])
+    out.append([CompileOptions(**same, hidden_block=True, **roomy[-1])])
+    return out

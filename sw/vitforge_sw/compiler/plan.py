@@ -16,7 +16,7 @@ from vitforge_hw.arch.isa import DEST_LN_PARAMS, DEST_PARAMS, DEST_WEIGHTS, INST
 
 from ..graph.ir import LayerNorm, Linear, Scores
 from .allocate import Allocation
-from .network import Network, cdiv
+from .network import Network, cdiv, role
 from .options import CompileOptions
 from .parameters import layernorm_params, post_params, weight_rows
 
@@ -51,7 +51,7 @@ class Label:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """Bytes of the memory image behind the instructions; ``beat`` counts from the first one. ``layers``: their shares."""
+    """Bytes of the memory image behind the instructions; ``beat`` counts from there. ``layers``: their shares."""
 
     name: str
     beat: int
@@ -117,6 +117,29 @@ class _Ring:
             )
         index = max(i for i, taken in enumerate(self.taken) if taken[2] == name)
         self.uses[index] += [begin, end]
+
+
+def add_barriers(steps: list[Step], pipelining: str):
+    """P2-ViT's ablation: without pipelining each computing step begins when the one before has ended.
+
+    ``inter`` pipelines layers, but not the steps of attention among each other; ``intra`` only those.
+    """
+    if pipelining == "both":
+        return
+    before, attended = None, None
+    for i, step in enumerate(steps):
+        if step.chunk in (Chunk.WEIGHT_DMA, Chunk.IMAGE_DMA, Chunk.RESULT_DMA):
+            continue
+        kind, block, head = role(step.layer)
+        inside = before is not None and head is not None and role(steps[before].layer)[1:2] == (block,)
+        inside = inside and role(steps[before].layer)[2] is not None
+        if before is not None and {"none": True, "inter": inside, "intra": not inside}[pipelining]:
+            # behind attention as a whole stands its last step of the shifter array
+            leaves = pipelining == "intra" and head is None and role(steps[before].layer)[2] is not None
+            step.barriers = (attended if leaves else before,)
+        before = i
+        if step.chunk == Chunk.SHIFTER:
+            attended = i
 
 
 def plan(net: Network, config: AcceleratorConfig, places: Allocation, options: CompileOptions) -> "Planner":
@@ -309,6 +332,7 @@ class Planner:
             for h in range(net.heads):
                 self.attention(b, h)
             self.feed_forward(b)
+        add_barriers(self.steps, self.options.pipelining)
         return self.steps
 
     def begin(self):
@@ -349,12 +373,16 @@ class Planner:
         self.mat(q, 0, self.groups)
         self.scores(s, slot)
         x = self.places[m.x.name]
-        self.add(Chunk.SOFTMAX, m.name, 0, self.groups, in_addr=x.address, in_stride=x.stride, keys=net.tokens,
-                 rule=_RULES[m.rule], c=m.c, sc=m.sc)  # fmt: skip
-        self.add(Chunk.SHIFTER, a.name, 0, self.groups, a.out.start, v_addr=values.address,
-                 v_stride=values.stride, keys=net.tokens,
-                 blocks=net.head_dim // c.word, rule=_RULES[a.rule], factor=int(a.factor), shift=a.shift,
-                 out_addr=out.address + self.block(a), out_stride=out.stride)  # fmt: skip
+        part = self.groups
+        if self.options.pipelining in ("none", "inter"):  # in turn: as many rows as the code ring holds
+            part = min(part, c.code_rows // cdiv(net.tokens, c.attend_keys))
+        for g in range(0, self.groups, part):
+            rows = min(part, self.groups - g)
+            self.add(Chunk.SOFTMAX, m.name, g, rows, in_addr=x.row(g), in_stride=x.stride, keys=net.tokens,
+                     rule=_RULES[m.rule], c=m.c, sc=m.sc)  # fmt: skip
+            self.add(Chunk.SHIFTER, a.name, g, rows, a.out.start, v_addr=values.address, v_stride=values.stride,
+                     keys=net.tokens, blocks=net.head_dim // c.word, rule=_RULES[a.rule], factor=int(a.factor),
+                     shift=a.shift, out_addr=out.row(g) + self.block(a), out_stride=out.stride)  # fmt: skip
 
     def feed_forward(self, b: int):
         """proj, LayerNorm 2, fc1, fc2 and the next LayerNorm 1, per row block."""

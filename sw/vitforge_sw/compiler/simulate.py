@@ -24,6 +24,7 @@ from .timing import (
     mat_row,
     mat_tail,
     shifter_block,
+    shifter_latency,
     softmax_row,
 )
 
@@ -198,7 +199,7 @@ class Simulator:
         start = max(go + t.sh_start, entry, self.end[s][n - 1] if n else 0)
         end = start + op["blocks"] * shifter_block(op, c)
         end += self._stalls(op["v_addr"] // c.pool_rows % c.pools, int(start), int(end))
-        self._set(s, n, go, start, end, end + t.sh_latency + c.word)
+        self._set(s, n, go, start, end, end + shifter_latency(c, t))
 
     def _stalls(self, pool: int, start: int, end: int) -> int:
         """Cycles that the PE array's input bursts keep values from the shifter array, beyond what is read ahead."""

@@ -37,7 +37,7 @@ class Timing:
     sm_entries: int = 64  #: entries of the code ring, whatever their length
     # chunks/shifter
     sh_start: int = 5
-    sh_latency: int = 14  #: + word
+    sh_latency: int = 12  #: last step -> done: this, the levels of the key adder tree, word
     sh_values: int = 8  #: value rows read ahead
     sh_entry: int = 2  #: softmax done -> entry can be used
     # chunks/loader
@@ -82,6 +82,11 @@ def softmax_row(op: dict[str, int], t: Timing = TIMING) -> int:
 def shifter_block(op: dict[str, int], c: AcceleratorConfig) -> int:
     """Cycles of a block of channels in a stream of blocks."""
     return max(-(-op["keys"] // c.attend_keys), c.word)
+
+
+def shifter_latency(c: AcceleratorConfig, t: Timing = TIMING) -> int:
+    """Last step -> done."""
+    return t.sh_latency + (c.attend_keys - 1).bit_length() + c.word
 
 
 def row_cycles(chunk: Chunk, op: dict[str, int], c: AcceleratorConfig, t: Timing = TIMING) -> int:

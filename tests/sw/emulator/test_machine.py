@@ -37,6 +37,9 @@ def test_random_network(residual, rule, seed):
         CompileOptions(row_blocks=(2, 3), out_in_place=True, pos_in_place=True, v_slots=1, score_slots=1, key_slots=1),
         CompileOptions(row_blocks=(1, 2, 2), weights_resident=False, piece_rows=12, hidden_block=True),
         CompileOptions(input_over_hidden=True, piece_rows=20),
+        CompileOptions(pipelining="none"),
+        CompileOptions(pipelining="inter", row_blocks=(2, 3)),
+        CompileOptions(pipelining="intra"),
     ],
 )
 def test_options_do_not_change_results(options):

@@ -25,6 +25,12 @@ def _full(x, n: int) -> torch.Tensor:
     return torch.as_tensor(x, dtype=torch.int32).expand(n)
 
 
+def p_exponents(ea: torch.Tensor, rows: torch.Tensor, margin: float = 1.25) -> torch.Tensor:
+    """The finest exponents, int32 (N,), at which p = rows (R, N) does not saturate, with a margin for other images."""
+    top = rows.abs().amax(0).clamp(min=2.0**-30) * margin
+    return torch.maximum(ea, torch.ceil(torch.log2(top / 2047)).int())
+
+
 def shifts_plain(ea: torch.Tensor, e_out: torch.Tensor) -> tuple[torch.Tensor, dict]:
     """p's exponents and the shift fields of an output without residual: p has four bits more than y where it can."""
     e_out = _full(e_out, len(ea))

@@ -19,6 +19,7 @@ from .smoothing import channel_exponents, query_key_exponents, smooth_linear
 from .stream import Act, Sampler, Stream
 from .weights import quantize_weight
 
+HIDDEN_ALPHAS = (0.3, 0.5, 0.7)  #: candidates of smoothing's alpha for fc2's input
 GELU_LOW = -0.17  #: GELU's minimum is -0.16997
 
 
@@ -45,6 +46,24 @@ class Quantizer:
             hessian = self.hessian(x)
         s = self.scheme
         return quantize_weight(weight * pot(x.exponent), hessian, s.wbits, s.weight_granularity, s.weight_rounding)
+
+    def _refitted(self, x: Act, weight: torch.Tensor, hessian: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Weights moved by ridge regression of what is missing from ``target`` (B, T, N) on the integer inputs.
+
+        The layer then also undoes what earlier roundings did to its inputs, as far as the inputs tell.
+        """
+        ridge = self.scheme.weight_refit
+        if ridge is None:
+            return weight
+        q = self.stream.env[x.name].float() - x.zero
+        missing = target - F.linear(q, weight * pot(x.exponent))
+        q = q - self.sample.mean(q)
+        missing = (missing - self.sample.mean(missing)) * self.sample.token_w[:, None]
+        cross = missing.flatten(0, 1).T @ q.flatten(0, 1) / len(q)
+        diagonal = hessian.diagonal()
+        damped = hessian.double() + torch.diag(ridge * diagonal + 1e-6 * diagonal.mean()).double()
+        delta = torch.linalg.solve(damped, cross.double().T).T.float()
+        return weight + delta * pot(-x.exponent)
 
     def hessian(self, x: Act) -> torch.Tensor:
         q = self.stream.env[x.name]
@@ -89,27 +108,27 @@ class Quantizer:
 
     def _residual(self, name: str, x: Act, layer: Affine, before: Act, target: torch.Tensor, **kw) -> Act:
         """A linear layer added to the residual stream: ``target`` is the float stream behind it."""
-        weight, ea = self._weights(x, layer.weight)
+        old, hessian = self.stream.real(before), self.hessian(x)
+        weight = self._refitted(x, layer.weight, hessian, target - old)
+        weight, ea = self._weights(x, weight, hessian)
         product = self._product(x, weight, ea)
-        old = kw.pop("addend", None)
-        old = self.stream.real(before) if old is None else old
         bias = self._corrected(product + old, layer.bias, target)
         h = product.add_(bias)
         n = h.shape[-1]
-        ep = search(self.sample.rows(h), self.sample.w, -2048, 2047, channel=True, least=ea)
-        out = self._stream_format(self.sample.rows(h + old))
+        ep = lower.p_exponents(ea, h.flatten(0, 1))
+        out = self._stream_format(*self.sample.every(h + old))
         shifts = lower.shifts_residual(ea, ep, before.exponent, out)
         fmt = "int8" if self.scheme.residual == "ptf8" else "int12"
         info = TensorInfo(name, self.tokens, n, fmt, self._single(out))
         self._linear(name, x, weight, bias, ea, shifts, info=info, residual=Ref(before.name), **kw)
         return Act(name, out, zeros(n))
 
-    def _stream_format(self, rows: torch.Tensor) -> torch.Tensor:
+    def _stream_format(self, rows: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         """Exponents of the residual stream's channels."""
         if self.scheme.residual == "ptf8":
-            base, a = search_ptf(rows, self.sample.w, -128, 127)
+            base, a = search_ptf(rows, w, -128, 127)
             return base + a
-        return search(rows, self.sample.w, -2048, 2047).expand(rows.shape[1])
+        return search(rows, w, -2048, 2047).expand(rows.shape[1])
 
     def _embed(self, target: torch.Tensor) -> Act:
         """Patch embedding of the bytes: mean and standard deviation folded in, position and class token as addend."""
@@ -128,8 +147,7 @@ class Quantizer:
         if self.scheme.bias_correction:
             bias = (target[:, 1:] - addend[1:] - product).mean((0, 1))
         h = (product + bias).flatten(0, 1)
-        index = torch.randperm(len(h), generator=torch.Generator().manual_seed(1))[:6000]
-        ep = search(h[index], torch.full((len(index),), 1 / len(index)), -2048, 2047, channel=True, least=ea)
+        ep = lower.p_exponents(ea, h)
         # the class token's row has acc = 0 and still gets the bias: take its exact contribution off the addend
         b = scaled(bias, -ea).round_()
         p0 = torch.floor(scaled(b, ea - ep) + 0.5).clamp_(-2048, 2047)
@@ -139,7 +157,7 @@ class Quantizer:
         n = len(ea)
         self.graph.constants["pos_embed"] = table.numpy().astype(np.int16)
         self.graph.tensors["pos_embed"] = TensorInfo("pos_embed", self.tokens, n, "int16", int(e_pos))
-        out = self._stream_format(self.sample.rows(F.pad(product + bias, (0, 0, 1, 0)) + vit.addend))
+        out = self._stream_format(*self.sample.every(F.pad(product + bias, (0, 0, 1, 0)) + vit.addend))
         shifts = lower.shifts_residual(ea, ep, e_pos, out)
         fmt = "int8" if self.scheme.residual == "ptf8" else "int12"
         info = TensorInfo("embed", self.tokens, n, fmt, self._single(out))
@@ -154,7 +172,8 @@ class Quantizer:
         hessian = self.hessian(x)
         parts = {}
         for part, layer, target in (("k", b.k, fk), ("v", b.v, fv), ("q", b.q, fq)):
-            weight, ea = self._weights(x, layer.weight, hessian)
+            weight = self._refitted(x, layer.weight, hessian, target)
+            weight, ea = self._weights(x, weight, hessian)
             product = self._product(x, weight, ea)
             bias = self._corrected(product, layer.bias, target)
             if part == "k" and s.center_keys:
@@ -182,15 +201,16 @@ class Quantizer:
         return Affine(proj.weight * gain.repeat_interleave(proj.weight.shape[1] // heads), proj.bias)
 
     def _head(self, name: str, h: int, d: int, x: Act, parts: dict, scale: float, tensor: str) -> torch.Tensor:
-        s, rows, w, t = self.scheme, self.sample.rows, self.sample.w, self.tokens
+        s, t = self.scheme, self.tokens
         cut = slice(h * d, (h + 1) * d)
-        real = {p: parts[p][3][..., cut] for p in parts}
+        real = {p: self.sample.every(parts[p][3][..., cut]) for p in parts}
+        w = real["q"][1]
         e = {}
-        e["q"], e["k"] = query_key_exponents(rows(real["q"]), rows(real["k"]), w, s.query_exponents == "channel")
+        e["q"], e["k"] = query_key_exponents(real["q"][0], real["k"][0], w, s.query_exponents == "channel")
         if s.value_exponents == "channel":
-            e["v"] = channel_exponents(rows(real["v"]), w, -128, 127)
+            e["v"] = channel_exponents(real["v"][0], w, -128, 127)
         else:
-            e["v"] = search(rows(real["v"]), w, -128, 127).expand(d)
+            e["v"] = search(real["v"][0], w, -128, 127).expand(d)
         for part in ("k", "v", "q"):
             weight, ea, bias, _ = parts[part]
             node = f"{name}.{part}.h{h}"
@@ -238,11 +258,11 @@ class Quantizer:
 
     def _hidden(self, name: str, x: Act, layer: Affine, after: Affine, target: torch.Tensor) -> Act:
         """fc1 with GELU; int8 output with zero-point, scales per channel where fc2 may absorb them."""
-        s, rows, w = self.scheme, self.sample.rows, self.sample.w
-        weight, ea = self._weights(x, layer.weight)
+        s, hessian = self.scheme, self.hessian(x)
+        weight, ea = self._weights(x, self._refitted(x, layer.weight, hessian, target), hessian)
         product = self._product(x, weight, ea)
         bias = self._corrected(product, layer.bias, target)
-        p = rows(product.add_(bias))
+        p, w = self.sample.every(product.add_(bias))
         n = p.shape[1]
         finest = -int(ea.max())
         want = F.gelu(p)
@@ -255,7 +275,12 @@ class Quantizer:
         lo, hi = (0, 255) if s.gelu_zero_point else (-128, 127)
         low = GELU_LOW if s.gelu_zero_point else 0.0
         shifted = want - low
-        e = search(shifted, w, lo, hi, channel=s.hidden_exponents == "channel").expand(n)
+        if s.hidden_exponents == "channel":
+            few = self.sample.rows(shifted.view(product.shape))[::2]
+            even = self.sample.w[::2] / self.sample.w[::2].sum()
+            e = smooth_linear(few, even, after.weight, HIDDEN_ALPHAS, lo, hi, s.wbits, shifted.abs().amax(0))
+        else:
+            e = search(shifted, w, lo, hi).expand(n)
         # rounded up: the minimum itself stays off -128, which would look like saturation
         zero = torch.ceil(-128 - scaled(torch.tensor(low), -e)).int() if s.gelu_zero_point else zeros(n)
         shifts = lower.shifts_given_p(ea, torch.full((n,), -exp, dtype=torch.int32), e)

@@ -20,6 +20,7 @@ class Scheme:
     smoothing: tuple[float, ...] = (0.35, 0.40, 0.45, 0.50, 0.55)  #: candidates of alpha, LayerNorm -> linear; () = off
     weight_granularity: str = "channel"  #: a weight scale per output channel | layer
     weight_rounding: str = "nearest"  #: nearest | gptq (error compensation along K with the inputs' covariance)
+    weight_refit: float | None = None  #: ridge of a least-squares refit of each layer to the float outputs (None: off)
     bias_correction: bool = False  #: integer outputs get the float outputs' means over the calibration images
     gelu_zero_point: bool = True  #: GELU's output uses the whole int8 range
     hidden_exponents: str = "tensor"  #: scale of fc2's input: one per tensor | channel (folded into fc2)

@@ -7,17 +7,25 @@ from .weights import round_nearest, weight_exponents
 
 
 def smooth_linear(
-    x: torch.Tensor, w: torch.Tensor, weight: torch.Tensor, alphas: tuple[float, ...], lo: int, hi: int, wbits: int
+    x: torch.Tensor,
+    w: torch.Tensor,
+    weight: torch.Tensor,
+    alphas: tuple[float, ...],
+    lo: int,
+    hi: int,
+    wbits: int,
+    top: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Exponents of the input's channels, int32 (C,), chosen by the layer's output error.
 
-    x (R, C) samples with weights w, weight (N, C). Candidates: one exponent for all, and for each alpha
+    x (R, C) samples with weights w, weight (N, C), ``top`` (C,) the largest |x| of all rows if x is a choice. Candidates: one exponent for all, and for each alpha
     s_c = max|X_c|^a / max|W_c|^(1-a) rounded to the nearest power of two; each with exponents around the best by L2.
     """
     qmax = (1 << wbits - 1) - 1
     c = x.shape[1]
     offsets = [torch.zeros(c, dtype=torch.int32)]
-    top_x, top_w = x.abs().amax(0).clamp(min=1e-9), weight.abs().amax(0).clamp(min=1e-9)
+    top_x = (x.abs().amax(0) if top is None else top).clamp(min=1e-9)
+    top_w = weight.abs().amax(0).clamp(min=1e-9)
     for alpha in alphas:
         s = torch.log2(top_x**alpha / top_w ** (1 - alpha))
         offset = torch.round(s - s.max()).int()  # nearest in the log domain: the ratio to the largest
@@ -27,8 +35,8 @@ def smooth_linear(
     best = None
     for offset in offsets:
         smooth = x / pot(offset)
-        e0 = int(search(smooth, w, lo, hi))
-        for e in (e0 - 1, e0, e0 + 1):
+        first = int(base_exponent((top_x / pot(offset))[None], hi, False))
+        for e in (first - 1, first, first + 1):
             q = quantize(smooth, e, lo, hi)
             columns = weight * pot(offset + e)
             moment = (q * w[:, None]).T @ q

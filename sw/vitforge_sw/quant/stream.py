@@ -82,6 +82,10 @@ class Sampler:
         index = self.index[..., None].expand(-1, -1, x.shape[-1])
         return torch.gather(x, 1, index).flatten(0, 1).float()
 
+    def every(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """All rows (R, C) and their weights: rare outliers decide about clipping."""
+        return x.flatten(0, 1).float(), self.token_w.repeat(len(x)) / len(x)
+
     def mean(self, x: torch.Tensor) -> torch.Tensor:
         """Weighted mean over images and tokens: (C,)."""
         return torch.einsum("btc,t->c", x.float(), self.token_w) / len(x)

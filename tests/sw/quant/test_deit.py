@@ -1,0 +1,48 @@
+"""DeiT-Tiny with ImageNet weights: accuracy, rates and time of quantization (needs VITFORGE_DATA)."""
+
+import time
+
+import pytest
+
+from vitforge_sw.evaluate import evaluate
+from vitforge_sw.models.checkpoint import load_model
+from vitforge_sw.models.images import labelled_images, list_images, load_patches
+from vitforge_sw.models.resolve import resolve_model
+from vitforge_sw.quant import get_scheme, quantize_model
+
+#: top-1 of 200, agreement in percent, logit SQNR in dB
+FLOORS = {"vitforge": (162, 95, 18.5), "p2vit": (161, 90, 12.5)}
+
+
+@pytest.fixture(scope="module")
+def deit(data_folder):
+    spec = resolve_model("deit_tiny_patch16_224")
+    model, image = load_model(spec, data_folder / "checkpoints/deit_tiny_patch16_224.safetensors")
+    pairs = labelled_images(data_folder / "imagenet_cc/test", data_folder / "imagenet_cc/test/labels.csv")
+    return spec, model, image, list_images(data_folder / "imagenet_cc/calib"), pairs
+
+
+def test_a_few_images(deit):
+    """The road in seconds: 10 calibration images, 16 test images."""
+    spec, model, image, calib, pairs = deit
+    patches = load_patches(calib[:10], image)
+    graph = quantize_model(model, spec, image, get_scheme("vitforge"), patches, progress=False)
+    result = evaluate(graph, [p for p, _ in pairs[:16]], [label for _, label in pairs[:16]], model)
+    print(result)
+    assert result["agreement"] >= 80 and result["logit_sqnr_db"] >= 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", FLOORS)
+def test_accuracy(deit, scheme):
+    spec, model, image, calib, pairs = deit
+    start = time.perf_counter()
+    graph = quantize_model(model, spec, image, get_scheme(scheme), load_patches(calib, image), progress=False)
+    seconds = time.perf_counter() - start
+    result = evaluate(graph, [p for p, _ in pairs], [label for _, label in pairs], model)
+    print(scheme, f"{seconds:.0f} s", result)
+    top1, agreement, sqnr = FLOORS[scheme]
+    assert (result["float"]["top1"], result["float"]["top5"]) == (164, 194)
+    assert result["top1"] >= top1 and result["agreement"] >= agreement and result["logit_sqnr_db"] >= sqnr
+    assert result["images_per_second"] >= result["float"]["images_per_second"] / 3
+    assert seconds < 300

@@ -10,6 +10,8 @@ import vitforge_hw
 from vitforge_hw.arch.config import AcceleratorConfig, get_config
 from vitforge_sim.build import cache_folder
 
+from .progress import working
+
 
 def load_config(preset: str | None, config: str | Path | None) -> AcceleratorConfig:
     """A preset by name, or a JSON file of AcceleratorConfig fields. Exactly one must be given."""
@@ -37,7 +39,7 @@ def generator_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-def ensure_rtl(config: AcceleratorConfig, folder: Path, command: str = "") -> dict[str, str]:
+def ensure_rtl(config: AcceleratorConfig, folder: Path, command: str = "", progress: bool = False) -> dict[str, str]:
     """Verilog in ``folder/rtl`` for this configuration, emitted only where it is missing or stale.
 
     Returns file name -> text. The emission is cached beside the simulation builds (VITFORGE_CACHE).
@@ -49,7 +51,8 @@ def ensure_rtl(config: AcceleratorConfig, folder: Path, command: str = "") -> di
         if not _current(cached / "rtl", config, generator):
             from vitforge_hw.verilog import write
 
-            with tempfile.TemporaryDirectory(dir=cache_folder()) as temporary:
+            shown = working(f"emitting Verilog of {config.name}", progress)
+            with shown, tempfile.TemporaryDirectory(dir=cache_folder()) as temporary:
                 write(config, Path(temporary) / "new", command)
                 (Path(temporary) / "new" / "rtl" / "generator").write_text(generator)
                 shutil.rmtree(cached, ignore_errors=True)

@@ -12,6 +12,7 @@ from vitforge_sw.compiler import Build
 from vitforge_sw.graph.ir import Graph
 from vitforge_sw.graph.serialize import write_atomic
 
+from .progress import working
 from .rtl import ensure_rtl
 from .verify import Verdict, verify
 
@@ -34,11 +35,14 @@ def utilization(build: Build, cycles: float) -> float:
     return sum(build.macs.values()) / (build.config.multipliers * cycles)
 
 
-def prepare(build: Build, folder: Path, simulator: str, images: int) -> BenchProgram:
+def prepare(build: Build, folder: Path, simulator: str, images: int, progress: bool = False) -> BenchProgram:
     """Verilog and simulation program of a build, made where missing. Raises BuildError, ToolMissing."""
-    sources = ensure_rtl(build.config, folder)
+    sources = ensure_rtl(build.config, folder, progress=progress)
     plan = MemoryPlan.of(len(build.memory_image), build.image_bytes, build.result_bytes, images)
-    return build_accelerator(build.config, sources, simulator, max(1 << 20, plan.total))
+    # one program for every model and number of images that fits; Icarus fills its memory slowly
+    memory = max(1 << (20 if simulator == "icarus" else 24), plan.total)
+    with working(f"building the simulation for {simulator}", progress):
+        return build_accelerator(build.config, sources, simulator, memory)
 
 
 def simulate(
@@ -53,6 +57,7 @@ def simulate(
     trace: bool = False,
     timeout: float = 3600.0,
     command: str = "",
+    progress: bool = False,
 ) -> Simulation:
     """Run ``patches`` (int8, images x tokens x K) back to back without reset and write ``folder/simulate.json``.
 
@@ -62,13 +67,15 @@ def simulate(
     folder = Path(folder)
     images = len(patches)
     settings = settings or MemorySettings(bandwidth=min(64, build.config.beat_bytes))
-    bench = prepare(build, folder, simulator, images)
-    run = run_accelerator(
-        bench, build.config, build.memory_image, build.program_beats, [build.pack_image(p) for p in patches],
-        build.result_bytes, settings=settings, timeout=timeout, trace=trace,
-        folder=folder / "trace" if trace else None, monitor=True if tensors else ("image_end",),
-    )  # fmt: skip
-    verdict = verify(graph, build, patches, run, tensors)
+    bench = prepare(build, folder, simulator, images, progress)
+    with working(f"simulating {images} images", progress):
+        run = run_accelerator(
+            bench, build.config, build.memory_image, build.program_beats, [build.pack_image(p) for p in patches],
+            build.result_bytes, settings=settings, timeout=timeout, trace=trace,
+            folder=folder / "trace" if trace else None, monitor=True if tensors else ("image_end",),
+        )  # fmt: skip
+    with working("comparing with the golden model", progress):
+        verdict = verify(graph, build, patches, run, tensors)
     info = report(graph, build, run, verdict, images, simulator, settings, command, tensors)
     write_atomic(folder / "simulate.json", (json.dumps(info, indent=1) + "\n").encode())
     return Simulation(info, verdict, run)

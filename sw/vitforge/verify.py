@@ -10,7 +10,8 @@ from vitforge_sim.compare import Mismatch, TensorReport, WriteList, compare_port
 from vitforge_sim.taps import Due, compare_tap
 from vitforge_sw.compiler.build import Build
 from vitforge_sw.golden import Golden
-from vitforge_sw.graph.ir import FORMATS, Graph
+from vitforge_sw.golden.linear import clipped_ends
+from vitforge_sw.graph.ir import FORMATS, Graph, Linear
 
 PORTS = {"mat": Chunk.MAT, "layernorm": Chunk.LAYERNORM, "shifter": Chunk.SHIFTER, "image": Chunk.IMAGE_DMA}
 ACC_ELEMENTS = 4_000_000  #: accumulators compared per engine at most (whole layers, the first ones)
@@ -57,6 +58,19 @@ def golden_tensors(graph: Graph, patches: np.ndarray, taps: dict | None = None) 
     return {name: np.concatenate(values) for name, values in tensors.items()}
 
 
+def _formats(graph: Graph) -> dict[str, tuple[int, int, bool]]:
+    """Tensor -> (saturates at, and at, two planes). An end that no value can exceed is moved out of reach, so that values
+    there do not count as saturated: none of them was clipped."""
+    found = {n: (*FORMATS[t.fmt][:2], FORMATS[t.fmt][2] == 2) for n, t in graph.tensors.items()}
+    for node in graph.nodes:
+        if isinstance(node, Linear):
+            lowest, highest, wide = found[node.out.name]
+            lowest = -highest if node.narrow else lowest
+            low, high = clipped_ends(node, graph.tensors[node.out.name].fmt)
+            found[node.out.name] = (lowest if low else lowest - 1, highest if high else highest + 1, wide)
+    return found
+
+
 def verify(graph: Graph, build: Build, patches: np.ndarray, run: AcceleratorRun, tensors: bool = True) -> Verdict:
     """Compare a run with the golden model.
 
@@ -68,7 +82,7 @@ def verify(graph: Graph, build: Build, patches: np.ndarray, run: AcceleratorRun,
     reports: list[TensorReport] = []
     found: list[Mismatch] = []
     if tensors:
-        formats = {n: (*FORMATS[t.fmt][:2], FORMATS[t.fmt][2] == 2) for n, t in graph.tensors.items()}
+        formats = _formats(graph)
         for port, chunk in PORTS.items():
             part, first = compare_port(
                 port, _write_list(build, chunk), golden, formats, run.bench.monitors[port], images, build.config

@@ -26,6 +26,21 @@ def gelu_table(exp: int) -> torch.Tensor:
     return torch.tensor([arith.gelu(p, exp) for p in range(-2048, 2048)], dtype=torch.int32)
 
 
+def clipped_ends(node: Linear, fmt: str) -> tuple[bool, bool]:
+    """Whether any accumulator can make the output saturate at its low, at its high end.
+
+    GELU has a minimum, and a zero-point often puts it at the lowest code: the many values there are exact, not clipped.
+    """
+    if node.act != "gelu" or node.residual is not None:
+        return True, True
+    table = gelu_table(node.gelu_exp).numpy().astype(np.int64)
+    ends = np.array([[table.min()], [table.max()]]) << node.eh.astype(np.int64)
+    s2 = node.s2.astype(np.int64)
+    y = ((ends + ((1 << s2) >> 1)) >> s2) + node.offset
+    lo, hi, _ = FORMATS[fmt]
+    return bool(y[0].min() < lo), bool(y[1].max() > hi)
+
+
 class LinearOp:
     """One prepared ``Linear`` node. ``__call__(x, residual)``: (B, T, K) integers to (B, tokens, N)."""
 

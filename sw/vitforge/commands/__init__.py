@@ -1,0 +1,14 @@
+"""One file per command: its docstring is its ``--help``, ``arguments`` declares the options, ``run`` does the work.
+
+Another command is another file here and its name in ``NAMES``, in the order of the road.
+"""
+
+import importlib
+from types import ModuleType
+
+NAMES = ("check", "quantize", "evaluate", "compile", "verilog", "simulate", "estimate", "demo")
+
+
+def load(name: str) -> ModuleType:
+    """The module of command ``name``."""
+    return importlib.import_module(f"{__name__}.{name}")

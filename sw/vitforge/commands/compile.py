@@ -1,0 +1,42 @@
+"""Schedule, program and memory image of an integer model for one accelerator: a build directory.
+
+Decides the order of work, places every tensor in the activation buffer, proves the order of all accesses over two
+images, and writes BUILD/: build.json, memory.bin (weights and program, as they lie in DRAM), schedule.txt (for
+reading), model.safetensors.
+
+example: vitforge compile build/deit.safetensors --preset p2vit -o build/deit
+"""
+
+from .options import hardware, output_folder
+
+
+def arguments(parser) -> None:
+    parser.add_argument("quantized", metavar="M.safetensors", help="from vitforge quantize")
+    hardware(parser)
+    parser.add_argument("-o", "--output", metavar="BUILD", required=True, help="build directory, made if missing")
+
+
+def run(args, command: str) -> int:
+    from vitforge_sw.graph.serialize import load_graph
+
+    from .. import api
+    from ..progress import working
+    from ..rtl import load_config
+
+    config = load_config(args.preset, args.config)
+    output_folder(args.output)
+    graph = load_graph(args.quantized)
+    with working("compiling"):
+        build = api.compile_model(graph, config, args.output, command)
+    print(summary(args.output, build))
+    return 0
+
+
+def summary(folder: str, build) -> str:
+    """What was compiled, in two lines."""
+    counts = ", ".join(f"{c.name.lower()} {len(p)}" for c, p in build.programs.items())
+    return (
+        f"{folder}: preset {build.config.name}, {sum(map(len, build.programs.values()))} instructions ({counts})\n"
+        f"memory image {len(build.memory_image)} bytes; activation rows {build.used} of {build.config.pool_rows} "
+        "per pool; order of all accesses proved over two images"
+    )

@@ -1,0 +1,26 @@
+"""Cycles, utilization and DRAM traffic per layer from the real schedule, without RTL.
+
+SUBJECT is a build directory, or a model (timm name or hub-form JSON) with --preset or --config: then only its shapes
+count and no weights are needed. Takes seconds. A build directory gets estimate.json.
+
+example: vitforge estimate deit_tiny_patch16_224 --preset p2vit
+"""
+
+from .options import hardware, memory, output_file, write_json
+
+
+def arguments(parser) -> None:
+    parser.add_argument("subject", metavar="BUILD|MODEL", help="build directory, timm name or hub-form JSON")
+    hardware(parser, required=False)
+    memory(parser)
+    parser.add_argument("--json", metavar="F", help="also write here (a BUILD gets BUILD/estimate.json anyway)")
+
+
+def run(args, command: str) -> int:
+    from ..estimate import estimate_subject, print_estimate
+
+    output_file(args.json)
+    info = estimate_subject(args.subject, args.preset, args.config, args.bytes_per_cycle, args.latency, command)
+    write_json(args.json, info)
+    print_estimate(info)
+    return 0

@@ -1,0 +1,46 @@
+"""Accuracy of the integer model, and its agreement with the float model.
+
+Runs the golden integer model, the one that the hardware is compared with, on labelled images: top-1 and top-5. With
+--float also the float model on the same bytes: agreement of the arg-max and signal to noise of the logits.
+
+example: vitforge evaluate build/deit.safetensors --images val --labels val/labels.csv --float
+"""
+
+from .options import output_file, positive, write_json
+
+
+def arguments(parser) -> None:
+    parser.add_argument("quantized", metavar="M.safetensors", help="from vitforge quantize")
+    parser.add_argument("--images", metavar="DIR", required=True, help="searched recursively, in sorted order")
+    parser.add_argument(
+        "--labels", metavar="F.csv", help="header file,label (default: DIR has one subfolder per class, alphabetical)"
+    )
+    parser.add_argument("--float", dest="with_float", action="store_true", help="compare with the float model")
+    parser.add_argument("--checkpoint", metavar="F", help="the float weights, where they moved since quantize")
+    parser.add_argument("--limit", type=positive, metavar="N", help="first N images (default: all)")
+    parser.add_argument("--json", metavar="F", help="write the figures as JSON")
+
+
+def run(args, command: str) -> int:
+    from vitforge_sw.graph.serialize import graph_hash, load_graph
+
+    from .. import api
+    from ..progress import bars, working
+
+    output_file(args.json)
+    graph = load_graph(args.quantized)
+    net = api.float_of(graph, args.checkpoint) if args.with_float else None
+    with working("evaluating"):
+        result = api.evaluate(graph, args.images, args.labels, net, limit=args.limit, progress=bars())
+    n = result["images"]
+    for name, r in (("integer", result), ("float", result.get("float"))):
+        if r is not None:
+            print(
+                f"{name + ':':9}top-1 {r['top1']}/{n} ({100 * r['top1'] / n:.2f} %), top-5 {r['top5']}/{n} "
+                f"({100 * r['top5'] / n:.2f} %), {r['images_per_second']:.1f} images/s"
+            )
+    if net is not None:
+        print(f"agreement {result['agreement']:.2f} %, logit SQNR {result['logit_sqnr_db']:.2f} dB")
+    head = {"schema": "vitforge/evaluate/1", "command": command, "model_hash": graph_hash(graph)}
+    write_json(args.json, head | result)
+    return 0

@@ -1,0 +1,92 @@
+"""What several commands share: option groups, checks of output paths before the work, tables, JSON files."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+
+def positive(text: str) -> int:
+    """argparse type: an integer of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive integer, not {text!r}")
+    return value
+
+
+def image_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "image options", "what becomes of an image; default: the JSON beside the checkpoint, else timm's data config"
+    )
+    group.add_argument("--image-size", type=positive, metavar="N", help="pixels a side")
+    group.add_argument("--crop-pct", type=float, metavar="F", help="centre crop's share of the short side")
+    group.add_argument("--interpolation", choices=("nearest", "bilinear", "bicubic"), help="resize filter")
+    group.add_argument("--mean", type=float, nargs="+", metavar="F", help="per channel, of pixels in 0..1")
+    group.add_argument("--std", type=float, nargs="+", metavar="F", help="per channel, of pixels in 0..1")
+
+
+def image_overrides(args) -> dict:
+    """The image options that were given."""
+    names = ("image_size", "crop_pct", "interpolation", "mean", "std")
+    chosen = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
+    return {n: tuple(v) if isinstance(v, list) else v for n, v in chosen.items()}
+
+
+def hardware(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    from vitforge_hw.arch.config import PRESETS
+
+    shapes = ", ".join(f"{c.name} ({c.multipliers} multipliers)" for c in PRESETS.values())
+    group = parser.add_mutually_exclusive_group(required=required)
+    group.add_argument("--preset", metavar="NAME", help=f"accelerator preset: {shapes}")
+    text = "accelerator parameters as a JSON object; those left out are p2vit's (hw/vitforge_hw/arch/config.py)"
+    group.add_argument("--config", metavar="F.json", help=text)
+
+
+def memory(parser: argparse.ArgumentParser) -> None:
+    text = "DRAM bandwidth (default: 64, at most what the ports take)"
+    parser.add_argument("--bytes-per-cycle", type=positive, metavar="N", help=text)
+    text = "DRAM latency in cycles (default: %(default)s)"
+    parser.add_argument("--latency", type=positive, default=100, metavar="N", help=text)
+
+
+def output_file(path: str | None) -> None:
+    """Refuse a file that could not be written, before the work rather than after it."""
+    if path is None:
+        return
+    folder = Path(path).parent
+    if Path(path).is_dir():
+        raise ValueError(f"output {path}: must be a file, is a folder")
+    if not folder.is_dir():
+        raise ValueError(f"output {path}: folder {folder} must exist")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"output {path}: folder {folder} must be writable")
+
+
+def output_folder(path: str) -> None:
+    """Refuse a folder that could not be made or written, before the work; makes nothing."""
+    folder = Path(path)
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise ValueError(f"output {path}: must be a folder, but {folder} is a file")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"output {path}: folder {folder} must be writable")
+
+
+def table(rows: list[tuple], header: tuple, right: tuple[int, ...] = ()) -> str:
+    """Aligned columns; those numbered in ``right`` to the right."""
+    cells = [tuple(str(c) for c in r) for r in (header, *rows)]
+    widths = [max(len(r[i]) for r in cells) for i in range(len(header))]
+    pad = [str.rjust if i in right else str.ljust for i in range(len(header))]
+    return "\n".join("  ".join(f(c, w) for f, c, w in zip(pad, r, widths)).rstrip() for r in cells)
+
+
+def write_json(path: str | Path | None, data: dict) -> None:
+    """Atomically; nothing without a path."""
+    if path:
+        from vitforge_sw.graph.serialize import write_atomic
+
+        write_atomic(path, (json.dumps(data, indent=1) + "\n").encode())

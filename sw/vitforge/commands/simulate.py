@@ -1,0 +1,55 @@
+"""Run the RTL on real images and compare every byte with the golden model.
+
+Emits and builds what is missing, runs the images back to back without reset, and compares the logits in memory; with
+--tensors every intermediate tensor at every write port of the activation buffer, the softmax codes, and values inside
+the units. The first mismatch is named by image, layer, tensor, index, expected, got, cycle. Exit status 0: bit-exact.
+Writes BUILD/simulate.json.
+
+example: vitforge simulate build/digits --images images --count 10 --tensors
+"""
+
+from .options import memory, table
+
+
+def arguments(parser) -> None:
+    parser.add_argument("build", metavar="BUILD", help="from vitforge compile")
+    parser.add_argument("--image", metavar="I.jpg", help="one image")
+    parser.add_argument("--images", metavar="DIR", help="or a folder, searched recursively, in sorted order")
+    parser.add_argument("--count", type=int, metavar="N", help="first N images of DIR (default: all)")
+    parser.add_argument("--sim", choices=("verilator", "icarus"), default="verilator", help="(default: %(default)s)")
+    parser.add_argument("--tensors", action="store_true", help="compare every tensor, not the logits alone")
+    parser.add_argument("--trace", action="store_true", help="write BUILD/trace: a timeline per unit")
+    parser.add_argument(
+        "--timeout", type=float, default=3600, metavar="S", help="seconds before a hang is declared (%(default)s)"
+    )
+    memory(parser)
+
+
+def run(args, command: str) -> int:
+    from vitforge_sim.topbench import MemorySettings
+
+    from .. import api
+    from ..simulate import simulate
+
+    graph, build = api.load_compiled(args.build)
+    files = api.image_files(args.image, args.images, args.count)
+    patches = api.load_inputs(graph, files)
+    bandwidth = args.bytes_per_cycle or min(64, build.config.beat_bytes)
+    result = simulate(
+        graph, build, patches, args.build, simulator=args.sim, tensors=args.tensors, trace=args.trace,
+        settings=MemorySettings(bandwidth=bandwidth, latency=args.latency), timeout=args.timeout, command=command,
+        progress=True,
+    )  # fmt: skip
+    info = result.info
+    print(table([(name, u["busy"], u["stalled"]) for name, u in info["units"].items()],
+                ("unit", "busy cycles", "waiting cycles"), (1, 2)))  # fmt: skip
+    if args.tensors:
+        elements = sum(t["elements"] for t in info["tensors"])
+        print(f"{len(info['tensors'])} tensors, {elements} values compared; dead: {', '.join(info['dead']) or 'none'}")
+    print(
+        f"{len(files)} images on {build.config.name} in {args.sim}: first {info['first_image_cycles']} cycles, "
+        f"steady state {info['steady_state_cycles']:.0f}, utilization {100 * info['utilization']:.2f} % "
+        f"({info['simulated_cycles_per_second']:.0f} cycles/s)"
+    )
+    print("bit-exact" if info["bit_exact"] else f"MISMATCH: {info['first_mismatch']}")
+    return 0 if info["bit_exact"] else 1

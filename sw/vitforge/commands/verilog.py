@@ -1,0 +1,31 @@
+"""The accelerator as Verilog: BUILD/rtl/*.v, the file list files.f, and verilog.json.
+
+The hardware depends on the configuration only, not on the model. The top module is vitforge_top: clock aclk, reset
+aresetn, AXI4-Lite s_axi_ctrl, AXI4 masters m_axi_gmem0 and on, interrupt. The text is the same byte for byte from run
+to run; what is up to date is not written again.
+
+example: vitforge verilog --preset tiny -o build/tiny
+"""
+
+from pathlib import Path
+
+from .options import hardware, output_folder
+
+
+def arguments(parser) -> None:
+    hardware(parser)
+    parser.add_argument("-o", "--output", metavar="BUILD", required=True, help="folder for rtl/, made if missing")
+
+
+def run(args, command: str) -> int:
+    from ..rtl import ensure_rtl, load_config
+
+    config = load_config(args.preset, args.config)
+    output_folder(args.output)
+    files = ensure_rtl(config, Path(args.output), command, progress=True)
+    size = sum(map(len, files.values()))
+    print(
+        f"{args.output}/rtl: preset {config.name} ({config.multipliers} multipliers), {len(files)} files, "
+        f"{size / 1e6:.2f} MB, configuration {config.hash:08x}, top vitforge_top"
+    )
+    return 0

@@ -59,8 +59,8 @@ def golden_tensors(graph: Graph, patches: np.ndarray, taps: dict | None = None) 
 
 
 def _formats(graph: Graph) -> dict[str, tuple[int, int, bool]]:
-    """Tensor -> (saturates at, and at, two planes). An end that no value can exceed is moved out of reach, so that values
-    there do not count as saturated: none of them was clipped."""
+    """Tensor -> (saturates at, and at, two planes). An end that no value can exceed is moved out of reach: values
+    there were not clipped and do not count as saturated."""
     found = {n: (*FORMATS[t.fmt][:2], FORMATS[t.fmt][2] == 2) for n, t in graph.tensors.items()}
     for node in graph.nodes:
         if isinstance(node, Linear):

@@ -1,4 +1,4 @@
-"""Is this model supported, layer by layer, and what to do where it is not.
+"""Is this model supported, layer by layer, and what to do if not.
 
 MODEL is a timm name or a JSON file in timm's hub form ({"architecture": ..., "model_args": {...}}) for a model of your
 own. No weights are needed. Exit status 0: every layer is supported, 1: some are not.

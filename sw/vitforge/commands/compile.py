@@ -1,8 +1,8 @@
-"""Schedule, program and memory image of an integer model for one accelerator: a build directory.
+"""Schedule, program and memory image: a build directory.
 
-Decides the order of work, places every tensor in the activation buffer, proves the order of all accesses over two
-images, and writes BUILD/: build.json, memory.bin (weights and program, as they lie in DRAM), schedule.txt (for
-reading), model.safetensors.
+For one accelerator: decides the order of work, places every tensor in the activation buffer, proves the order of all
+accesses over two images, and writes BUILD/: build.json, memory.bin (weights and program, as they lie in DRAM),
+schedule.txt (for reading), model.safetensors.
 
 example: vitforge compile build/deit.safetensors --preset p2vit -o build/deit
 """

@@ -1,4 +1,4 @@
-"""Cycles, utilization and DRAM traffic per layer from the real schedule, without RTL.
+"""Cycles, utilization, DRAM traffic per layer, without RTL.
 
 SUBJECT is a build directory, or a model (timm name or hub-form JSON) with --preset or --config: then only its shapes
 count and no weights are needed. Takes seconds. A build directory gets estimate.json.

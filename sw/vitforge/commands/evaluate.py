@@ -1,4 +1,4 @@
-"""Accuracy of the integer model, and its agreement with the float model.
+"""Accuracy of the integer model, beside the float model.
 
 Runs the golden integer model, the one that the hardware is compared with, on labelled images: top-1 and top-5. With
 --float also the float model on the same bytes: agreement of the arg-max and signal to noise of the logits.

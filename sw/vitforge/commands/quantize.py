@@ -1,4 +1,4 @@
-"""Post-training quantization to an integer-only model in one safetensors file.
+"""Post-training quantization to an integer-only model.
 
 Takes a float checkpoint and some images like those that the model will see (a few dozen to a few hundred; no labels).
 The scheme decides every scale and rounding; `vitforge` is the most accurate, `p2vit` is as published. The file holds

@@ -1,4 +1,4 @@
-"""Run the RTL on real images and compare every byte with the golden model.
+"""Run the RTL on real images, compare with the golden model.
 
 Emits and builds what is missing, runs the images back to back without reset, and compares the logits in memory; with
 --tensors every intermediate tensor at every write port of the activation buffer, the softmax codes, and values inside

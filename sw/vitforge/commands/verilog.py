@@ -1,8 +1,8 @@
-"""The accelerator as Verilog: BUILD/rtl/*.v, the file list files.f, and verilog.json.
+"""The accelerator as Verilog.
 
-The hardware depends on the configuration only, not on the model. The top module is vitforge_top: clock aclk, reset
-aresetn, AXI4-Lite s_axi_ctrl, AXI4 masters m_axi_gmem0 and on, interrupt. The text is the same byte for byte from run
-to run; what is up to date is not written again.
+Writes BUILD/rtl/*.v, the file list files.f, and verilog.json. The hardware depends on the configuration only, not on
+the model. The top module is vitforge_top: clock aclk, reset aresetn, AXI4-Lite s_axi_ctrl, AXI4 masters m_axi_gmem0
+and on, interrupt. The text is the same byte for byte from run to run; what is up to date is not written again.
 
 example: vitforge verilog --preset tiny -o build/tiny
 """

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ def quantize_model(
     graph.meta.update(
         model=spec.to_dict(),
         image=image.to_dict(),
-        scheme=dataclasses.asdict(scheme) | {"smoothing": list(scheme.smoothing)},
+        scheme=json.loads(json.dumps(dataclasses.asdict(scheme))),  # lists, as a file gives them back
         float_hash=float_hash(model),
         trained=trained,
         calibration_images=len(patches),

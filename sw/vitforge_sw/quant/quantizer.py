@@ -40,12 +40,12 @@ class Quantizer:
 
     # ------------------------------------------------------------ pieces
 
-    def _weights(self, x: Act, weight: torch.Tensor, hessian: torch.Tensor | None = None):
+    def _weights(self, name: str, x: Act, weight: torch.Tensor, hessian: torch.Tensor | None = None):
         """(integers, accumulator exponents): the input's channel exponents are folded into the columns."""
         if hessian is None:
             hessian = self.hessian(x)
         s = self.scheme
-        return quantize_weight(weight * pot(x.exponent), hessian, s.wbits, s.weight_granularity, s.weight_rounding)
+        return quantize_weight(weight * pot(x.exponent), hessian, s.bits(name), s.weight_granularity, s.weight_rounding)
 
     def _refitted(self, x: Act, weight: torch.Tensor, hessian: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Weights moved by ridge regression of what is missing from ``target`` (B, T, N) on the integer inputs.
@@ -110,7 +110,7 @@ class Quantizer:
         """A linear layer added to the residual stream: ``target`` is the float stream behind it."""
         old, hessian = self.stream.real(before), self.hessian(x)
         weight = self._refitted(x, layer.weight, hessian, target - old)
-        weight, ea = self._weights(x, weight, hessian)
+        weight, ea = self._weights(name, x, weight, hessian)
         product = self._product(x, weight, ea)
         bias = self._corrected(product + old, layer.bias, target)
         h = product.add_(bias)
@@ -141,7 +141,7 @@ class Quantizer:
         x = Act("input", zeros(weight.shape[1]), zeros(weight.shape[1]))
         q = self.stream.env["input"].float()
         flat = (q - q.mean((0, 1)) if self.scheme.bias_correction else q).flatten(0, 1)
-        weight, ea = self._weights(x, weight, flat.T @ flat / len(flat))
+        weight, ea = self._weights("embed", x, weight, flat.T @ flat / len(flat))
         product = self._product(x, weight, ea)
         addend = vit.addend.clone()
         if self.scheme.bias_correction:
@@ -173,7 +173,7 @@ class Quantizer:
         parts = {}
         for part, layer, target in (("k", b.k, fk), ("v", b.v, fv), ("q", b.q, fq)):
             weight = self._refitted(x, layer.weight, hessian, target)
-            weight, ea = self._weights(x, weight, hessian)
+            weight, ea = self._weights(f"{name}.{part}", x, weight, hessian)
             product = self._product(x, weight, ea)
             bias = self._corrected(product, layer.bias, target)
             if part == "k" and s.center_keys:
@@ -259,7 +259,7 @@ class Quantizer:
     def _hidden(self, name: str, x: Act, layer: Affine, after: Affine, target: torch.Tensor) -> Act:
         """fc1 with GELU; int8 output with zero-point, scales per channel where fc2 may absorb them."""
         s, hessian = self.scheme, self.hessian(x)
-        weight, ea = self._weights(x, self._refitted(x, layer.weight, hessian, target), hessian)
+        weight, ea = self._weights(name, x, self._refitted(x, layer.weight, hessian, target), hessian)
         product = self._product(x, weight, ea)
         bias = self._corrected(product, layer.bias, target)
         p, w = self.sample.every(product.add_(bias))
@@ -278,7 +278,7 @@ class Quantizer:
         if s.hidden_exponents == "channel":
             few = self.sample.rows(shifted.view(product.shape))[::2]
             even = self.sample.w[::2] / self.sample.w[::2].sum()
-            e = smooth_linear(few, even, after.weight, HIDDEN_ALPHAS, lo, hi, s.wbits, shifted.abs().amax(0))
+            e = smooth_linear(few, even, after.weight, HIDDEN_ALPHAS, lo, hi, s.bits(name), shifted.abs().amax(0))
         else:
             e = search(shifted, w, lo, hi).expand(n)
         # rounded up: the minimum itself stays off -128, which would look like saturation
@@ -294,16 +294,18 @@ class Quantizer:
         name, s, rows, w = f"blocks.{i}", self.scheme, self.sample.rows, self.sample.w
         n1 = layer_norm(fx, b.norm1)
         stacked = torch.cat([b.q.weight, b.k.weight, b.v.weight])
-        e1 = smooth_linear(rows(n1), w, stacked, s.smoothing, -128, 127, s.wbits)
+        e1 = smooth_linear(rows(n1), w, stacked, s.smoothing, -128, 127, s.bits(f"{name}.attn.q"))
         q, k, v = (F.linear(n1, a.weight, a.bias) for a in (b.q, b.k, b.v))
         y = self._norm(f"{name}.norm1", b.norm1, x, e1, self.tokens)
         att = self._attention(f"{name}.attn", b, y, q, k, v)
         fa = attention(q, k, v, b.heads, b.scale)
         fx = fx + F.linear(fa, b.proj.weight, b.proj.bias)
+        if i == len(self.vit.blocks) - 1 and s.last_share is not None:
+            self.sample.set_share(s.last_share, self.tokens)
         middle = self._residual(f"{name}.attn.proj", att, self._gained(b.proj, att, fa, b.heads), x, fx)
         self.stream.drop(x.name, y.name, att.name)
         n2 = layer_norm(fx, b.norm2)
-        e2 = smooth_linear(rows(n2), w, b.fc1.weight, s.smoothing, -128, 127, s.wbits)
+        e2 = smooth_linear(rows(n2), w, b.fc1.weight, s.smoothing, -128, 127, s.bits(f"{name}.mlp.fc1"))
         y = self._norm(f"{name}.norm2", b.norm2, middle, e2, self.tokens)
         f1 = F.linear(n2, b.fc1.weight, b.fc1.bias)
         hidden = self._hidden(f"{name}.mlp.fc1", y, b.fc1, b.fc2, f1)
@@ -316,9 +318,9 @@ class Quantizer:
         vit, s = self.vit, self.scheme
         n = layer_norm(fx[:, :1], vit.norm)
         even = torch.full((len(n),), 1 / len(n))
-        e = smooth_linear(n[:, 0], even, vit.head.weight, s.smoothing, -128, 127, s.wbits)
+        e = smooth_linear(n[:, 0], even, vit.head.weight, s.smoothing, -128, 127, s.bits("head"))
         y = self._norm("norm", vit.norm, x, e, 1)
-        weight, ea = self._weights(y, vit.head.weight)
+        weight, ea = self._weights("head", y, vit.head.weight)
         product = self._product(y, weight, ea)
         bias = self._corrected(product, vit.head.bias, F.linear(n, vit.head.weight, vit.head.bias))
         logits = product.add_(bias)[:, 0]

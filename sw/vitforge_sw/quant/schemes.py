@@ -4,6 +4,7 @@ Another scheme is another entry of ``SCHEMES``; another idea is another field, r
 """
 
 import dataclasses
+import fnmatch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -12,6 +13,7 @@ class Scheme:
 
     name: str
     wbits: int = 8
+    layer_wbits: tuple[tuple[str, int], ...] = ()  #: (name pattern, bits), the first match counts: mixed precision
     rule: str = "maxrel"  #: softmax codes: maxrel | log2
     row_factor: bool = True  #: multiply attention x value by 1 / sum of the codes' weights
     residual: str = (
@@ -29,6 +31,7 @@ class Scheme:
     attention_gain: bool = True  #: least-squares factor per head, coded to float attention, folded into proj's weights
     center_keys: bool = False  #: subtract k's mean over tokens (softmax does not see it)
     class_share: float | None = None  #: weight of the class token in errors and means (None: as any token)
+    last_share: float | None = None  #: the same behind the last attention, where nothing else reaches the classifier
 
     def __post_init__(self):
         choices = dict(
@@ -45,10 +48,16 @@ class Scheme:
                 raise ValueError(
                     f"scheme {self.name}: {field} must be {' or '.join(allowed)}, not {getattr(self, field)!r}"
                 )
-        if not 2 <= self.wbits <= 8:
-            raise ValueError(f"scheme {self.name}: wbits must be in 2..8, not {self.wbits}")
-        if self.class_share is not None and not 0 < self.class_share < 1:
-            raise ValueError(f"scheme {self.name}: class_share must be in (0, 1), not {self.class_share}")
+        for what, bits in (("wbits", self.wbits), *self.layer_wbits):
+            if not 2 <= bits <= 8:
+                raise ValueError(f"scheme {self.name}: {what} must be in 2..8, not {bits}")
+        for what, share in (("class_share", self.class_share), ("last_share", self.last_share)):
+            if share is not None and not 0 < share < 1:
+                raise ValueError(f"scheme {self.name}: {what} must be in (0, 1), not {share}")
+
+    def bits(self, layer: str) -> int:
+        """Weight bits of a layer: ``embed``, ``blocks.B.attn.{q,k,v,proj}``, ``blocks.B.mlp.{fc1,fc2}``, ``head``."""
+        return next((bits for pattern, bits in self.layer_wbits if fnmatch.fnmatchcase(layer, pattern)), self.wbits)
 
 
 SCHEMES: dict[str, Scheme] = {

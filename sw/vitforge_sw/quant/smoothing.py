@@ -18,8 +18,9 @@ def smooth_linear(
 ) -> torch.Tensor:
     """Exponents of the input's channels, int32 (C,), chosen by the layer's output error.
 
-    x (R, C) samples with weights w, weight (N, C), ``top`` (C,) the largest |x| of all rows if x is a choice. Candidates: one exponent for all, and for each alpha
-    s_c = max|X_c|^a / max|W_c|^(1-a) rounded to the nearest power of two; each with exponents around the best by L2.
+    x (R, C) samples with weights w, weight (N, C), ``top`` (C,) the largest |x| of all rows if x is only some.
+    Candidates: one exponent for all, and for each alpha s_c = max|X_c|^a / max|W_c|^(1-a) rounded to the nearest power
+    of two; each with base exponents around MinMax's.
     """
     qmax = (1 << wbits - 1) - 1
     c = x.shape[1]

@@ -27,6 +27,18 @@ def test_registry():
     assert all(name == scheme.name for name, scheme in SCHEMES.items())
 
 
+def test_bits_of_layers(digits):
+    scheme = get_scheme("vitforge", layer_wbits=(("blocks.1.*", 4), ("*.mlp.*", 5)))
+    names = ("embed", "blocks.1.mlp.fc1", "blocks.0.mlp.fc1", "blocks.0.attn.q")
+    assert [scheme.bits(name) for name in names] == [8, 4, 5, 8]
+    with pytest.raises(ValueError, match=r"head must be in 2\.\.8, not 1"):
+        get_scheme("vitforge", layer_wbits=(("head", 1),))
+    graph = digits.quantize("vitforge", images=10, layer_wbits=scheme.layer_wbits)
+    top = {node.name: int(abs(node.weight).max()) for node in graph.nodes if hasattr(node, "weight")}
+    assert max(v for k, v in top.items() if k.startswith("blocks.1.")) == 7
+    assert top["blocks.0.mlp.fc1"] <= 15 < top["blocks.0.attn.q.h0"]
+
+
 def test_digits_accuracy(graph, digits):
     result = evaluate(graph, digits.test, digits.labels, digits.model)
     print(graph.meta["scheme"]["name"], result)
@@ -51,6 +63,7 @@ def test_deterministic(graph, digits):
         dict(residual="ptf8", rule="log2", row_factor=True),
         dict(hidden_exponents="channel", gelu_zero_point=True),
         dict(gelu_zero_point=False, smoothing=()),
+        dict(weight_refit=1.0, last_share=0.8, layer_wbits=(("blocks.*.mlp.fc1", 6),)),
         dict(value_exponents="tensor", query_exponents="tensor", center_keys=False, class_share=None),
     ],
 )

@@ -1,56 +1,90 @@
 """Emit each block once: a block used many times becomes one Verilog module and many instances.
 
 ``block(component, name)`` returns the component itself, for Amaranth's own simulator, or, inside
-:func:`emitting`, a black box with the same ports whose module is converted once under ``name``.
+:func:`emitting`, a black box with the same ports whose module is converted once under ``name``. Modules are collected
+as RTLIL; one Yosys run turns all of them into Verilog, because starting Yosys costs more than most modules do.
 """
 
 import contextlib
 import contextvars
 import re
+from collections.abc import Mapping
 
 from amaranth import ClockSignal, Instance, ResetSignal
-from amaranth.back import verilog
+from amaranth.back import rtlil, verilog
 from amaranth.lib import wiring
 
-from .verilog_text import full_width, tidy
+from .verilog_text import back_end, flat_module_names, split_modules, tidy
 
-_modules: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar("modules", default=None)
+_modules: contextvars.ContextVar["Modules | None"] = contextvars.ContextVar("modules", default=None)
+
+
+class Modules(Mapping):
+    """Emitted blocks in order, children before parents: name -> Verilog text (with the block's own submodules)."""
+
+    def __init__(self):
+        self._rtlil: dict[str, str] = {}
+        self._verilog: dict[str, str] = {}
+        self.ports: dict[str, set[str]] = {}
+
+    def add(self, component, name: str, ports=None):
+        """Elaborate a component (its blocks are added first) and keep its RTLIL."""
+        with back_end():
+            text = flat_module_names(rtlil.convert(component, name=name, ports=ports, emit_src=False), name)
+        body = re.search(rf"^module \\{re.escape(name)}$(.*?)^end$", text, re.S | re.M).group(1)
+        self.ports[name] = set(re.findall(r"^  wire .*\b(?:input|output|inout) \d+ .*\\(\S+)$", body, re.M))
+        assert self.ports[name], f"{name}: no ports found in its RTLIL"
+        self._rtlil[name] = text
+
+    def __getitem__(self, name: str) -> str:
+        new = {n: t for n, t in self._rtlil.items() if n not in self._verilog}
+        if new:
+            self._verilog |= to_verilog(new)
+        return self._verilog[name]
+
+    def __iter__(self):
+        return iter(self._rtlil)
+
+    def __len__(self):
+        return len(self._rtlil)
+
+
+def to_verilog(texts: dict[str, str]) -> dict[str, str]:
+    """Block name -> RTLIL to block name -> Verilog, each with the submodules that its RTLIL has."""
+    owner: dict[str, str] = {}
+    for name, text in texts.items():
+        for module in re.findall(r"^module \\(\S+)$", text, re.M):
+            if module in owner:
+                raise ValueError(f"module {module} must have one meaning, but {owner[module]} and {name} define it")
+            owner[module] = name
+    out: dict[str, list[str]] = {name: [] for name in texts}
+    text = verilog._convert_rtlil_text("\n".join(texts.values()), strip_internal_attrs=True)
+    for module, body in split_modules(text):
+        out[owner[module]].append(tidy(body))
+    return {name: "\n".join(parts) for name, parts in out.items()}
 
 
 @contextlib.contextmanager
 def emitting():
-    """Collect emitted modules: yields a dict {module name: Verilog text}, children before parents."""
-    modules: dict[str, str] = {}
+    """Collect emitted blocks: yields :class:`Modules`."""
+    modules = Modules()
     token = _modules.set(modules)
     try:
-        with full_width():
-            yield modules
+        yield modules
     finally:
         _modules.reset(token)
 
 
 def convert(component, name: str, ports=None) -> str:
     """Verilog text of one component; deterministic, without source paths, memories cleared by a loop."""
-    text = verilog.convert(component, name=name, ports=ports, emit_src=False, strip_internal_attrs=True)
-    return tidy(_CLEARED.sub(_clear_loop, text))
-
-
-_CLEARED = re.compile(r"^  initial begin\n((?:    (\S+ ?)\[\d+\] = \d+'h0+;\n)+)  end\n", re.M)
-
-
-def _clear_loop(match: re.Match) -> str:
-    """One loop instead of a line per word of a zero-initialised memory."""
-    mem, depth = match[2], match[1].count("\n")
-    index = re.sub(r"\W", "_", mem).strip("_") + "_index"
-    loop = f"for ({index} = 0; {index} < {depth}; {index} = {index} + 1)"
-    return f"  integer {index};\n  initial {loop} {mem}[{index}] = 0;\n"
+    own = Modules()
+    own.add(component, name, ports)
+    return own[name]
 
 
 class _BlackBox(wiring.Component):
-    def __init__(self, component: wiring.Component, name: str, text: str):
-        self._name = name
-        header = re.search(rf"^module {re.escape(name)}\((.*?)\);", text, re.S | re.M).group(1)
-        self._ports = {p.strip() for p in header.split(",")}
+    def __init__(self, component: wiring.Component, name: str, ports: set[str]):
+        self._name, self._ports = name, ports
         super().__init__(component.signature)
 
     def elaborate(self, platform):
@@ -75,6 +109,6 @@ def block(component: wiring.Component, name: str) -> wiring.Component:
     if modules is None:
         return component
     component._MustUse__silence = True  # only its ports are used when the module has been emitted before
-    if name not in modules:
-        modules[name] = convert(component, name)
-    return _BlackBox(component, name, modules[name])
+    if name not in modules.ports:
+        modules.add(component, name)
+    return _BlackBox(component, name, modules.ports[name])

@@ -1,4 +1,5 @@
-"""Verilog as linters want it: operands of equal width, reductions instead of ``!``, a default in every case.
+"""Verilog as linters and readers want it: operands of equal width, reductions instead of ``!``, a default in every
+case, memories cleared by one loop, plain module names.
 
 Amaranth's back end shortens zero- and sign-extended operands (``a + b`` of 20 and 5 bits), its Yosys pass writes
 ``x == 0`` as ``! x`` and FSMs without a default. All are right, but each is a warning of Verilator's WIDTH and
@@ -10,12 +11,19 @@ import re
 
 from amaranth.back import rtlil
 
+_open = False  # inside back_end()
+
 
 @contextlib.contextmanager
-def full_width():
-    """Inside, the back end keeps operands at their full width, except of multiplications (their width is cost)."""
+def back_end():
+    """Inside, Amaranth's back end keeps operands at their full width, except of multiplications (their width is cost),
+    and writes no contents for memories of zeros: :func:`tidy` adds a loop, much shorter than a line per row."""
+    global _open
+    if _open:
+        yield
+        return
     emitter = rtlil.ModuleEmitter
-    emit, shorten = emitter.emit_operator, emitter.shorten_operand
+    emit, shorten, fill = emitter.emit_operator, emitter.shorten_operand, emitter.emit_memory
     keep = False
 
     def emit_operator(self, index, cell):
@@ -26,19 +34,64 @@ def full_width():
     def shorten_operand(self, value, *, signed):
         return value if keep else shorten(self, value, signed=signed)
 
-    emitter.emit_operator, emitter.shorten_operand = emit_operator, shorten_operand
+    def emit_memory(self, index, cell):
+        if any(cell.init):
+            fill(self, index, cell)
+
+    emitter.emit_operator, emitter.shorten_operand, emitter.emit_memory = emit_operator, shorten_operand, emit_memory
+    _open = True
     try:
         yield
     finally:
-        emitter.emit_operator, emitter.shorten_operand = emit, shorten
+        emitter.emit_operator, emitter.shorten_operand, emitter.emit_memory = emit, shorten, fill
+        _open = False
+
+
+def flat_module_names(text: str, name: str) -> str:
+    """RTLIL with submodules ``name.a.b`` renamed ``name_a_b``. Raises ValueError if two names become one."""
+    modules = re.findall(r"^module \\(\S+)$", text, re.M)
+    flat = {module: re.sub(r"\W", "_", module) for module in modules}
+    if len(set(flat.values())) != len(modules):
+        raise ValueError(f"{name}: submodule names must differ in letters and digits, not {sorted(modules)}")
+
+    def rename(match):
+        return match[1] + flat.get(match[2], match[2])
+
+    return re.sub(r"^((?:module|  cell) \\)(\S+)", rename, text, flags=re.M)
+
+
+_MODULE = re.compile(r"^((?:\(\*[^\n]*\*\)\n)*)module (\w+)\(.*?^endmodule\n", re.M | re.S)
+
+
+def split_modules(text: str) -> list[tuple[str, str]]:
+    """(name, text) of every module in a Verilog file that Yosys wrote."""
+    return [(match[2], match[0]) for match in _MODULE.finditer(text)]
 
 
 _NOT = re.compile(r"= ! (?=[^;]*;)")
 _CASE = re.compile(r"^\s*(?:\(\*.*\*\) *)*case[xz]? \(")
+_MEMORY = re.compile(r"^  reg (?:\[\d+:0\] )?(\\\S+ |\w+) \[(\d+):0\];\n", re.M)
+_START = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ")
+_NET_ATTRIBUTES = re.compile(r"^(?:  \(\* X_INTERFACE_\w+ = [^\n]*\*\)\n)+(?=  (?:wire|reg) )", re.M)
+
+
+def _clear(text: str, match: re.Match) -> str:
+    """A memory's declaration with a loop that clears it, unless it has contents."""
+    memory, depth = match[1], int(match[2]) + 1
+    if re.search(rf"^\s+{re.escape(memory)}\[\d+\] = ", text, re.M):
+        return match[0]
+    index = re.sub(r"\W", "_", memory).strip("_") + "_index"
+    loop = f"for ({index} = 0; {index} < {depth}; {index} = {index} + 1)"
+    return f"{match[0]}  integer {index};\n  initial {loop} {memory}[{index}] = 0;\n"
 
 
 def tidy(text: str) -> str:
-    """``! x`` as reduction NOR; an empty default where a case has none (what it assigns has a default before it)."""
+    """One module: ``! x`` as reduction NOR; an empty default where a case has none (what it assigns has a default
+    before it); loops that clear memories; a name for Yosys' start-up variable; interface attributes at ports only."""
+    text = _MEMORY.sub(lambda match: _clear(text, match), text)
+    text = _NET_ATTRIBUTES.sub("", _START.sub("evaluate_at_start", text))
+    # a variable with a value from the start makes no event in SystemVerilog, and the blocks would not run (Icarus)
+    text = text.replace("  reg evaluate_at_start = 0;\n", "  wire evaluate_at_start = 1'b0;\n")
     lines, has_default = [], []
     for line in _NOT.sub("= ~| ", text).split("\n"):
         word = line.strip()

@@ -76,7 +76,7 @@ class LayerNorm(wiring.Component):
         config = self.config
         self._lanes = []
         for i in range(config.cores):
-            lane = emit.block(LayerNormLane(config), f"layernorm_lane_{config.word}_{config.max_channels}")
+            lane = emit.block(LayerNormLane(config), f"vf_layernorm_lane_{config.word}x{config.max_channels}")
             m.submodules[f"lane{i}"] = lane
             self._lanes.append(lane)
         m.submodules.fetch = self._fetch = LayerNormFetch(config)

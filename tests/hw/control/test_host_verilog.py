@@ -8,7 +8,7 @@ import pytest
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.control.host import Host
 from vitforge_hw.emit import convert, emitting
-from vitforge_hw.verilog_text import full_width, tidy
+from vitforge_hw.verilog_text import tidy
 from vitforge_sim import toolchain
 
 #: what Amaranth's output cannot avoid; `interrupt` is a port name that users expect
@@ -16,9 +16,9 @@ WAIVED = ("DECLFILENAME", "UNUSEDSIGNAL", "PROCASSINIT", "SYMRSVDWORD")
 
 
 def verilog(preset: str) -> str:
-    with full_width(), emitting() as modules:
+    with emitting() as modules:
         top = convert(Host(get_config(preset)), "vf_host")
-    return tidy("".join(modules.values()) + top)
+    return "\n".join([*modules.values(), top])
 
 
 def lint(path, top: str) -> str:

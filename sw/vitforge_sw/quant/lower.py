@@ -25,10 +25,19 @@ def _full(x, n: int) -> torch.Tensor:
     return torch.as_tensor(x, dtype=torch.int32).expand(n)
 
 
-def p_exponents(ea: torch.Tensor, rows: torch.Tensor, margin: float = 1.25) -> torch.Tensor:
+P_FINEST = 8  #: p of a residual layer has at most this many fraction bits more than the stream
+
+
+def p_exponents(ea: torch.Tensor, rows: torch.Tensor, e_out: torch.Tensor, margin: float = 1.25) -> torch.Tensor:
     """The finest exponents, int32 (N,), at which p = rows (R, N) does not saturate, with a margin for other images."""
     top = rows.abs().amax(0).clamp(min=2.0**-30) * margin
-    return torch.maximum(ea, torch.ceil(torch.log2(top / 2047)).int())
+    finest = torch.maximum(ea, e_out - P_FINEST)
+    return torch.maximum(finest, torch.ceil(torch.log2(top / 2047)).int())
+
+
+def least_exponents(bias: torch.Tensor) -> torch.Tensor:
+    """Accumulator exponents, int32 (N,), at which the bias leaves three quarters of the 27 bits to the products."""
+    return torch.ceil(torch.log2(bias.abs().clamp(min=2.0**-40) / 2**24)).int()
 
 
 def shifts_plain(ea: torch.Tensor, e_out: torch.Tensor) -> tuple[torch.Tensor, dict]:

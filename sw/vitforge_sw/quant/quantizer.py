@@ -40,12 +40,11 @@ class Quantizer:
 
     # ------------------------------------------------------------ pieces
 
-    def _weights(self, name: str, x: Act, weight: torch.Tensor, hessian: torch.Tensor | None = None):
+    def _weights(self, name: str, x: Act, weight: torch.Tensor, bias: torch.Tensor, hessian: torch.Tensor):
         """(integers, accumulator exponents): the input's channel exponents are folded into the columns."""
-        if hessian is None:
-            hessian = self.hessian(x)
-        s = self.scheme
-        return quantize_weight(weight * pot(x.exponent), hessian, s.bits(name), s.weight_granularity, s.weight_rounding)
+        s, least = self.scheme, lower.least_exponents(bias)
+        columns = weight * pot(x.exponent)
+        return quantize_weight(columns, hessian, s.bits(name), s.weight_granularity, s.weight_rounding, least)
 
     def _refitted(self, x: Act, weight: torch.Tensor, hessian: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Weights moved by ridge regression of what is missing from ``target`` (B, T, N) on the integer inputs.
@@ -110,13 +109,13 @@ class Quantizer:
         """A linear layer added to the residual stream: ``target`` is the float stream behind it."""
         old, hessian = self.stream.real(before), self.hessian(x)
         weight = self._refitted(x, layer.weight, hessian, target - old)
-        weight, ea = self._weights(name, x, weight, hessian)
+        weight, ea = self._weights(name, x, weight, layer.bias, hessian)
         product = self._product(x, weight, ea)
         bias = self._corrected(product + old, layer.bias, target)
         h = product.add_(bias)
         n = h.shape[-1]
-        ep = lower.p_exponents(ea, h.flatten(0, 1))
         out = self._stream_format(*self.sample.every(h + old))
+        ep = lower.p_exponents(ea, h.flatten(0, 1), out)
         shifts = lower.shifts_residual(ea, ep, before.exponent, out)
         fmt = "int8" if self.scheme.residual == "ptf8" else "int12"
         info = TensorInfo(name, self.tokens, n, fmt, self._single(out))
@@ -141,23 +140,24 @@ class Quantizer:
         x = Act("input", zeros(weight.shape[1]), zeros(weight.shape[1]))
         q = self.stream.env["input"].float()
         flat = (q - q.mean((0, 1)) if self.scheme.bias_correction else q).flatten(0, 1)
-        weight, ea = self._weights("embed", x, weight, flat.T @ flat / len(flat))
+        weight, ea = self._weights("embed", x, weight, bias, flat.T @ flat / len(flat))
         product = self._product(x, weight, ea)
         addend = vit.addend.clone()
         if self.scheme.bias_correction:
             bias = (target[:, 1:] - addend[1:] - product).mean((0, 1))
-        h = (product + bias).flatten(0, 1)
-        ep = lower.p_exponents(ea, h)
+        h = product + bias
+        out = self._stream_format(*self.sample.every(F.pad(h, (0, 0, 1, 0)) + vit.addend))
+        ep = lower.p_exponents(ea, h.flatten(0, 1), out)
         # the class token's row has acc = 0 and still gets the bias: take its exact contribution off the addend
         b = scaled(bias, -ea).round_()
         p0 = torch.floor(scaled(b, ea - ep) + 0.5).clamp_(-2048, 2047)
         addend[0] -= scaled(p0, ep)
         e_pos = torch.ceil(torch.log2(addend.abs().max().clamp(min=1e-6) / 32767)).int()
+        e_pos = torch.maximum(e_pos, out.min() - lower.P_FINEST)
         table = quantize(addend, e_pos, -32768, 32767)
         n = len(ea)
         self.graph.constants["pos_embed"] = table.numpy().astype(np.int16)
         self.graph.tensors["pos_embed"] = TensorInfo("pos_embed", self.tokens, n, "int16", int(e_pos))
-        out = self._stream_format(*self.sample.every(F.pad(product + bias, (0, 0, 1, 0)) + vit.addend))
         shifts = lower.shifts_residual(ea, ep, e_pos, out)
         fmt = "int8" if self.scheme.residual == "ptf8" else "int12"
         info = TensorInfo("embed", self.tokens, n, fmt, self._single(out))
@@ -166,14 +166,14 @@ class Quantizer:
 
     # ------------------------------------------------------------ attention
 
-    def _attention(self, name: str, b: FloatBlock, x: Act, fq, fk, fv) -> Act:
-        """Heads of one block: the attention output, (H * d) channels."""
+    def _attention(self, name: str, b: FloatBlock, x: Act, fq, fk, fv) -> tuple[Act, Affine]:
+        """Heads of one block: the attention output, (H * d) channels, and proj with the heads' gains."""
         s, heads, d = self.scheme, b.heads, b.q.weight.shape[0] // b.heads
         hessian = self.hessian(x)
         parts = {}
         for part, layer, target in (("k", b.k, fk), ("v", b.v, fv), ("q", b.q, fq)):
             weight = self._refitted(x, layer.weight, hessian, target)
-            weight, ea = self._weights(f"{name}.{part}", x, weight, hessian)
+            weight, ea = self._weights(f"{name}.{part}", x, weight, layer.bias, hessian)
             product = self._product(x, weight, ea)
             bias = self._corrected(product, layer.bias, target)
             if part == "k" and s.center_keys:
@@ -185,19 +185,22 @@ class Quantizer:
         for h in range(heads):
             exponents[h * d : (h + 1) * d] = self._head(name, h, d, x, parts, b.scale, tensor)
         self.graph.tensors[tensor] = TensorInfo(tensor, self.tokens, heads * d, "int8", self._single(exponents))
-        return Act(tensor, exponents, zeros(heads * d))
+        att = Act(tensor, exponents, zeros(heads * d))
+        exact = attention(*(parts[p][3] for p in ("q", "k", "v")), heads, b.scale)
+        return att, self._gained(b.proj, att, exact, heads)
 
-    def _gained(self, proj: Affine, att: Act, target: torch.Tensor, heads: int) -> Affine:
-        """proj with each head's columns multiplied by the factor that fits the integer attention to the float one.
+    def _gained(self, proj: Affine, att: Act, exact: torch.Tensor, heads: int) -> Affine:
+        """proj with each head's columns multiplied by the factor that fits the coded attention to the ``exact`` one.
 
-        4-bit codes that are not normalised by their sum (log2 without row factor) are off by a few percent on average.
+        Both have the integer layers' q, k and v: the factor undoes only what the codes do on average. 4-bit codes that
+        are not normalised by their sum (log2 without row factor) are off by a few percent.
         """
         if not self.scheme.attention_gain:
             return proj
         got = self.stream.real(att)
         w = self.sample.token_w[:, None]
         weighted = lambda a, b: (a * b * w).sum((0, 1)).view(heads, -1).sum(1)  # noqa: E731
-        gain = (weighted(got, target) / weighted(got, got).clamp(min=1e-12)).clamp(0.75, 1.33)
+        gain = (weighted(got, exact) / weighted(got, got).clamp(min=1e-12)).clamp(0.75, 1.33)
         return Affine(proj.weight * gain.repeat_interleave(proj.weight.shape[1] // heads), proj.bias)
 
     def _head(self, name: str, h: int, d: int, x: Act, parts: dict, scale: float, tensor: str) -> torch.Tensor:
@@ -259,7 +262,8 @@ class Quantizer:
     def _hidden(self, name: str, x: Act, layer: Affine, after: Affine, target: torch.Tensor) -> Act:
         """fc1 with GELU; int8 output with zero-point, scales per channel where fc2 may absorb them."""
         s, hessian = self.scheme, self.hessian(x)
-        weight, ea = self._weights(name, x, self._refitted(x, layer.weight, hessian, target), hessian)
+        weight = self._refitted(x, layer.weight, hessian, target)
+        weight, ea = self._weights(name, x, weight, layer.bias, hessian)
         product = self._product(x, weight, ea)
         bias = self._corrected(product, layer.bias, target)
         p, w = self.sample.every(product.add_(bias))
@@ -297,12 +301,12 @@ class Quantizer:
         e1 = smooth_linear(rows(n1), w, stacked, s.smoothing, -128, 127, s.bits(f"{name}.attn.q"))
         q, k, v = (F.linear(n1, a.weight, a.bias) for a in (b.q, b.k, b.v))
         y = self._norm(f"{name}.norm1", b.norm1, x, e1, self.tokens)
-        att = self._attention(f"{name}.attn", b, y, q, k, v)
+        att, proj = self._attention(f"{name}.attn", b, y, q, k, v)
         fa = attention(q, k, v, b.heads, b.scale)
         fx = fx + F.linear(fa, b.proj.weight, b.proj.bias)
         if i == len(self.vit.blocks) - 1 and s.last_share is not None:
             self.sample.set_share(s.last_share, self.tokens)
-        middle = self._residual(f"{name}.attn.proj", att, self._gained(b.proj, att, fa, b.heads), x, fx)
+        middle = self._residual(f"{name}.attn.proj", att, proj, x, fx)
         self.stream.drop(x.name, y.name, att.name)
         n2 = layer_norm(fx, b.norm2)
         e2 = smooth_linear(rows(n2), w, b.fc1.weight, s.smoothing, -128, 127, s.bits(f"{name}.mlp.fc1"))
@@ -320,7 +324,7 @@ class Quantizer:
         even = torch.full((len(n),), 1 / len(n))
         e = smooth_linear(n[:, 0], even, vit.head.weight, s.smoothing, -128, 127, s.bits("head"))
         y = self._norm("norm", vit.norm, x, e, 1)
-        weight, ea = self._weights("head", y, vit.head.weight)
+        weight, ea = self._weights("head", y, vit.head.weight, vit.head.bias, self.hessian(y))
         product = self._product(y, weight, ea)
         bias = self._corrected(product, vit.head.bias, F.linear(n, vit.head.weight, vit.head.bias))
         logits = product.add_(bias)[:, 0]

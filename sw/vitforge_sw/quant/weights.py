@@ -8,19 +8,22 @@ import torch
 from .pot import CANDIDATES, pot, scaled
 
 
-def weight_exponents(weight: torch.Tensor, hessian: torch.Tensor, qmax: int, granularity: str) -> torch.Tensor:
+def weight_exponents(
+    weight: torch.Tensor, hessian: torch.Tensor, qmax: int, granularity: str, least: torch.Tensor | None = None
+) -> torch.Tensor:
     """Adaptive PoT rounding: of f-1 .. f+2 the exponent with the least layer-output L2 error; int32 (N,).
 
-    ``weight`` (N, K) float, ``hessian`` (K, K).
+    ``weight`` (N, K) float, ``hessian`` (K, K), ``least`` (N,) lower bounds (what the bias needs). Rows
+    smaller than the largest by 2^12 and more are as good as zero: they get no finer scale, which keeps shifts in range.
     """
     top = weight.abs().amax(1)
-    top = torch.where(top > 0, top, top.max().clamp(min=1e-12))
+    top = torch.maximum(top, top.max().clamp(min=1e-6) * 2.0**-12)
     if granularity == "layer":
         top = top.max().expand_as(top)
     f = torch.floor(torch.log2(top / qmax)).int()
     best = best_error = None
     for d in CANDIDATES:
-        e = f + d
+        e = f + d if least is None else torch.maximum(f + d, least)
         q = scaled(weight, -e[:, None]).round_().clamp_(-qmax, qmax)
         delta = scaled(q, e[:, None]) - weight
         err = ((delta @ hessian) * delta).sum(1)
@@ -70,11 +73,16 @@ def round_gptq(
 
 
 def quantize_weight(
-    weight: torch.Tensor, hessian: torch.Tensor, wbits: int = 8, granularity: str = "channel", rounding: str = "nearest"
+    weight: torch.Tensor,
+    hessian: torch.Tensor,
+    wbits: int = 8,
+    granularity: str = "channel",
+    rounding: str = "nearest",
+    least: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(integers (N, K) float-valued, exponents int32 (N,)) of a float weight for inputs with ``hessian``."""
     qmax = (1 << wbits - 1) - 1
-    exponents = weight_exponents(weight, hessian, qmax, granularity)
+    exponents = weight_exponents(weight, hessian, qmax, granularity, least)
     if rounding == "gptq":
         return round_gptq(weight, exponents, hessian, qmax), exponents
     return round_nearest(weight, exponents, qmax), exponents

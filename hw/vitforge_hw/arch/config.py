@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 
 WEIGHT_BITS = 8
 ACC_BITS = 27  #: accumulator + bias, proved per layer by the compiler
@@ -55,6 +56,10 @@ class AcceleratorConfig:
             if not ok:
                 raise ValueError(f"config {self.name}: {text}")
 
+        need(
+            isinstance(self.name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", self.name),
+            f"name must be letters, digits, '_', '-' and '.', not {self.name!r}",  # it names files
+        )
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             if f.name != "name":
@@ -96,6 +101,8 @@ class AcceleratorConfig:
             "read_fifo_beats",
         ):
             need(power(getattr(self, n)), f"{n} must be a power of two, not {getattr(self, n)}")
+            need(getattr(self, n) <= 1 << 16, f"{n} must be at most 65536, not {getattr(self, n)}")
+        need(self.watchdog_bits <= 40, f"watchdog_bits must be at most 40, not {self.watchdog_bits}")
         need(self.burst_beats <= 256, f"burst_beats must be at most 256 (AXI4), not {self.burst_beats}")
         need(self.read_fifo_beats >= 2 * self.burst_beats, "read_fifo_beats must hold two bursts")
         need(self.act_rows <= 1 << 16, f"pools * pool_rows must be at most 65536, not {self.act_rows}")

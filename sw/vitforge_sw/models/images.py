@@ -198,7 +198,7 @@ def labelled_images(folder: str | Path, labels: str | Path | None = None) -> lis
     pairs = []
     for number, row in enumerate(rows, 2):
         text = (row["label"] or "").strip()
-        if not text.isdigit():
+        if not (text.isascii() and text.isdigit()):
             raise ValueError(f"labels {labels} line {number}: label must be a class index, not {text!r}")
         path = folder / (row["file"] or "")
         if not path.is_file():

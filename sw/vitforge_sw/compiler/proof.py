@@ -104,8 +104,14 @@ class Events:
         return f"{verb} of {Chunk(chunk).name} {label.layer} instruction {n} row {row} (image {image})"
 
 
-def legal_order(events: Events, config: AcceleratorConfig, images: int = 2) -> list[tuple[int, int]]:
-    """One order in which all rows can run, one at a time in each chunk; DeadlockError if there is none."""
+def legal_order(
+    events: Events, config: AcceleratorConfig, images: int = 2, first: tuple[Chunk, ...] = ()
+) -> list[tuple[int, int]]:
+    """One order in which all rows can run, one at a time in each chunk; DeadlockError if there is none.
+
+    ``first``: chunks that go as far as they can before the others.
+    """
+    turns = [*map(int, first), *(c for c in range(N) if c not in first)]
     done = [0] * N
     goal = [t * images for t in events.totals]
     ring = 0
@@ -125,7 +131,7 @@ def legal_order(events: Events, config: AcceleratorConfig, images: int = 2) -> l
 
     while True:
         progress = False
-        for c in range(N):
+        for c in turns:
             while done[c] < goal[c] and blocked(c) is None:
                 order.append((c, done[c]))
                 if c == Chunk.SOFTMAX:

@@ -1,9 +1,9 @@
 """When every row of the real program starts and ends: the sequencers' waits, the chunks' pipelines, DRAM.
 
 All constraints are "not before": a row's times follow from rows before it in any legal order, so the rows are walked
-through once in the proof's order, without an event queue. Two things are approximated: bursts of the weight and image
-queues share DRAM by filling slots of 64 cycles, and value reads of the shifter array yield to the PE array's bursts in
-the same pool as a whole.
+through once in a legal order, without an event queue. Approximated are the arbiters: bursts of the image queue find
+room in DRAM before those of the weight queue, and of the activation buffer's ports only the PE array's input reads,
+which go first, delay softmax, key loader and shifter array.
 """
 
 import bisect
@@ -15,6 +15,7 @@ from vitforge_hw.arch.isa import Chunk
 
 from .access import accesses, cdiv
 from .build import Build
+from .dram import Dram, ReadQueue, image_queue_beats
 from .proof import Events, legal_order
 from .timing import (
     TIMING,
@@ -30,35 +31,6 @@ from .timing import (
 
 N = len(Chunk)
 DATA, SPACE, WEIGHTS, CHUNK = "data", "space", "weights", "busy"  #: why a row did not start earlier
-
-
-class Dram:
-    """Bandwidth in slots of 64 cycles; requests are placed where room is left behind their time."""
-
-    SLOT = 64
-
-    def __init__(self, beats_per_cycle: float, latency: int):
-        self.rate, self.latency = beats_per_cycle, latency
-        self.left: dict[int, float] = {}
-        self.full = 0  #: slots before this one are used up
-
-    def transfer(self, time: int, beats: int) -> int:
-        """Time of the last beat of a request that reaches memory at ``time``."""
-        slot = int(time) // self.SLOT
-        start = time % self.SLOT
-        rest = float(beats)
-        end = time
-        while rest > 1e-9:
-            capacity = self.left.get(slot, self.SLOT * self.rate)
-            usable = min(capacity, (self.SLOT - start) * self.rate)
-            take = min(rest, usable)
-            self.left[slot] = capacity - take
-            rest -= take
-            if take > 0:
-                used = self.SLOT * self.rate - self.left[slot]
-                end = slot * self.SLOT + max(start + take / self.rate, used / self.rate)
-            slot, start = slot + 1, 0
-        return int(np.ceil(end)) + self.latency
 
 
 @dataclasses.dataclass
@@ -87,18 +59,24 @@ class Simulator:
     def __init__(self, build: Build, bytes_per_cycle: float, latency: int, images: int, timing: Timing = TIMING):
         self.build, self.c, self.t, self.images = build, build.config, timing, images
         self.latency = latency
-        self.dram = Dram(min(1.0, bytes_per_cycle / build.config.beat_bytes), latency)
+        rate = min(1.0, bytes_per_cycle / build.config.beat_bytes)
+        self.dram = Dram(rate)
+        depth = build.config.read_fifo_beats
+        self.queues = {
+            Chunk.WEIGHT_DMA: ReadQueue(self.dram, latency, depth, build.config, timing),
+            Chunk.IMAGE_DMA: ReadQueue(self.dram, latency, image_queue_beats(build.config), build.config, timing),
+        }
         self.events = Events(build.programs, build.labels)
         n = [t * images for t in self.events.totals]
         self.go, self.start, self.end, self.done = ([np.zeros(k, dtype=np.int64) for k in n] for _ in range(4))
         self.idle = [np.zeros(k, dtype=np.int64) for k in n]
         self.cause = [[CHUNK] * k for k in n]
         self.ready = [0] * N  #: the sequencer can look at the next row
-        self.fetched = [0] * N  #: the next instruction is there
+        #: the next instruction is there; at the start all chunks ask for one
+        self.fetched = [4 + N // 2 * (self.c.instruction_beats + 3)] * N
         self.words: list[tuple[int, int]] = []  #: rows in the MAT group register: (words, row)
-        self.held = 0
-        self.first_word = 0
-        self.bursts: list[list[tuple[int, int]]] = [[] for _ in range(self.c.pools)]  #: MAT reads: (start, length)
+        self.held = self.first_word = self.fetch_end = self.loaded = 0
+        self.bursts: list[list[list[int]]] = [[] for _ in range(self.c.pools)]  #: MAT reads: [start, end], in order
         self.kinds = self._kinds()
         self.entries = [
             cdiv(build.programs[Chunk.SOFTMAX][k].op["keys"], self.c.attend_keys)
@@ -135,10 +113,10 @@ class Simulator:
     def run(self) -> Trace:
         handlers = (self._mat, self._shifter, self._layernorm, self._softmax, self._loader, self._weight_dma,
                     self._image_dma, self._result)  # fmt: skip
-        for c, n in legal_order(self.events, self.c, self.images):
+        for c, n in legal_order(self.events, self.c, self.images, first=(Chunk.IMAGE_DMA,)):
             image, instruction, number, row = self.events.at(c, n)
             go, cause = self._sequencer(c, n, instruction, number, row)
-            handlers[c](n, instruction.op, go)
+            handlers[c](n, instruction.op, go, row)
             busy_until = self.end[c][n - 1] if n else 0
             self.idle[c][n] = max(0, self.start[c][n] - busy_until)
             self.cause[c][n] = cause
@@ -174,25 +152,29 @@ class Simulator:
 
     # ------------------------------------------------------------ chunks
 
-    def _mat(self, n: int, op: dict[str, int], go: int):
+    def _mat(self, n: int, op: dict[str, int], go: int, row: int):
         c, t = self.c, self.t
         go = max(go, self.first_word)  # one row may wait behind the one that is being read
         k = op["ksteps"]
         room = t.mat_fetch_words * c.max_k // c.word
-        begin = max(go + 2, self.fetch_end if n else 0)
+        begin = max(go + 2, self.fetch_end)
         while self.held + k > room and self.words:
-            words, row = self.words.pop(0)
+            words, user = self.words.pop(0)
             self.held -= words
-            begin = max(begin, int(self.end[Chunk.MAT][row]))
+            begin = max(begin, int(self.end[Chunk.MAT][user]))
         self.words.append((k, n))
         self.held += k
         self.first_word, self.fetch_end = begin, begin + k
-        self.bursts[op["in_addr"] // c.pool_rows % c.pools].append((begin, k))
+        bursts = self.bursts[op["in_addr"] // c.pool_rows % c.pools]
+        if bursts and bursts[-1][1] >= begin:
+            bursts[-1][1] = begin + k
+        else:
+            bursts.append([begin, begin + k])
         start = max(self.end[Chunk.MAT][n - 1] if n else 0, begin + t.mat_go_to_step - 2)
         end = start + mat_row(op, c)
         self._set(Chunk.MAT, n, go, start, end, end - 1 + mat_tail(op, c, t))
 
-    def _shifter(self, n: int, op: dict[str, int], go: int):
+    def _shifter(self, n: int, op: dict[str, int], go: int, row: int):
         c, t, s = self.c, self.t, Chunk.SHIFTER
         go = max(go, self.start[s][n - 2] if n > 1 else 0)
         entry = int(self.done[Chunk.SOFTMAX][n]) + t.sh_entry
@@ -201,30 +183,39 @@ class Simulator:
         end += self._stalls(op["v_addr"] // c.pool_rows % c.pools, int(start), int(end))
         self._set(s, n, go, start, end, end + shifter_latency(c, t))
 
+    def _bursts(self, pool: int, time: int):
+        """The PE array's bursts in a pool that end behind ``time``."""
+        bursts = self.bursts[pool]
+        i = max(0, bisect.bisect_right(bursts, [time]) - 1)
+        return bursts[i:i + 256]
+
     def _stalls(self, pool: int, start: int, end: int) -> int:
         """Cycles that the PE array's input bursts keep values from the shifter array, beyond what is read ahead."""
-        bursts = self.bursts[pool]
         ahead = self.t.sh_values * self.c.cores // self.c.attend_keys
-        lost = 0
-        i = bisect.bisect_left(bursts, (start - 4096, 0))
-        while i < len(bursts) and bursts[i][0] < end:
-            b, k = bursts[i]
-            if b + k > start:
-                lost += max(0, min(b + k, end) - max(b, start) - ahead)
-            i += 1
-        return lost
+        return sum(max(0, min(b, end) - max(a, start) - ahead) for a, b in self._bursts(pool, start) if a < end)
 
-    def _layernorm(self, n: int, op: dict[str, int], go: int):
+    def _reads(self, address: int, time: int, count: int) -> int:
+        """End of ``count`` reads from ``time`` on, one a cycle where the PE array leaves the port."""
+        for a, b in self._bursts(address // self.c.pool_rows % self.c.pools, time):
+            if b <= time:
+                continue
+            if a >= time + count:
+                break
+            count -= max(0, a - time)
+            time = b
+        return time + count
+
+    def _layernorm(self, n: int, op: dict[str, int], go: int, row: int):
         c, t, s = self.c, self.t, Chunk.LAYERNORM
         go = max(go, self.start[s][n - t.ln_ahead] if n >= t.ln_ahead else 0)
         start = max(go, self.end[s][n - 1] if n else 0)
         self._set(s, n, go, start, start + layernorm_row(op, c, t), start + layernorm_latency(op, c, t))
 
-    def _softmax(self, n: int, op: dict[str, int], go: int):
+    def _softmax(self, n: int, op: dict[str, int], go: int, row: int):
         c, t, s = self.c, self.t, Chunk.SOFTMAX
-        go = max(go, self.end[s][n - 2] if n > 1 else 0)
-        load = cdiv(op["keys"], c.word) + t.sm_load
-        start = max(go + load, self.end[s][n - 1] if n else 0)
+        go = max(go, self.end[s][n - 2] if n > 1 else 0, self.loaded)
+        self.loaded = self._reads(op["in_addr"], int(go) + 1, cdiv(op["keys"], c.word))
+        start = max(self.loaded + t.sm_load - 1, self.end[s][n - 1] if n else 0)
         entry = self.entries[n % len(self.entries)]
         freed = n - min(c.code_rows // entry, t.sm_entries)
         if freed >= 0:
@@ -232,27 +223,25 @@ class Simulator:
         end = start + softmax_row(op, t)
         self._set(s, n, go, start, end, end + t.sm_latency - t.sm_load)
 
-    def _loader(self, n: int, op: dict[str, int], go: int):
+    def _loader(self, n: int, op: dict[str, int], go: int, row: int):
         s = Chunk.LOADER
         start = max(go, self.end[s][n - 1] if n else 0)
-        self._set(s, n, start, start, start + op["blocks"], start + op["blocks"] + self.t.ld_latency)
+        end = self._reads(op["in_addr"], int(start) + 1, op["blocks"]) - 1
+        self._set(s, n, start, start, end, end + self.t.ld_latency)
 
-    def _weight_dma(self, n: int, op: dict[str, int], go: int):
-        self._read(Chunk.WEIGHT_DMA, n, op["beats"], go)
+    def _weight_dma(self, n: int, op: dict[str, int], go: int, row: int):
+        self._read(Chunk.WEIGHT_DMA, n, op, go, row)
 
-    def _image_dma(self, n: int, op: dict[str, int], go: int):
-        self._read(Chunk.IMAGE_DMA, n, op["beats"], go)
+    def _image_dma(self, n: int, op: dict[str, int], go: int, row: int):
+        self._read(Chunk.IMAGE_DMA, n, op, go, row)
 
-    def _read(self, s: Chunk, n: int, beats: int, go: int):
-        t = self.t
-        if n >= t.dma_requests:
-            go = max(go, int(self.done[s][n - t.dma_requests]))
-        # a queue's requests reach memory one after the other
-        start = max(go + t.dma_request, self.end[s][n - 1] if n else 0)
-        last = self.dram.transfer(int(start), beats)
-        self._set(s, n, go, start, last - self.latency, last + t.dma_return)
+    def _read(self, s: Chunk, n: int, op: dict[str, int], go: int, row: int):
+        if n >= self.t.dma_requests:
+            go = max(go, int(self.done[s][n - self.t.dma_requests]))
+        start, last = self.queues[s].read(int(go), op["source"] + row * op["beats"], op["beats"])
+        self._set(s, n, go, start, last - self.latency, last + self.t.dma_return)
 
-    def _result(self, n: int, op: dict[str, int], go: int):
+    def _result(self, n: int, op: dict[str, int], go: int, row: int):
         end = go + op["count"] + self.t.result_latency
         self._set(Chunk.RESULT_DMA, n, go, go, end, end + self.latency)
 

@@ -17,7 +17,7 @@ class Timing:
     done_to_compare: int = 2  #: done pulse -> the cycle in which COMPARE can see the counter
     wait_cycles: int = 3  #: per satisfied wait of a row: SLOPE, THRESHOLD, COMPARE
     issue_cycles: int = 1  #: op accepted, before its first row's waits
-    fetch_cycles: int = 8  #: instruction fetch beyond the beats: port, round robin
+    fetch_cycles: int = 10  #: instruction fetch beyond the beats: port, round robin
     restart_cycles: int = 3  #: last done of an image -> program of the next one is started
     # chunks/mat
     mat_go_to_step: int = 5  #: go -> step that uses the first word
@@ -32,7 +32,7 @@ class Timing:
     ln_ahead: int = 2  #: rows with go before the first channel of the present one is summed
     # chunks/softmax
     sm_gap: int = 5
-    sm_load: int = 5
+    sm_load: int = 4
     sm_latency: int = 16
     sm_entries: int = 64  #: entries of the code ring, whatever their length
     # chunks/shifter
@@ -43,8 +43,8 @@ class Timing:
     # chunks/loader
     ld_latency: int = 4  #: go -> done: blocks + this
     # chunks/dma, read engine
-    dma_request: int = 5  #: go -> burst on AR
-    dma_return: int = 4  #: last beat -> done
+    dma_request: int = 3  #: go -> burst on AR
+    dma_return: int = 2  #: last beat -> done
     dma_requests: int = 16  #: requests under way
     result_latency: int = 16  #: go -> first write burst and last response -> done, beyond the memory's latency
 

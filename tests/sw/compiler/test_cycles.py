@@ -5,8 +5,8 @@ import pytest
 from vitforge_hw.arch.config import PRESETS
 from vitforge_hw.arch.isa import Chunk
 from vitforge_sw.compiler import SHAPES, CompileOptions, compile_graph, estimate, shape_graph
+from vitforge_sw.compiler.dram import Dram, ReadQueue
 from vitforge_sw.compiler.random_graph import random_graph
-from vitforge_sw.compiler.simulate import Dram
 from vitforge_sw.compiler.timing import TIMING, layernorm_latency, mat_row, mat_tail, shifter_latency
 
 P2VIT, TINY = PRESETS["p2vit"], PRESETS["tiny"]
@@ -73,10 +73,19 @@ def test_ablation_orders():
 
 
 def test_dram_bandwidth_is_shared():
-    dram = Dram(0.5, 100)
-    assert dram.transfer(0, 64) == 228
-    assert dram.transfer(0, 64) == 356
-    assert dram.transfer(1000, 1) == 1102
+    dram = Dram(0.5)
+    assert dram.transfer(0, 64) == 128
+    assert dram.transfer(0, 64) == 256
+    assert dram.transfer(1000, 1) == 1002
+    assert dram.transfer(128, 16) == 288  # behind the second
+
+
+def test_credits_limit_the_bandwidth():
+    """64 beats in flight at a latency of 100 cycles: 64 beats each latency + burst + a few cycles."""
+    queue = ReadQueue(Dram(1.0), 100, 64, TINY, TIMING)
+    start, end = queue.read(0, 0, 6400)
+    assert (end - start) / 100 == pytest.approx(120, abs=3)
+    assert ReadQueue(Dram(1.0), 100, 256, P2VIT, TIMING).read(0, 0, 6400)[1] < 6400 + 120
 
 
 def test_latencies_are_those_of_the_rtl():

@@ -1,11 +1,13 @@
-"""A chunk alone in Amaranth's simulator: behavioural memories, the sequencer's side of its control port, records."""
+"""A chunk alone: behavioural memories, the sequencer's side of its control port, records; replayed on its Verilog."""
 
 import dataclasses
 import random
 
-from amaranth.sim import Simulator
+from amaranth.lib import wiring
 
 from vitforge_hw.arch.isa import Field
+
+from .replay import BOTH, Simulator
 
 
 @dataclasses.dataclass
@@ -24,15 +26,20 @@ class ChunkBench:
     """Drives one chunk through a list of instructions.
 
     dut: component with `ctl`; instructions: dicts of `rows` and op fields; seed and `stall` (probability that a port
-    is not ready, or no `go` is offered, in a cycle); `stalled`: which of "rd", "wr", "go", "op" stall.
+    is not ready, or no `go` is offered, in a cycle); `stalled`: which of "rd", "wr", "go", "op" stall;
+    simulators: where the emitted Verilog of dut, or of its components, repeats the run.
     """
 
-    def __init__(self, dut, instructions, *, stall: float = 0.0, stalled=("rd", "wr", "go", "op"), seed: int = 1):
+    def __init__(
+        self, dut, instructions, *, stall: float = 0.0, stalled=("rd", "wr", "go", "op"), seed: int = 1, simulators=BOTH
+    ):
         self.dut, self.instructions = dut, instructions
         self.stall, self.stalled = stall, stalled
         self.rng = random.Random(seed)
         self.record = Record()
-        self.sim = Simulator(dut)
+        parts = [dut] if isinstance(dut, wiring.Component) else vars(dut).values()
+        components = [part for part in dict.fromkeys(parts) if isinstance(part, wiring.Component)]
+        self.sim = Simulator(dut, components=components, simulators=simulators)
         self.sim.add_clock(1e-6)
         self.rows = sum(i["rows"] for i in instructions)
         self.sim.add_process(self._ops)

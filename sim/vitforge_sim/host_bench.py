@@ -2,33 +2,34 @@
 
 import random
 
-from amaranth.sim import Simulator
-
 from vitforge_hw.arch import isa, memmap
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.registers import REGISTERS
 from vitforge_hw.control.host import Host
 
 from .axi_model import AxiLite, AxiMemory, ChunkDriver, ReadSource, World, WriteSink
+from .replay import Simulator
 
 DRAM = 0x5_4321_0000_0000  #: byte address of the memory: all of the upper address bits matter
 IMAGE, JOB, RESULT = 0x0000, 0x40000, 0x60000  #: memory image, first job's image, first result, behind DRAM
 SIZE = 0x80000
+INSTRUCTIONS = 12  #: header included: the program's size as the registers and the header say it
 
 
 class HostBench:
     """Host(config) with models; ``run(test)`` runs ``async def test(bench)``.
 
     The logical bytes of memory image and job image are ``image`` and ``job`` (random), as beats of all masters; the
-    header in front of ``image`` is valid for ``program_beats`` beats.
+    header in front of ``image`` is valid for a program of INSTRUCTIONS.
     """
 
     def __init__(self, config: AcceleratorConfig, *, seed=1, stall=0.2, latency=(1, 30), pause=0.2, buffer_stall=0.2):
         self.config = c = config
         self.rng = rng = random.Random(seed)
         self.host = h = Host(c)
-        self.starts = {f"{k.name.lower()}_start": rng.randrange(1000) for k in isa.Chunk}
-        self.starts |= {f"{k.name.lower()}_count": rng.randrange(1000) for k in isa.Chunk}
+        self.starts = {f"{k.name.lower()}_start": rng.randrange(INSTRUCTIONS) for k in isa.Chunk}
+        ends = {k: INSTRUCTIONS - self.starts[f"{k.name.lower()}_start"] for k in isa.Chunk}
+        self.starts |= {f"{k.name.lower()}_count": rng.randint(0, ends[k]) for k in isa.Chunk}
         header = {"magic": isa.MAGIC, "config_hash": c.hash} | self.starts
         self.image = bytearray(rng.randbytes(JOB - IMAGE))
         self.image[:64] = isa.pack(isa.HEADER_FIELDS, header, "header").to_bytes(64, "little")
@@ -88,7 +89,7 @@ class HostBench:
     async def setup(self, program_beats: int = 0, jobs: int = 1, enable: bool = True):
         """Set the bases, queue jobs, enable and wait until the program runs."""
         await self.write64("program", DRAM + IMAGE)
-        await self.write("program_beats", program_beats or self.config.instruction_beats * 3)
+        await self.write("program_beats", program_beats or self.config.instruction_beats * INSTRUCTIONS)
         await self.write64("job_image", DRAM + JOB)
         await self.write64("job_result", DRAM + RESULT)
         await self.write("job_image_stride", 0x1000)

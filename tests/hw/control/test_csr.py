@@ -4,13 +4,13 @@ import dataclasses
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from vitforge_hw.arch import isa, registers
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.control.jobs import JobQueue
 from vitforge_hw.control.register_file import writable_mask
 from vitforge_sim.host_bench import DRAM, IMAGE, JOB, HostBench
+from vitforge_sim.replay import Simulator
 
 TINY = get_config("tiny")
 
@@ -169,6 +169,11 @@ def test_bad_programs_are_refused_and_a_good_one_runs_afterwards():
         bench.store()
         await refused(bench, TINY.program_rows + 1)
         await refused(bench, TINY.instruction_beats - 1)
+        names = [chunk.name.lower() for chunk in isa.Chunk]
+        longest = max(bench.starts[f"{name}_start"] + bench.starts[f"{name}_count"] for name in names)
+        await refused(bench, longest * TINY.instruction_beats - 1)  # truncated
+        await bench.setup(program_beats=longest * TINY.instruction_beats)
+        await bench.soft_reset()
         await refused(bench, 1 << 25)
         await bench.setup()
         assert await bench.read("error_code") == 0

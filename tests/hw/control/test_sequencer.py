@@ -4,13 +4,13 @@ import pytest
 from amaranth import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.sim import Simulator
 
 from vitforge_hw.arch import isa
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.control.program import ProgramMemory
 from vitforge_hw.control.sequencer import Sequencer
 from vitforge_hw.interfaces import ChunkControl, WeightWrite
+from vitforge_sim.replay import Simulator
 
 CONFIG = get_config("tiny")
 CHUNK = isa.Chunk.LOADER

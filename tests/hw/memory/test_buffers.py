@@ -4,11 +4,11 @@ import functools
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.memory.activation import READERS, WRITERS, ActivationBuffer
 from vitforge_hw.memory.weights import WeightBuffer
+from vitforge_sim.replay import Simulator
 
 CONFIG = get_config("tiny")
 

@@ -4,10 +4,12 @@ import itertools
 import random
 
 import pytest
-from amaranth.hdl import Module, Signal
-from amaranth.sim import Simulator
+from amaranth import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 
 from vitforge_hw.units.pe_cell import LATENCY, PACKED_BITS, PECell, pack
+from vitforge_sim.replay import Simulator
 
 A = (-128, -127, -1, 0, 1, 127)
 W = (-127, -126, -1, 0, 1, 127)
@@ -87,18 +89,30 @@ def test_longest_reduction():
     assert out[-1] == (4128 * 128 * 127, -4128 * 127 * 127) == expected(steps)[-1]
 
 
+class Pack(wiring.Component):
+    """``pack`` with ports."""
+
+    a0: In(8)
+    a1: In(8)
+    p: Out(PACKED_BITS)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += self.p.eq(pack(self.a0.as_signed(), self.a1.as_signed()))
+        return m
+
+
 def test_pack_exhaustive():
-    a0, a1, p = Signal(8), Signal(8), Signal(PACKED_BITS)
-    m = Module()
-    m.d.comb += p.eq(pack(a0.as_signed(), a1.as_signed()))
+    dut = Pack()
 
     async def bench(ctx):
         for x, y in itertools.product(range(-128, 128), repeat=2):
-            ctx.set(a0, x & 255)
-            ctx.set(a1, y & 255)
-            assert ctx.get(p) == packed(x, y) % (1 << PACKED_BITS), (x, y)
+            ctx.set(dut.a0, x & 255)
+            ctx.set(dut.a1, y & 255)
+            assert ctx.get(dut.p) == packed(x, y) % (1 << PACKED_BITS), (x, y)
+            sim.sample(ctx)
 
-    sim = Simulator(m)
+    sim = Simulator(dut)
     sim.add_testbench(bench)
     sim.run()
 

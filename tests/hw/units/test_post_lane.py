@@ -3,7 +3,6 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from vitforge_hw.arch import arith
 from vitforge_hw.units import gelu, post_lane, requantize, residual
@@ -11,6 +10,7 @@ from vitforge_hw.units.gelu import Gelu
 from vitforge_hw.units.post_lane import PostLane
 from vitforge_hw.units.requantize import Requantize
 from vitforge_hw.units.residual import ResidualAdd
+from vitforge_sim.replay import Simulator
 
 
 def stream(dut, stages, outputs, latency, cases):

@@ -4,11 +4,11 @@ import math
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from vitforge_hw.arch import arith
 from vitforge_hw.units.leading_one import LeadingOne
 from vitforge_hw.units.rsqrt import Rsqrt
+from vitforge_sim.replay import Simulator
 
 SEED = 20261
 
@@ -85,6 +85,7 @@ def test_leading_one(width):
             ctx.set(dut.i, v)
             assert ctx.get(dut.some) == (v != 0)
             assert ctx.get(dut.index) == (arith.leading_one(v) if v else 0)
+            sim.sample(ctx)
 
     sim = Simulator(dut)
     sim.add_testbench(bench)

@@ -3,12 +3,14 @@
 import random
 
 import pytest
-from amaranth.hdl import Signal
-from amaranth.sim import Simulator
+from amaranth import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 
 from vitforge_hw.arch import arith
 from vitforge_hw.units.log2 import Log2
 from vitforge_hw.units.row_factor import RowFactor, decode_code
+from vitforge_sim.replay import Simulator
 
 
 def pipeline(dut, operand, outputs, values, latency):
@@ -68,23 +70,35 @@ def test_row_factor(latency):
     assert arith.row_factor(0) == (128, 0) and arith.row_factor(1 << 20) == (255, 20)
 
 
-def test_decode_code():
-    code, rule = Signal(4), Signal()
-    zero, three, exponent = decode_code(code, rule)
+class DecodeCode(wiring.Component):
+    """``decode_code`` with ports."""
+
+    code: In(4)
+    rule: In(1)
+    zero: Out(1)
+    three: Out(1)
+    exponent: Out(4)
+
+    def elaborate(self, platform):
+        m = Module()
+        zero, three, exponent = decode_code(self.code, self.rule)
+        assert len(exponent) <= 4
+        m.d.comb += [self.zero.eq(zero), self.three.eq(three), self.exponent.eq(exponent)]
+        return m
+
+
+def test_decode_code_exhaustive():
+    dut = DecodeCode()
 
     async def bench(ctx):
         for r in (0, 1):
             for q in range(16):
-                ctx.set(code, q)
-                ctx.set(rule, r)
-                weight = 0 if ctx.get(zero) else (3 if ctx.get(three) else 1) << ctx.get(exponent)
+                ctx.set(dut.code, q)
+                ctx.set(dut.rule, r)
+                weight = 0 if ctx.get(dut.zero) else (3 if ctx.get(dut.three) else 1) << ctx.get(dut.exponent)
                 assert weight == arith.code_weight(q, r)
+                sim.sample(ctx)
 
-    from amaranth import Module
-
-    m = Module()
-    keep = Signal()
-    m.d.comb += keep.eq(zero ^ three ^ exponent[0])
-    sim = Simulator(m)
+    sim = Simulator(dut)
     sim.add_testbench(bench)
     sim.run()

@@ -103,9 +103,14 @@ def evaluate(
     return evaluate_graph(graph, [f for f, _ in pairs], [c for _, c in pairs], float_model, progress=progress)
 
 
-def compile_model(graph: Graph, config: AcceleratorConfig, folder: str | Path, command: str = "") -> Build:
-    """Schedule (with the order of every access proved over two images), write the build directory, model included."""
-    build = compile_graph(graph, config)
+def compile_model(
+    graph: Graph, config: AcceleratorConfig, folder: str | Path, command: str = "", pipelining: str = "both"
+) -> Build:
+    """Schedule (with the order of every access proved over two images), write the build directory, model included.
+
+    ``pipelining``: both, inter, intra or none (P2-ViT's ablation).
+    """
+    build = compile_graph(graph, config, pipelining=pipelining)
     save_build(build, folder, command)
     save_graph(graph, Path(folder) / "model.safetensors")
     return build

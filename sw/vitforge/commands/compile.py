@@ -7,6 +7,8 @@ schedule.txt (for reading), model.safetensors.
 example: vitforge compile build/deit.safetensors --preset p2vit -o build/deit
 """
 
+from vitforge_sw.compiler.options import PIPELINING
+
 from .options import hardware, output_folder
 
 
@@ -14,6 +16,12 @@ def arguments(parser) -> None:
     parser.add_argument("quantized", metavar="M.safetensors", help="from vitforge quantize")
     hardware(parser)
     parser.add_argument("-o", "--output", metavar="BUILD", required=True, help="build directory, made if missing")
+    parser.add_argument(
+        "--pipelining",
+        choices=PIPELINING,
+        default="both",
+        help="P2-ViT's ablation: overlap both within and between layers (default), only one of them, or none",
+    )
 
 
 def run(args, command: str) -> int:
@@ -27,7 +35,7 @@ def run(args, command: str) -> int:
     output_folder(args.output)
     graph = load_graph(args.quantized)
     with working("compiling"):
-        build = api.compile_model(graph, config, args.output, command)
+        build = api.compile_model(graph, config, args.output, command, args.pipelining)
     print(summary(args.output, build))
     return 0
 

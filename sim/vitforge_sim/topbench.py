@@ -96,6 +96,7 @@ class MemorySettings:
     latency: cycles from AR to the first R beat, and from the last W to B; jitter: random extra cycles below it;
     bandwidth: bytes a cycle for all masters together; stall_*: probability in 1/256 that a channel stalls in a cycle;
     err_addr: byte address whose beats answer err_resp (2 SLVERR, 3 DECERR), for err_count beats (0: always).
+    hold_cycles: for so many cycles from cycle hold_from on the memory takes and answers nothing new.
     """
 
     base: int = 0
@@ -114,6 +115,8 @@ class MemorySettings:
     err_read: bool = True
     err_write: bool = True
     err_count: int = 0
+    hold_from: int = 0
+    hold_cycles: int = 0
 
     def __post_init__(self):
         if self.bandwidth < 1:
@@ -270,7 +273,8 @@ def run_bench(
 
     memory: DRAM contents from address settings.base on, at most bench.memory_bytes. dump: (address, bytes), both
     multiples of 16, returned as `memory`. watchdog: cycles after which the run is a hang; timeout: seconds likewise.
-    monitor: which monitors write their files: all, none, or those named. folder: where the run's files are kept (default: a temporary one).
+    monitor: which monitors write their files: all, none, or those named. folder: where the files of the run are kept
+    (default: a temporary one).
     Raises ValueError (arguments), SimulationHang, SimulationError.
     """
     settings = settings or MemorySettings()

@@ -1,8 +1,9 @@
 """Enable, program load, stop, drain, reset: the life of the machine."""
 
-from amaranth import Module, Signal
+from amaranth import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from ..arch import isa
 from ..arch.config import AcceleratorConfig
@@ -20,8 +21,9 @@ def header_members() -> dict:
 class Boot(wiring.Component):
     """Loads the program when enabled, lets jobs run, and takes the machine down without breaking AXI transfers.
 
-    Enabling loads ``program_beats`` beats and checks magic and configuration hash. Clearing enable, or soft reset,
-    stops new bursts, waits until everything outstanding has come back, and holds ``core_reset`` for RESET_CYCLES.
+    Enabling loads ``program_beats`` beats and checks magic, configuration hash, and that every chunk's instructions lie
+    within what was loaded (a truncated program does not run). Clearing enable, or soft reset, stops new bursts, waits
+    until everything outstanding has come back, and holds ``core_reset`` for RESET_CYCLES.
 
     Parameters
     ----------
@@ -87,6 +89,13 @@ class Boot(wiring.Component):
         for name in header_members():
             m.d.comb += getattr(self, name).eq(getattr(header, name))
 
+        # every chunk's instructions lie in what was loaded; registered, the header is complete before CHECK
+        complete = Signal()
+        instructions = self.program_beats >> exact_log2(c.instruction_beats)
+        names = (chunk.name.lower() for chunk in isa.Chunk)
+        ends = (getattr(self, f"{name}_start") + getattr(self, f"{name}_count") for name in names)
+        m.d.sync += complete.eq(Cat(end <= instructions for end in ends).all())
+
         broken = Signal()
         with m.If(self.read_error):
             m.d.sync += broken.eq(1)
@@ -117,7 +126,7 @@ class Boot(wiring.Component):
                 with m.Elif(self.loaded):
                     m.next = "CHECK"
             with m.State("CHECK"):
-                with m.If((header.magic != isa.MAGIC) | (header.config_hash != c.hash)):
+                with m.If((header.magic != isa.MAGIC) | (header.config_hash != c.hash) | ~complete):
                     m.d.comb += self.bad_program.eq(1)
                     m.next = "FAILED"
                 with m.Elif(broken):

@@ -14,6 +14,7 @@
 //   seed=N  stall_ar=P stall_r=P stall_aw=P stall_w=P stall_b=P   probability P/256 that a channel stalls in a cycle
 //   err_addr=HEX err_bytes=N (16) err_resp=N (2 SLVERR, 3 DECERR) err_read=0/1 (1) err_write=0/1 (1)
 //   err_count=N      faulty beats before the fault heals (0: never heals)
+//   hold_from=N hold_cycles=N (0)   for so many cycles from cycle hold_from on the memory takes and answers nothing new
 // A beat outside the memory answers DECERR. Rule violations print "AXI_ERROR master rule value" and count in `errors`.
 module axi_memory #(
     parameter MASTERS = 1,
@@ -64,7 +65,8 @@ module axi_memory #(
     integer latency, jitter, bandwidth, seed;
     integer stall_ar, stall_r, stall_aw, stall_w, stall_b;
     integer err_resp, err_read, err_write, err_count;
-    reg err_on, random_on;
+    integer hold_from, hold_cycles;
+    reg err_on, random_on, holds;
     reg [8*512-1:0] mem_file;
     integer errors, fd, got, i;
 
@@ -187,6 +189,9 @@ module axi_memory #(
         if ($value$plusargs("err_read=%d", err_read)) ;
         if ($value$plusargs("err_write=%d", err_write)) ;
         if ($value$plusargs("err_count=%d", err_count)) ;
+        hold_from = 0; hold_cycles = 0; holds = 1'b0;
+        if ($value$plusargs("hold_from=%d", hold_from)) ;
+        if ($value$plusargs("hold_cycles=%d", hold_cycles)) ;
         random_on = jitter != 0 || (stall_ar + stall_r + stall_aw + stall_w + stall_b) != 0;
         for (i = 0; i < MASTERS; i = i + 1) begin
             rng[i] = {seed[31:0] ^ 32'h9e3779b9, 32'h85ebca6b * (i[31:0] + 32'd1)};
@@ -240,6 +245,7 @@ module axi_memory #(
             tokens = tokens + bandwidth;
             if (tokens > bandwidth + 15) tokens = bandwidth + 15;  // unused bandwidth is lost
             // a fixed rotation would favour masters in step with it
+            holds = hold_cycles != 0 && now >= hold_from && now < hold_from + hold_cycles;
             turn = {turn[14:0], turn[15] ^ turn[13] ^ turn[12] ^ turn[10]};
             m = {16'd0, turn} % MASTERS;
             for (k = 0; k < MASTERS; k = k + 1) begin
@@ -319,7 +325,7 @@ module axi_memory #(
                 if (!r_valid[m] || rready[m]) begin
                     q = m * DEPTH + arq_head[m];
                     r_valid[m] <= 1'b0;
-                    if (arq_count[m] != 0 && tokens >= 16 && {1'b0, roll[7:0]} >= stall_r[8:0]
+                    if (!holds && arq_count[m] != 0 && tokens >= 16 && {1'b0, roll[7:0]} >= stall_r[8:0]
                         && $signed(now - arq_time[q]) >= 0) begin
                         addr = arq_addr[q] + {51'd0, r_beat[m], 4'd0};
                         tokens = tokens - 16;
@@ -343,7 +349,8 @@ module axi_memory #(
                 if (!b_valid[m] || bready[m]) begin
                     q = m * DEPTH + bq_head[m];
                     b_valid[m] <= 1'b0;
-                    if (bq_count[m] != 0 && {1'b0, roll[15:8]} >= stall_b[8:0] && $signed(now - bq_time[q]) >= 0) begin
+                    if (!holds && bq_count[m] != 0 && {1'b0, roll[15:8]} >= stall_b[8:0]
+                        && $signed(now - bq_time[q]) >= 0) begin
                         b_valid[m] <= 1'b1;
                         b_id[m] <= bq_id[q];
                         b_resp[m] <= bq_resp[q];
@@ -353,9 +360,9 @@ module axi_memory #(
                 end
 
                 // -- readiness in the next cycle; a W beat that is let in owes its tokens
-                s_arready[m] <= arq_count[m] < DEPTH && {1'b0, roll[23:16]} >= stall_ar[8:0];
-                s_awready[m] <= awq_count[m] + bq_count[m] < DEPTH && {1'b0, roll[31:24]} >= stall_aw[8:0];
-                s_wready[m] <= awq_count[m] != 0 && tokens > 0 && {1'b0, roll[39:32]} >= stall_w[8:0];
+                s_arready[m] <= !holds && arq_count[m] < DEPTH && {1'b0, roll[23:16]} >= stall_ar[8:0];
+                s_awready[m] <= !holds && awq_count[m] + bq_count[m] < DEPTH && {1'b0, roll[31:24]} >= stall_aw[8:0];
+                s_wready[m] <= !holds && awq_count[m] != 0 && tokens > 0 && {1'b0, roll[39:32]} >= stall_w[8:0];
                 m = (m + 1 == MASTERS) ? 0 : m + 1;
             end
         end

@@ -2,14 +2,13 @@
 
 import random
 
-from amaranth.sim import Simulator
-
 from vitforge_hw.arch import isa, memmap
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.registers import REGISTERS
 from vitforge_hw.control.host import Host
 
 from .axi_model import AxiLite, AxiMemory, ChunkDriver, ReadSource, World, WriteSink
+from .replay import Simulator
 
 DRAM = 0x5_4321_0000_0000  #: byte address of the memory: all of the upper address bits matter
 IMAGE, JOB, RESULT = 0x0000, 0x40000, 0x60000  #: memory image, first job's image, first result, behind DRAM

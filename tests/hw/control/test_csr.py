@@ -4,13 +4,13 @@ import dataclasses
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from vitforge_hw.arch import isa, registers
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.control.jobs import JobQueue
 from vitforge_hw.control.register_file import writable_mask
 from vitforge_sim.host_bench import DRAM, IMAGE, JOB, HostBench
+from vitforge_sim.replay import Simulator
 
 TINY = get_config("tiny")
 

@@ -1,0 +1,201 @@
+"""The RTL's timeline, by chunk and layer: busy, or waiting and for what; what keeps the PE array from its bound.
+
+A chunk's time is cut at the completions of its rows (MAT: at the last step of the PE array), so each cycle belongs to
+one row, hence to one layer. Kinds of a cycle:
+
+busy     a row is in work (MAT: a step of the PE array)
+data     the row's wait for what it reads (SHIFTER: also for its codes)
+space    its wait for readers of what it overwrites (SOFTMAX: also for room in the code ring)
+weights  its wait for weights or parameters
+fetch    MAT: the row was started, its words are not there yet
+room     MAT: no place for a finished tile
+image    between the programs of two images
+control  none of these: an instruction change, waits being checked
+"""
+
+import dataclasses
+from collections import Counter, defaultdict
+
+from vitforge_hw.arch.isa import Chunk
+from vitforge_hw.chunks.mat_issue import ArrayState
+from vitforge_hw.memory.code_ring import ENTRIES
+from vitforge_sim.accelerator import AcceleratorRun
+from vitforge_sim.timeline import ChunkTimeline, Timeline, decode
+from vitforge_sw.compiler import Build
+from vitforge_sw.compiler.proof import Events
+from vitforge_sw.compiler.simulate import Simulator
+
+KINDS = ("busy", "data", "space", "weights", "fetch", "room", "image", "control")
+SCHEMA = "vitforge/timeline/1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """Cycles [begin, end) of a chunk that belong to its row ``row`` (counted over all images); ``awaited``: the layer
+    whose row it waited for ("" if none)."""
+
+    begin: int
+    end: int
+    row: int
+    kind: str
+    awaited: str = ""
+
+
+class Attribution:
+    """Segments of every chunk.
+
+    Parameters
+    ----------
+    build : the compiled model that ran
+    timeline : decoded monitors
+    start : cycle from which time counts
+    """
+
+    def __init__(self, build: Build, timeline: Timeline, start: int):
+        self.build, self.timeline, self.start = build, timeline, start
+        self.events = Events(build.programs, build.labels)
+        self.kinds = Simulator(build, 64, 100, 1).kinds
+        entry = [-(-i.op["keys"] // build.config.attend_keys) for i in build.programs[Chunk.SOFTMAX]]
+        self.entries = min(build.config.code_rows // max(entry, default=1), ENTRIES)
+        self.segments = {chunk: self._chunk(chunk, timeline.chunks[chunk]) for chunk in Chunk}
+
+    def layer(self, chunk: Chunk, row: int) -> str:
+        """Layer of a row."""
+        return self.build.labels[chunk][self.events.at(chunk, row)[2]].layer
+
+    def image(self, chunk: Chunk, row: int) -> int:
+        """Image of a row, from 0."""
+        return row // self.events.totals[chunk]
+
+    def _chunk(self, chunk: Chunk, t: ChunkTimeline) -> list[Segment]:
+        ends = self.timeline.row_end if chunk == Chunk.MAT else t.done
+        out, begin = [], self.start
+        for row, end in enumerate(ends.tolist()):
+            end += 1
+            go = int(t.go[row])
+            first = row % self.events.totals[chunk] == 0
+            if chunk == Chunk.MAT:
+                for a, b, state in self.timeline.array.cut(begin, end):
+                    if state == ArrayState.STEP:
+                        out.append(Segment(a, b, row, "busy"))
+                    elif state == ArrayState.NO_ROOM:
+                        out.append(Segment(a, b, row, "room"))
+                    else:
+                        out += self._before(chunk, t, row, a, min(b, max(a, go)), first)
+                        if b > max(a, go):
+                            out.append(Segment(max(a, go), b, row, "fetch"))
+            else:
+                work = min(end, max(begin, go))
+                out += self._before(chunk, t, row, begin, work, first)
+                out += self._work(chunk, row, work, end)
+            begin = max(begin, end)
+        return out
+
+    def _before(self, chunk: Chunk, t: ChunkTimeline, row: int, begin: int, end: int, first: bool) -> list[Segment]:
+        """The time before a row's go: its waits, and what lies between them."""
+        out = []
+        rest = "image" if first else "control"
+        for a, b, wait in t.waiting.cut(begin, end):
+            if a > begin:
+                out.append(Segment(begin, a, row, rest))
+            src, count = self.events.thresholds(chunk, row)[wait]
+            awaited = self.layer(src, count - 1) if count > 0 else ""
+            kind = self.kinds[(chunk, self.events.at(chunk, row)[2], wait)]
+            out.append(Segment(a, b, row, kind, awaited))
+            begin = b
+        if begin < end:
+            out.append(Segment(begin, end, row, rest))
+        return out
+
+    def _work(self, chunk: Chunk, row: int, begin: int, end: int) -> list[Segment]:
+        """The time from a row's go on: softmax and shifter array still wait for each other at the code ring."""
+        ready, kind, source = begin, "", row
+        if chunk == Chunk.SHIFTER:
+            kind, awaited = "data", Chunk.SOFTMAX
+        elif chunk == Chunk.SOFTMAX and row >= self.entries:
+            kind, awaited, source = "space", Chunk.SHIFTER, row - self.entries
+        if kind:
+            ready = min(end, max(begin, int(self.timeline.chunks[awaited].done[source])))
+        out = [Segment(begin, ready, row, kind, self.layer(awaited, source))] if ready > begin else []
+        return out + ([Segment(ready, end, row, "busy")] if end > ready else [])
+
+    def cycles(self, chunk: Chunk, begin: int, end: int) -> dict[str, Counter]:
+        """Layer -> cycles by kind inside [begin, end)."""
+        out: dict[str, Counter] = defaultdict(Counter)
+        for s in self.segments[chunk]:
+            n = min(end, s.end) - max(begin, s.begin)
+            if n > 0:
+                out[self.layer(chunk, s.row)][s.kind] += n
+        return out
+
+
+def attribute(build: Build, run: AcceleratorRun) -> Attribution:
+    """Attribution of a run that recorded the timeline's monitors."""
+    return Attribution(build, decode(run.bench), run.start_cycle)
+
+
+def window(run: AcceleratorRun) -> tuple[int, int, int]:
+    """(begin, end, images) of the steady state: from the first image's end to the last one's; of a single image all."""
+    ends = run.image_end
+    return (ends[0], ends[-1], len(ends) - 1) if len(ends) > 1 else (run.start_cycle, ends[0], 1)
+
+
+def losses(build: Build, attribution: Attribution, begin: int, end: int, images: int) -> dict[str, float]:
+    """Cycles an image of the PE array: ideal, roundings, waits; they add up to the cycles of an image.
+
+    ideal: model MACs / multipliers. classifier: its group has one token of ``cores``. token_rounding: tokens to groups.
+    key_rounding: keys of a head to tiles. channel_rounding: other channels, and the class token's row of the embedding.
+    """
+    c = build.config
+    out: Counter = Counter()
+    labels = {label.layer: label for label in build.labels[Chunk.MAT]}
+    for layer, kinds in attribution.cycles(Chunk.MAT, begin, end).items():
+        for kind, n in kinds.items():
+            if kind != "busy":
+                out[kind] += n
+        busy, ideal = kinds["busy"], images * build.macs[layer] / c.multipliers
+        tokens = build.tensors[labels[layer].tensor]["tokens"]
+        groups = -(-tokens // c.cores)
+        out["ideal"] += ideal
+        if layer == "head":
+            out["classifier"] += busy - ideal
+            continue
+        filled = busy * tokens / (groups * c.cores)
+        out["token_rounding"] += busy - filled
+        out["key_rounding" if ".scores." in layer else "channel_rounding"] += filled - ideal
+    first = ("ideal", "token_rounding", "key_rounding", "channel_rounding", "classifier")
+    return {k: out[k] / images for k in (*first, *KINDS[1:])}
+
+
+def summarise(build: Build, attribution: Attribution, run: AcceleratorRun) -> dict:
+    """The content of timeline.json: cycles an image in the steady state."""
+    begin, end, images = window(run)
+    chunks, layers = {}, []
+    for chunk in Chunk:
+        total: Counter = Counter()
+        for layer, kinds in attribution.cycles(chunk, begin, end).items():
+            total.update(kinds)
+            each = {k: kinds[k] / images for k in KINDS if kinds[k]}
+            layers.append({"chunk": chunk.name.lower(), "layer": layer, "cycles": sum(each.values()), **each})
+        chunks[chunk.name.lower()] = {k: total[k] / images for k in KINDS}
+    waits: Counter = Counter()
+    for s in attribution.segments[Chunk.MAT]:
+        n = min(end, s.end) - max(begin, s.begin)
+        if n > 0 and s.kind != "busy":
+            waits[(s.kind, attribution.layer(Chunk.MAT, s.row), s.awaited)] += n
+    return {
+        "schema": SCHEMA,
+        "preset": build.config.name,
+        "config_hash": f"{build.config.hash:08x}",
+        "model_hash": build.model_hash,
+        "window": [begin, end],
+        "images": images,
+        "cycles_per_image": (end - begin) / images,
+        "losses": losses(build, attribution, begin, end, images),
+        "chunks": chunks,
+        "layers": layers,
+        "array_waits": [
+            {"kind": kind, "layer": layer, "awaited": awaited, "cycles": n / images}
+            for (kind, layer, awaited), n in waits.most_common()
+        ],
+    }

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vitforge_hw.arch import arith
-from vitforge_sw.golden.linear import LinearOp, ScoresOp, gelu_table
+from vitforge_sw.golden.linear import LinearOp, ScoresOp, clipped_ends, gelu_table
 from vitforge_sw.graph.ir import Linear, Ref, Scores
 
 ACT = {"identity": arith.ACT_IDENTITY, "gelu": arith.ACT_GELU}
@@ -139,3 +139,14 @@ def test_scores(s1, s2):
         for b in range(2)
     ]
     assert got.tolist() == want
+
+
+@pytest.mark.parametrize("exp, s2, offset", [(6, 0, -117), (6, 0, -118), (4, 3, -128), (9, 4, 0), (3, 6, -90)])
+def test_clipped_ends(exp, s2, offset):
+    """Against every p: GELU's minimum at the lowest code is exact, one step lower it is clipped."""
+    c = dict(bias=0, s1=0, eh=0, er=0, s2=s2, offset=offset)
+    c = {key: np.full(1, value, np.int32) for key, value in c.items()}
+    weight = np.ones((1, 1), np.int8)
+    node = Linear("fc", Ref("fc"), x=Ref("x"), weight=weight, act="gelu", gelu_exp=exp, **c)
+    every = ((gelu_table(exp).numpy().astype(np.int64) + ((1 << s2) >> 1)) >> s2) + offset
+    assert clipped_ends(node, "int8") == (bool((every < -128).any()), bool((every > 127).any()))

@@ -285,7 +285,7 @@ class Quantizer:
             e = smooth_linear(few, even, after.weight, HIDDEN_ALPHAS, lo, hi, s.bits(name), shifted.abs().amax(0))
         else:
             e = search(shifted, w, lo, hi).expand(n)
-        # rounded up: the minimum itself stays off -128, which would look like saturation
+        # rounded up: the minimum lands on -128 or -127, so its plateau is exact and never clipped (golden.clipped_ends)
         zero = torch.ceil(-128 - scaled(torch.tensor(low), -e)).int() if s.gelu_zero_point else zeros(n)
         shifts = lower.shifts_given_p(ea, torch.full((n,), -exp, dtype=torch.int32), e)
         info = TensorInfo(name, self.tokens, n, "int8", self._single(e), self._single(zero) or 0)

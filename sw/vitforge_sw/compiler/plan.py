@@ -1,9 +1,10 @@
 """The schedule: every instruction of an image in one sequential order that would be right if run one by one.
 
 The order inside each chunk is its program; how the chunks overlap follows later from the waits. Per block: k, v, q and
-scores of each head (q last, so that the key loader is done), softmax and attention x value beside them; then proj, fc1,
-fc2 per row block, so that the last head's softmax is hidden behind the first row block; LayerNorm takes each row block
-twice, before fc1 and after fc2. The classifier stands before the last row block of the last block.
+scores of each head (q last, so that the key loader is done; the first head's q and scores alternate by row blocks, so
+that softmax begins early), softmax and attention x value beside them; then proj, fc1, fc2 per row block, so that the
+last head's softmax is hidden behind the first row block; LayerNorm takes each row block twice, before fc1 and after
+fc2. The classifier stands before the last row block of the last block.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ from .network import Network, cdiv, role
 from .options import CompileOptions
 from .parameters import layernorm_params, post_params, weight_rows
 
+QUERY_LATENCY = 64  #: cycles of the PE array, at least the latency from a step to the written row
 _RULES = {"maxrel": 0, "log2": 1}
 _ACTS = {"identity": 0, "gelu": 1}
 
@@ -288,17 +290,18 @@ class Planner:
             raise ValueError(f"layer {node.name}: slice must start at a multiple of word, not {node.out.start}")
         return node.out.start // self.config.word * self.places[node.out.name].planes
 
-    def scores(self, node: Scores, slot: int) -> int:
+    def scores(self, node: Scores, slot: int, first: int, rows: int) -> int:
+        """PE array: scores of the query groups first..first+rows-1 against the keys in ``slot``."""
         q, out = self.places[node.q.name], self.places[node.out.name]
         params = self.weights[(node.name, -1)][1]
         tiles = cdiv(self.net.tokens, self.config.lanes)
-        end = self.cycles + self.groups * tiles * max(q.stride, self.config.word // self.config.post_channels)
+        end = self.cycles + rows * tiles * max(q.stride, self.config.word // self.config.post_channels)
         self.rings[DEST_PARAMS].use(params, node.name, self.cycles, end)
         self.cycles = end
         return self.add(
-            Chunk.MAT, node.name, 0, self.groups, tiles=tiles, ksteps=q.stride,
-            in_addr=q.address, in_stride=q.stride, in_tokens=self.net.tokens, weight_addr=slot,
-            param_addr=params, out_addr=out.address, out_stride=out.stride,
+            Chunk.MAT, node.name, first, rows, tiles=tiles, ksteps=q.stride, in_addr=q.row(first), in_stride=q.stride,
+            in_first=first, in_tokens=self.net.tokens, weight_addr=slot, param_addr=params,
+            out_addr=out.row(first), out_stride=out.stride,
         )  # fmt: skip
 
     def layernorm(self, node: LayerNorm, first: int, rows: int, params: int) -> int:
@@ -370,8 +373,11 @@ class Planner:
         self.add(Chunk.LOADER, k.name, 0, self.groups, in_addr=place.address, in_stride=place.stride,
                  blocks=place.stride, weight_addr=slot)  # fmt: skip
         self.mat(v, 0, self.groups)
-        self.mat(q, 0, self.groups)
-        self.scores(s, slot)
+        first = 0
+        for rows in self.query_blocks(h, q):
+            self.mat(q, first, rows)
+            self.scores(s, slot, first, rows)
+            first += rows
         x = self.places[m.x.name]
         part = self.groups
         if self.options.pipelining in ("none", "inter"):  # in turn: as many rows as the code ring holds
@@ -383,6 +389,18 @@ class Planner:
             self.add(Chunk.SHIFTER, a.name, g, rows, a.out.start, v_addr=values.address, v_stride=values.stride,
                      keys=net.tokens, blocks=net.head_dim // c.word, rule=_RULES[a.rule], factor=int(a.factor),
                      shift=a.shift, out_addr=out.row(g) + self.block(a), out_stride=out.stride)  # fmt: skip
+
+    def query_blocks(self, h: int, q: Linear) -> tuple[int, ...]:
+        """Groups of each row block of q and scores of a head.
+
+        The first head's scores start early, so that softmax and attention x value, which keep pace with the PE array
+        over the heads, end before proj needs them. Not where a block is over before its first queries are written.
+        """
+        blocks = self.options.row_blocks
+        if h or not blocks or self.options.pipelining != "both":
+            return (self.groups,)
+        row = cdiv(len(q.weight), self.config.lanes) * cdiv(q.weight.shape[1], self.config.width)
+        return blocks if min(blocks) * row > QUERY_LATENCY else (self.groups,)
 
     def feed_forward(self, b: int):
         """proj, LayerNorm 2, fc1, fc2 and the next LayerNorm 1, per row block."""

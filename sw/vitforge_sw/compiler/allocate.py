@@ -1,8 +1,7 @@
 """Where tensors live in the activation buffer.
 
 Tensors of one class (all blocks' keys, scores, ...) take turns in a few slots of fixed addresses, so the addresses that
-a chunk waits for are the same in every block. Classes have a preferred pool, chosen so that the steady reads of MAT
-(inputs), SHIFTER (values) and SOFTMAX (scores) meet as little as possible; what does not fit there goes to the other.
+a chunk waits for are the same in every block. Classes have a preferred pool; what does not fit there goes to the other.
 """
 
 import dataclasses
@@ -13,9 +12,11 @@ from ..graph.ir import FORMATS
 from .network import Network, cdiv, role
 from .options import CompileOptions
 
-#: preferred pool of each class: 0 residual stream, values, hidden layer; 1 LayerNorm output, scores, attention output
+#: preferred pool of each class. The shifter array reads values every other cycle and softmax its scores in bursts of
+#: 13: they share pool 0, away from the PE array's long bursts (LayerNorm's output, ahead of use as far as its group
+#: register goes) and from the residual stream, which LayerNorm and post-processing read in bursts
 POOL = {
-    "x": 0, "qk": 0, "v": 0, "hidden": 0, "pos": 0, "norm1": 1, "norm2": 1, "scores": 1, "attend": 1, "input": 1,
+    "qk": 0, "v": 0, "scores": 0, "hidden": 0, "pos": 0, "x": 1, "norm1": 1, "norm2": 1, "attend": 1, "input": 1,
     "logits": 1,
 }  # fmt: skip
 

@@ -156,7 +156,7 @@ class Simulator:
         c, t = self.c, self.t
         go = max(go, self.first_word)  # one row may wait behind the one that is being read
         k = op["ksteps"]
-        room = t.mat_fetch_words * c.max_k // c.word
+        room = 1 << (t.mat_fetch_rows * c.max_k // c.word - 1).bit_length()
         begin = max(go + 2, self.fetch_end)
         while self.held + k > room and self.words:
             words, user = self.words.pop(0)

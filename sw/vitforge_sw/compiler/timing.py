@@ -25,7 +25,7 @@ class Timing:
     mat_result_to_phase: int = 1
     mat_phase_to_write: int = 19
     mat_write_to_done: int = 1
-    mat_fetch_words: int = 2  #: the group register holds this times max_k / word words
+    mat_fetch_rows: int = 2  #: rows of max_k that the group register holds, rounded up to a power of two
     # chunks/layernorm
     ln_between_rows: int = 23  #: least cycles of a row: cores + this
     ln_latency: int = 33  #: go -> last write: 2 C + n + cores + this; done one later

@@ -41,13 +41,20 @@ def base_exponent(x: torch.Tensor, hi: int, channel: bool) -> torch.Tensor:
 
 
 def search(
-    x: torch.Tensor, w: torch.Tensor, lo: int, hi: int, channel: bool = False, least: torch.Tensor | int | None = None
-):
+    x: torch.Tensor,
+    w: torch.Tensor,
+    lo: int,
+    hi: int,
+    channel: bool = False,
+    least: torch.Tensor | int | None = None,
+    top: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Adaptive PoT rounding of samples x (R, C): the exponent with the least L2 error of f-1 .. f+2.
 
-    ``channel``: one exponent per channel, int32 (C,), else (). ``least``: lower bound of the exponents.
+    ``channel``: one exponent per channel, int32 (C,), else (). ``least``: lower bound of the exponents. ``top``:
+    the largest |x| of all rows (C,) where x holds only some.
     """
-    f = base_exponent(x, hi, channel)
+    f = base_exponent(x if top is None else top[None], hi, channel)
     best, best_error = None, None
     for d in CANDIDATES:
         e = f + d

@@ -266,7 +266,9 @@ class Quantizer:
         weight, ea = self._weights(name, x, weight, layer.bias, hessian)
         product = self._product(x, weight, ea)
         bias = self._corrected(product, layer.bias, target)
-        p, w = self.sample.every(product.add_(bias))
+        product.add_(bias)
+        top = product.amax((0, 1))  # GELU of the largest input is that input
+        p, w = self.sample.rows(product), self.sample.w
         n = p.shape[1]
         finest = -int(ea.max())
         want = F.gelu(p)
@@ -278,14 +280,13 @@ class Quantizer:
         exp = min(errors, key=errors.get)
         lo, hi = (0, 255) if s.gelu_zero_point else (-128, 127)
         low = GELU_LOW if s.gelu_zero_point else 0.0
-        shifted = want - low
+        shifted, top = want - low, top.clamp(min=0) - low
         if s.hidden_exponents == "channel":
-            few = self.sample.rows(shifted.view(product.shape))[::2]
-            even = self.sample.w[::2] / self.sample.w[::2].sum()
-            e = smooth_linear(few, even, after.weight, HIDDEN_ALPHAS, lo, hi, s.bits(name), shifted.abs().amax(0))
+            even = w[::2] / w[::2].sum()
+            e = smooth_linear(shifted[::2], even, after.weight, HIDDEN_ALPHAS, lo, hi, s.bits(name), top)
         else:
-            e = search(shifted, w, lo, hi).expand(n)
-        # rounded up: the minimum lands on -128 or -127, so its plateau is exact and never clipped (golden.clipped_ends)
+            e = search(shifted, w, lo, hi, top=top).expand(n)
+        # rounded up: the minimum lands on -128 or -127: its plateau is exact and never clipped (golden.clipped_ends)
         zero = torch.ceil(-128 - scaled(torch.tensor(low), -e)).int() if s.gelu_zero_point else zeros(n)
         shifts = lower.shifts_given_p(ea, torch.full((n,), -exp, dtype=torch.int32), e)
         info = TensorInfo(name, self.tokens, n, "int8", self._single(e), self._single(zero) or 0)

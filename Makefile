@@ -33,6 +33,7 @@ bench: setup
 
 campaign: setup
 	@$(BIN)/python -m pytest -m "slow or campaign" -s --timeout 7200
+	@$(BIN)/python scripts/campaign.py
 
 clean:
 	rm -rf build .pytest_cache .ruff_cache .hypothesis

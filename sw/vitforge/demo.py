@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,7 +70,7 @@ class Steps:
         number = len(self.done)
         title, begin = f"[{number + 1}/{len(STEPS)}] {STEPS[number]}", time.monotonic()
         note = {"name": STEPS[number], "text": "", "reused": False}
-        with working(title, tick and sys.stdout.isatty(), after=2):
+        with working(title, tick, after=2, keep=False):
             yield note
         note["seconds"] = round(time.monotonic() - begin, 2)
         self.done.append(note)

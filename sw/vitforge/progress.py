@@ -13,9 +13,12 @@ def bars() -> bool | None:
 
 
 @contextlib.contextmanager
-def working(text: str, show: bool = True, after: float = 1.0) -> Iterator[None]:
-    """Say on stdout that ``text`` is being done and how long it has taken, once it takes longer than ``after`` s."""
-    if not show:
+def working(text: str, show: bool = True, after: float = 1.0, keep: bool = True) -> Iterator[None]:
+    """Say on stdout that ``text`` is being done and how long it has taken, once it takes longer than ``after`` s.
+
+    keep: leave a last line with the seconds; else only a terminal shows anything, and nothing of it stays.
+    """
+    if not show or not (keep or sys.stdout.isatty()):
         yield
         return
     begin, over = time.monotonic(), threading.Event()
@@ -42,4 +45,6 @@ def working(text: str, show: bool = True, after: float = 1.0) -> Iterator[None]:
         thread.join()
         seconds = time.monotonic() - begin
         if seconds >= after:
-            print(("\r" if terminal else "") + f"{text}: {'' if done else 'stopped after '}{seconds:.1f} s", flush=True)
+            clear = "\r\033[K" if terminal else ""
+            last = f"{text}: {'' if done else 'stopped after '}{seconds:.1f} s\n" if keep else ""
+            print(clear + last, end="", flush=True)

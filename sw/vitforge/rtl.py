@@ -23,7 +23,7 @@ def load_config(preset: str | None, config: str | Path | None) -> AcceleratorCon
         data = json.loads(Path(config).read_text())
     except OSError as error:
         raise ValueError(f"config file {config}: cannot be read ({error.strerror})") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(f"config file {config}: must be JSON") from None
     if not isinstance(data, dict):
         raise ValueError(f"config file {config}: must be a JSON object, not {type(data).__name__}")

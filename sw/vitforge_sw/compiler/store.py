@@ -62,14 +62,14 @@ def load_build(
         memory = (folder / "memory.bin").read_bytes()
     except OSError as error:
         raise ValueError(f"build directory {folder}: {Path(error.filename).name}: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(f"build directory {folder}: build.json is not JSON") from None
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         found = data.get("schema") if isinstance(data, dict) else None
         raise ValueError(f"build directory {folder}: schema must be {SCHEMA}, not {found!r}")
     try:
         return _build(folder, data, memory, config, model_hash)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"build directory {folder}: malformed build.json ({error!r})") from None
 
 

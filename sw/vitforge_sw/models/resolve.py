@@ -33,7 +33,7 @@ def read_hub_json(path: str | Path) -> dict:
     """A JSON object; anything else is a ValueError."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"model file {path}: not readable JSON ({error})") from None
     if not isinstance(data, dict):
         raise ValueError(f"model file {path}: must hold a JSON object, not {type(data).__name__}")

@@ -24,13 +24,14 @@ def test_extreme_products_are_exact(k):
 
 
 def test_float32_would_be_wrong_beyond_its_bound():
-    """The bound matters: 2^24 + 1 has no float32."""
+    """The bound matters: an odd sum above 2^24 has no float32."""
     a = torch.full((1, 1042), 127, dtype=torch.int8)
-    a[0, -1] = 1
+    a[0, -1] = 2
     b = torch.full((1042, 1), 127, dtype=torch.int8)
-    want = 1040 * 127 * 127 + 127
+    want = 1041 * 127 * 127 + 2 * 127
+    assert want > 1 << 24 and want % 2 == 1
     assert exact.matmul(a, b, 127 * 127 * 1042).item() == want
-    assert want > 1 << 24
+    assert (a.float() @ b.float()).item() != want
 
 
 def test_random_products():

@@ -52,7 +52,7 @@ def all_monitors(config: AcceleratorConfig) -> tuple[Monitor, ...]:
 
 
 def build_accelerator(
-    config: AcceleratorConfig, sources: Mapping[str, str], simulator: str, memory_bytes: int
+    config: AcceleratorConfig, sources: Mapping[str, str], simulator: str, memory_bytes: int, waves: bool = False
 ) -> BenchProgram:
     """Build (or take from the cache) the bench around the generated Verilog. Raises BuildError, ToolMissing."""
     return build_bench(
@@ -60,6 +60,7 @@ def build_accelerator(
         sources,
         monitors=all_monitors(config),
         memory_bytes=memory_bytes,
+        trace=waves,
         cflags="-O2 -march=native",
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vitforge_sim.accelerator import AcceleratorRun, MemoryPlan, build_accelerator, run_accelerator
+from vitforge_sim.timeline import MONITORS
 from vitforge_sim.topbench import BenchProgram, MemorySettings
 from vitforge_sw.compiler import Build
 from vitforge_sw.graph.ir import Graph
@@ -35,14 +36,16 @@ def utilization(build: Build, cycles: float) -> float:
     return sum(build.macs.values()) / (build.config.multipliers * cycles)
 
 
-def prepare(build: Build, folder: Path, simulator: str, images: int, progress: bool = False) -> BenchProgram:
+def prepare(
+    build: Build, folder: Path, simulator: str, images: int, progress: bool = False, waves: bool = False
+) -> BenchProgram:
     """Verilog and simulation program of a build, made where missing. Raises BuildError, ToolMissing."""
     sources = ensure_rtl(build.config, folder, progress=progress)
     plan = MemoryPlan.of(len(build.memory_image), build.image_bytes, build.result_bytes, images)
     # one program for every model and number of images that fits; Icarus fills its memory slowly
     memory = max(1 << (20 if simulator == "icarus" else 24), plan.total)
     with working(f"building the simulation for {simulator}", progress):
-        return build_accelerator(build.config, sources, simulator, memory)
+        return build_accelerator(build.config, sources, simulator, memory, waves)
 
 
 def simulate(
@@ -55,6 +58,7 @@ def simulate(
     tensors: bool = False,
     settings: MemorySettings | None = None,
     trace: bool = False,
+    waves: bool = False,
     timeout: float = 3600.0,
     command: str = "",
     progress: bool = False,
@@ -62,21 +66,29 @@ def simulate(
     """Run ``patches`` (int8, images x tokens x K) back to back without reset and write ``folder/simulate.json``.
 
     tensors: also compare every write of every port and values inside the units. settings: DRAM model (default 64 bytes
-    a cycle or what the masters can take, 100 cycles latency). Raises SimulationHang, SimulationError, BuildError.
+    a cycle or what the masters can take, 100 cycles latency). trace: the units' timeline in ``folder/trace``. waves:
+    every signal in ``folder/waves/trace.vcd``; slow and large. Raises SimulationHang, SimulationError, BuildError.
     """
     folder = Path(folder)
     images = len(patches)
     settings = settings or MemorySettings(bandwidth=min(64, build.config.beat_bytes))
-    bench = prepare(build, folder, simulator, images, progress)
+    bench = prepare(build, folder, simulator, images, progress, waves)
+    watched = ("image_end", *(MONITORS if trace else ()))
     with working(f"simulating {images} images", progress):
         run = run_accelerator(
             bench, build.config, build.memory_image, build.program_beats, [build.pack_image(p) for p in patches],
-            build.result_bytes, settings=settings, timeout=timeout, trace=trace,
-            folder=folder / "trace" if trace else None, monitor=True if tensors else ("image_end",),
+            build.result_bytes, settings=settings, timeout=timeout, trace=waves,
+            folder=folder / "waves" if waves else None, monitor=True if tensors else watched,
         )  # fmt: skip
     with working("comparing with the golden model", progress):
         verdict = verify(graph, build, patches, run, tensors)
     info = report(graph, build, run, verdict, images, simulator, settings, command, tensors)
+    if trace:
+        from .timeline_view import write_timeline
+
+        with working("drawing the timeline", progress):
+            timeline = write_timeline(folder / "trace", build, run, command)
+        info["losses"] = timeline["losses"]
     write_atomic(folder / "simulate.json", (json.dumps(info, indent=1) + "\n").encode())
     return Simulation(info, verdict, run)
 

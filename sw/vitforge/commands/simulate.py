@@ -3,7 +3,7 @@
 Emits and builds what is missing, runs the images back to back without reset, and compares the logits in memory; with
 --tensors every intermediate tensor at every write port of the activation buffer, the softmax codes, and values inside
 the units. The first mismatch is named by image, layer, tensor, index, expected, got, cycle. Exit status 0: bit-exact.
-Writes BUILD/simulate.json.
+Writes BUILD/simulate.json; with --trace, BUILD/trace: what every unit did or waited for in each cycle, by layer.
 
 example: vitforge simulate build/digits --images images --count 10 --tensors
 """
@@ -18,7 +18,10 @@ def arguments(parser) -> None:
     parser.add_argument("--count", type=int, metavar="N", help="first N images of DIR (default: all)")
     parser.add_argument("--sim", choices=("verilator", "icarus"), default="verilator", help="(default: %(default)s)")
     parser.add_argument("--tensors", action="store_true", help="compare every tensor, not the logits alone")
-    parser.add_argument("--trace", action="store_true", help="write BUILD/trace: a timeline per unit")
+    parser.add_argument(
+        "--trace", action="store_true", help="write BUILD/trace: per-unit timeline as JSON, Perfetto trace and picture"
+    )
+    parser.add_argument("--waves", action="store_true", help="write BUILD/waves/trace.vcd: every signal; slow, large")
     parser.add_argument(
         "--timeout", type=float, default=3600, metavar="S", help="seconds before a hang is declared (%(default)s)"
     )
@@ -36,13 +39,19 @@ def run(args, command: str) -> int:
     patches = api.load_inputs(graph, files)
     bandwidth = args.bytes_per_cycle or min(64, build.config.beat_bytes)
     result = simulate(
-        graph, build, patches, args.build, simulator=args.sim, tensors=args.tensors, trace=args.trace,
+        graph, build, patches, args.build, simulator=args.sim, tensors=args.tensors, trace=args.trace, waves=args.waves,
         settings=MemorySettings(bandwidth=bandwidth, latency=args.latency), timeout=args.timeout, command=command,
         progress=True,
     )  # fmt: skip
     info = result.info
     print(table([(name, u["busy"], u["stalled"]) for name, u in info["units"].items()],
                 ("unit", "busy cycles", "waiting cycles"), (1, 2)))  # fmt: skip
+    if args.trace:
+        from ..timeline_view import lines
+
+        timeline = {"losses": info["losses"], "cycles_per_image": info["steady_state_cycles"]}
+        print("", table(lines(timeline), ("PE array", "cycles an image", "share"), (1, 2)), "", sep="\n")
+        print(f"{args.build}/trace: timeline.json, timeline.png, perfetto.json (open it in ui.perfetto.dev)")
     if args.tensors:
         elements = sum(t["elements"] for t in info["tensors"])
         print(f"{len(info['tensors'])} tensors, {elements} values compared; dead: {', '.join(info['dead']) or 'none'}")

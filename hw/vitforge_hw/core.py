@@ -79,7 +79,8 @@ class Core(wiring.Component):
         m.submodules.ln_params = ln_params = block(
             ParameterMemory(c, c.ln_param_rows), f"vf_ln_params_{c.beat_bytes * 8}x{c.ln_param_rows}"
         )
-        m.submodules.program = program = block(ProgramMemory(c), f"vf_program_{c.beat_bytes * 8}x{c.program_rows}")
+        program = block(ProgramMemory(c), f"vf_program_{c.beat_bytes * 8}x{c.program_rows}")
+        m.submodules.program_memory = program
         m.submodules.mat = mat = block(Mat(c), f"vf_mat_{tag}")
         m.submodules.shifter = shifter = block(ShifterArray(c), f"vf_shifter_array_{tag}")
         m.submodules.layernorm = layernorm = block(LayerNorm(c), f"vf_layernorm_{tag}")

@@ -117,8 +117,8 @@ class LayerNormFetch(wiring.Component):
                 m.d.sync += [current.eq(following), waiting.eq(0)]
 
         # buffer rows return two cycles after their acceptance
-        m.submodules.low = low = SyncFIFO(width=8 * config.row_bytes, depth=AHEAD)
-        m.submodules.high = high_fifo = SyncFIFO(width=4 * config.row_bytes, depth=AHEAD)
+        m.submodules.low_bytes = low = SyncFIFO(width=8 * config.row_bytes, depth=AHEAD)
+        m.submodules.high_bytes = high_fifo = SyncFIFO(width=4 * config.row_bytes, depth=AHEAD)
         planes = Signal(2, reset_less=True)
         m.d.sync += planes.eq(Cat(high, planes))
         nibbles = Cat(self.rd.data.word_select(i, 8)[:4] for i in range(config.row_bytes))

@@ -96,7 +96,7 @@ class Mat(wiring.Component):
         tag = f"{c.cores}x{c.word}"
         m.submodules.fetch = fetch = block(GroupFetch(c), f"vf_group_fetch_{tag}_{ring_rows(c)}")
         m.submodules.issue = issue = block(StepIssue(c, post.RESULTS), f"vf_step_issue_{ring_rows(c)}")
-        m.submodules.array = array = block(PEArray(c), f"vf_pe_array_{tag}")
+        m.submodules.pe_array = array = block(PEArray(c), f"vf_pe_array_{tag}")
         m.submodules.residual = residual = block(ResidualFetch(c), f"vf_residual_fetch_{tag}")
         m.submodules.post = lanes = block(PostProcess(c), f"vf_post_process_{tag}x{c.post_channels}")
         m.submodules.writer = writer = block(RowWriter(c), f"vf_row_writer_{tag}")

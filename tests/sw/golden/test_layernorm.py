@@ -53,3 +53,17 @@ def test_layernorm(c, lo, hi, ptf):
     for t in range(6):
         s1, s2, _ = arith.layernorm_stats([q << a for q, a in zip(rows[0, t].tolist(), lists[0], strict=True)])
         assert (taps["n.S1"][0, t], taps["n.S2"][0, t]) == (s1, s2)
+
+
+def test_close_to_float_layernorm():
+    """Independent of arith: in steps of 2^-5, off float LayerNorm by half a step and the tables' error."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randint(-2048, 2048, (3, 50, 192), generator=g) // torch.randint(1, 200, (1, 50, 1), generator=g)
+    gamma, beta = torch.rand(192, generator=g) * 2, torch.randn(192, generator=g) * 0.3
+    # y = (z 2^10 g + b) 2^-18 in steps of 2^-5
+    g_int, b_int = (gamma * 2**13).round().int().numpy(), (beta * 2**23).round().int().numpy()
+    node = LayerNorm("n", Ref("n"), Ref("x"), g_int, b_int, np.full(192, 18, np.int32), np.zeros(192, np.int32))
+    got = LayerNormOp(node, 50)(x.short()).float() / 32
+    want = torch.nn.functional.layer_norm(x.float(), (192,), gamma, beta, eps=0)
+    error = (got - want.clamp(-4, 127 / 32)).abs().max()
+    assert error < 0.51 / 32 + 0.002, float(error) * 32

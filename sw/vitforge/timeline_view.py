@@ -146,7 +146,9 @@ def lines(info: dict) -> list[tuple[str, str, str]]:
     names = {
         "ideal": "model MACs / multipliers", "token_rounding": "tokens rounded up to groups",
         "key_rounding": "keys rounded up to tiles", "channel_rounding": "other channels, class token's embedding",
-        "classifier": "classifier: one token of a group", "data": "waits for data", "space": "waits for space",
+        "classifier": "classifier: one token of a group",
+        "elsewhere": "others' steps, less own ones after the end",
+        "data": "waits for data", "space": "waits for space",
         "weights": "waits for weights", "fetch": "input words on their way", "room": "no room for a result",
         "image": "between images", "control": "instruction changes, checks of waits",
     }  # fmt: skip

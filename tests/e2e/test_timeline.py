@@ -83,6 +83,7 @@ def test_files(traced):
     assert sum(info["losses"].values()) == pytest.approx(info["cycles_per_image"])
     assert sum(info["chunks"]["mat"].values()) == pytest.approx(info["cycles_per_image"])
     assert info["losses"]["ideal"] == sum(build.macs.values()) / build.config.multipliers
+    assert abs(info["losses"]["elsewhere"]) < 100
     assert {x["layer"] for x in info["layers"] if x["chunk"] == "mat"} >= set(build.macs)
     assert (folder / "trace" / "timeline.png").read_bytes()[:4] == b"\x89PNG"
     events = json.loads((folder / "trace" / "perfetto.json").read_text())["traceEvents"]

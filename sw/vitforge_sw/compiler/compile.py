@@ -11,7 +11,7 @@ from .allocate import allocate
 from .build import Build, Stored
 from .network import Network, analyse
 from .options import CompileOptions, candidates
-from .plan import Label, Step, plan
+from .plan import Label, RingError, Step, plan
 from .simulate import simulate
 from .waits import derive
 
@@ -42,14 +42,18 @@ def _best(graph: Graph, net: Network, config: AcceleratorConfig, families: list[
     for family in families:
         if best is not None and not family[0].weights_resident:
             break  # the same schedule with more traffic
+        build = None
         for option in family:
             try:
                 build = _compile(graph, net, config, option)
                 trace = simulate(build, config.beat_bytes, 100, 3)
                 break
-            except ValueError as error:
+            except RingError as error:
                 last = str(error)
-        else:
+                break  # no layout of the activation buffer helps
+            except ValueError as error:
+                build, last = None, str(error)
+        if build is None:
             errors.append(last)
             continue
         done = trace.done[Chunk.RESULT_DMA]

@@ -15,6 +15,8 @@ class CompileOptions:
     attention output. input_over_hidden: image and hidden layer of the MLP share a buffer. hidden_block: the hidden
     layer's buffer holds one row block only. weights_resident: weights of proj, fc1, fc2 stay for all row blocks of
     an image's layer. piece_rows: longest weight piece, in weight-buffer rows (None: a third of the ring).
+    attend_lead: softmax and shifter array take that part of the rows that they can finish beside k, v, q and scores
+    head by head, the rest by row blocks (None: all head by head).
     pipelining: P2-ViT's ablation: both, inter (between layers only), intra (inside attention only), none.
     """
 
@@ -28,6 +30,7 @@ class CompileOptions:
     hidden_block: bool = False
     weights_resident: bool = True
     piece_rows: int | None = None
+    attend_lead: float | None = None
     pipelining: str = "both"
 
     def __post_init__(self):
@@ -57,10 +60,15 @@ def candidates(groups: int, pipelining: str = "both") -> list[list[CompileOption
     if pipelining in ("none", "intra"):  # whole layers follow each other
         return [[CompileOptions(pipelining=pipelining, **more) for more in roomy]]
     thirds, halves = blocks_of(groups, 3), blocks_of(groups, 2)
-    shapes = [(thirds, True), (halves, True), (None, True), (thirds, False)]
+    ends = [round(groups * share / 25) for share in (0, 4, 10, 17, 25)]
+    growing = tuple(b - a for a, b in zip(ends, ends[1:]) if b > a)  # the first is ready early: slow softmax
+    shapes = [
+        (thirds, True, None), (thirds, True, 0.7), (growing, True, 0.7), (halves, True, None), (None, True, None),
+        (None, True, 0.7), (thirds, False, None),
+    ]  # fmt: skip
     out = []
-    for blocks, resident in dict.fromkeys(shapes):
-        same = dict(row_blocks=blocks, weights_resident=resident, pipelining=pipelining)
+    for blocks, resident, lead in dict.fromkeys(shapes):
+        same = dict(row_blocks=blocks, weights_resident=resident, attend_lead=lead, pipelining=pipelining)
         out.append([CompileOptions(**same, **more) for more in roomy])
     out.append([CompileOptions(**same, hidden_block=True, **roomy[-1])])
     return out

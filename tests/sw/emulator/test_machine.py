@@ -37,6 +37,8 @@ def test_random_network(residual, rule, seed):
         CompileOptions(row_blocks=(2, 3), out_in_place=True, pos_in_place=True, v_slots=1, score_slots=1, key_slots=1),
         CompileOptions(row_blocks=(1, 2, 2), weights_resident=False, piece_rows=12, hidden_block=True),
         CompileOptions(input_over_hidden=True, piece_rows=20),
+        CompileOptions(row_blocks=(2, 1, 2), attend_lead=0.5),
+        CompileOptions(row_blocks=(2, 3), attend_lead=0.0),
         CompileOptions(pipelining="none"),
         CompileOptions(pipelining="inter", row_blocks=(2, 3)),
         CompileOptions(pipelining="intra"),

@@ -12,6 +12,7 @@ from ...graph.efficientvit import LiteMLA
 from ...graph.ir import Ref, TensorInfo
 from ...graph.ir_trio import KeySum, KeyValue, LinearAttend
 from . import lower
+from .balance import balance
 from .builder import Act, Builder
 from .formats import channel_range
 from .weights import QMAX
@@ -26,12 +27,11 @@ def qkv_steps(b: Builder, h: torch.Tensor, heads: int, branch: bool) -> torch.Te
     if b.scheme.attention_scales == "layer":
         return (top.max() / QMAX).expand_as(top)
     c = len(top) // 3
+    u = balance(*(split_heads(t.flatten(1, 2), heads) for t in h.chunk(3, -1)), branch)
     q, k = (hi if branch else top)[: 2 * c].clamp(min=1e-9).view(2, heads, -1)
-    q, k = q.clamp(min=1e-3 * float(q.max())), k.clamp(min=1e-3 * float(k.max()))
-    # q_d / u_d and k_d * u_d share their ranges: then one step serves all channels of a head
-    u = (q / k).sqrt()
-    common = (q * k).sqrt().amax(1, keepdim=True) / QMAX
-    return torch.cat([(common * u).flatten(), (common / u).flatten(), top[2 * c :] / QMAX])
+    # q_d / u_d and k_d * u_d: one step each serves all channels of a head
+    q, k = ((t.amax(1, keepdim=True) / QMAX) for t in (q / u, k * u))
+    return torch.cat([(q * u).flatten(), (k / u).flatten(), top[2 * c :] / QMAX])
 
 
 def attend_branch(b: Builder, name: str, index: int, x: Act, block: LiteMLA, float_out: torch.Tensor) -> torch.Tensor:

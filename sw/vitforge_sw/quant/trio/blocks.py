@@ -10,10 +10,9 @@ from ...graph.ir import Ref
 from . import lower
 from .builder import Act, Builder
 from .formats import Format, channel_range, depthwise, shifted, symmetric
-from .weights import QMAX, factor_exponents
+from .weights import QMAX, SLACK, factor_exponents
 
 PW2_DEPTH, STREAM_DEPTH, HEAD_DEPTH = 1, 2, 4  #: deepest factors 2^-d
-CLIP = 0.06  #: octaves by which the stream's largest value may exceed the range before its step doubles
 
 
 def hardswish_layer(
@@ -72,7 +71,7 @@ def stream_base(tops: list[float]) -> float:
         waste = 0.0
         for top in tops:
             need = math.log2(max(top, 1e-12) / QMAX / t)
-            waste += 4.0 ** (math.ceil(need - CLIP) - need)
+            waste += 4.0 ** (math.ceil(need - SLACK) - need)
         if best is None or waste < best[0]:
             best = (waste, t)
     return best[1]
@@ -82,9 +81,10 @@ def stream_exponents(b: Builder, y: torch.Tensor, base: float, reader: torch.Ten
     """Exponents (C,) of the stream's steps relative to ``base``; ``reader``: the next pointwise layer's weights."""
     lo, hi = channel_range(y)
     top = torch.maximum(lo.abs(), hi).clamp(min=1e-12)
-    e = torch.full((len(top),), math.ceil(math.log2(float(top.max()) / QMAX / base) - CLIP), dtype=torch.int32)
+    e = torch.full((len(top),), math.ceil(math.log2(float(top.max()) / QMAX / base) - SLACK), dtype=torch.int32)
     if b.scheme.residual_factors and reader is not None:
-        e = e + factor_exponents(top, reader, y.flatten(0, -2).double().square().mean(0), STREAM_DEPTH)
+        reach = QMAX * base * 2.0 ** float(e[0])
+        e = e + factor_exponents(reach, top, reader, y.flatten(0, -2).double().square().mean(0), STREAM_DEPTH)
     return e
 
 

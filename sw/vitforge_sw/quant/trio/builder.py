@@ -56,6 +56,7 @@ class Builder:
         self.graph, self.scheme = graph, scheme
         self.stream = Stream(graph, windows, batch)
         self.steps: dict[str, float | list[float]] = graph.meta.setdefault("steps", {})
+        self.zeros: dict[str, int | list[int]] = graph.meta.setdefault("zeros", {})
 
     # ------------------------------------------------------------ calibration tensors
 
@@ -105,8 +106,10 @@ class Builder:
         return act
 
     def describe(self, act: Act) -> None:
-        one = bool((act.step == act.step[0]).all())
-        self.steps[act.name] = float(act.step[0]) if one else [float(v) for v in act.step]
+        """Note what ``act`` stands for in the graph's metadata: one value, or one per channel."""
+        for table, values, kind in ((self.steps, act.step, float), (self.zeros, act.zero, int)):
+            one = bool((values == values[0]).all())
+            table[act.name] = kind(values[0]) if one else [kind(v) for v in values]
 
     def conv_node(self, p: Product, x: Act, out: Act, p_step: torch.Tensor, fmt: str = "int8", **post) -> Act:
         """The Pointwise or Depthwise node of a product; ``post``: eh, er, s2, offset, act, residual, ..."""

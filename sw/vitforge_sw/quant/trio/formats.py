@@ -74,12 +74,15 @@ def depthwise(y: torch.Tensor, migration: str, zero_point: bool) -> Format:
     return Format(max(base, 1e-12), e, f)
 
 
-def shifted(y: torch.Tensor, weight: torch.Tensor, deepest: int, shift: bool = True) -> Format:
-    """Input of a pointwise layer ``weight`` (N, C): zero-points at the channels' centres (``shift``), factors 2^m."""
+def shifted(y: torch.Tensor, weight: torch.Tensor, deepest: int, shift: bool = True, room: float = 1.0) -> Format:
+    """Input of a pointwise layer ``weight`` (N, C): zero-points at the channels' centres (``shift``), factors 2^m.
+
+    ``room``: factor on the channels' ranges where one vector per image makes them uncertain.
+    """
     lo, hi = channel_range(y)
     centre = (lo + hi) / 2 if shift else torch.zeros_like(lo)
-    half = torch.maximum(hi - centre, centre - lo).clamp(min=1e-12)
+    half = torch.maximum(hi - centre, centre - lo).clamp(min=1e-12) * room
     moment = (y.flatten(0, -2).double() - centre).square().mean(0)
-    e = factor_exponents(half, weight, moment, deepest)
     base = float(half.max()) / QMAX
+    e = factor_exponents(base * QMAX, half, weight, moment, deepest)
     return Format(base, e, 2.0 ** e.double(), centre=centre if shift else None)

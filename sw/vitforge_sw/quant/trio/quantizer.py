@@ -31,6 +31,7 @@ from .formats import shifted, symmetric
 from .schemes import TrioScheme
 
 LOGIT_ROOM = 1.25  #: logits of other images may exceed the calibration images' by this factor
+ROOM = 1.1  #: on channel ranges behind pooling, where an image gives one value
 HSWISH_LOW = -0.375
 
 
@@ -123,7 +124,7 @@ class Quantizer:
         name, info = "head.pool", self.graph.tensors[x.name]
         y, n = self.b.real(x).mean((1, 2), keepdim=True), len(x.step)
         weight = self.net.head.fc.weight
-        fmt = shifted(y, weight, HEAD_DEPTH) if self.scheme.head_zero_points else symmetric(y)
+        fmt = shifted(y, weight, HEAD_DEPTH, room=ROOM) if self.scheme.head_zero_points else symmetric(y)
         step, zero = fmt.steps(fmt.base), fmt.zeros(fmt.base)
         m1, s1 = lower.dyadic(name, x.step / (info.tokens * step))
         bias = lower.to_int(-info.tokens * x.zero)
@@ -194,7 +195,8 @@ def quantize_efficientvit(
     """The integer graph of a timm EfficientVit, every rule checked.
 
     ``windows``: input bytes of the calibration images, int8 (B, P, C * 9), from ``load_patches``. ``meta`` as
-    ``quant.quantize_model`` writes it, and ``steps``: the value of one step of every tensor (one, or by channel).
+    ``quant.quantize_model`` writes it, and ``steps`` and ``zeros`` of every
+    tensor (one, or by channel): value = (q - zero) * step.
     Raises ValueError for models that the machine cannot run.
     """
     from ..build import float_hash

@@ -5,6 +5,7 @@ import torch
 from ..weights import round_gptq
 
 QMAX = 127
+SLACK = 0.06  #: octaves by which a channel's largest value may exceed the range
 
 
 def quantize_weight(
@@ -24,21 +25,21 @@ def quantize_weight(
 
 
 def factor_exponents(
-    half_range: torch.Tensor, weight: torch.Tensor, moment: torch.Tensor, deepest: int
+    reach: float, half_range: torch.Tensor, weight: torch.Tensor, moment: torch.Tensor, deepest: int
 ) -> torch.Tensor:
     """Exponents m <= 0 (C,) of a pointwise layer's input channels: finer steps where the range allows, int32.
 
     A finer step lowers the activation noise sum_n w_nc^2 step_c^2 / 12 and raises the weight noise, since the
-    integers grow and each row's weight step belongs to all columns. ``half_range`` (C,): largest |x - centre|;
-    ``moment`` (C,): E[(x - centre)^2]; ``weight`` (N, C). The best depth 0..-deepest is taken.
+    integers grow and each row's weight step belongs to all columns. ``reach``: the value of 127 coarsest steps;
+    ``half_range`` (C,): largest |x - centre|; ``moment`` (C,): E[(x - centre)^2]; ``weight`` (N, C). The best depth
+    0..-deepest is taken.
     """
-    top = half_range.max().clamp(min=1e-30)
-    room = torch.floor(torch.log2(top / half_range.clamp(min=1e-30)))
+    room = torch.floor(torch.log2(reach / half_range.clamp(min=1e-30)) + SLACK).clamp(min=0)
     energy = weight.double().square().sum(0)
     best = None
     for depth in range(deepest + 1):
         m = -room.clamp(max=depth)
-        step = top / QMAX * 2.0**m
+        step = reach / QMAX * 2.0**m
         rows = (weight.double() * step).abs().amax(1) / QMAX
         noise = (energy * step**2).sum() + rows.square().sum() * (moment / step**2).sum()
         if best is None or float(noise) < best[0]:

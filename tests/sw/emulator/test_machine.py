@@ -59,6 +59,12 @@ def test_p2vit_preset():
     check(graph, compile_graph(graph, PRESETS["p2vit"]), random_images(graph, 2), 3)
 
 
+@pytest.mark.slow
+def test_deit_tiny_block():
+    graph = random_graph(8, depth=1, dim=192, heads=3, mlp=768, tokens=197, patch_k=768, classes=1000)
+    check(graph, compile_graph(graph, PRESETS["p2vit"]), random_images(graph, 1), 4)
+
+
 def test_wrong_weight_is_seen():
     graph = random_graph(1)
     build = compile_graph(graph, TINY)

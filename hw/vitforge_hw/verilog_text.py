@@ -72,6 +72,8 @@ _NOT = re.compile(r"= ! (?=[^;]*;)")
 _CASE = re.compile(r"^\s*(?:\(\*.*\*\) *)*case[xz]? \(")
 _MEMORY = re.compile(r"^  reg (?:\[\d+:0\] )?(\\\S+ |\w+) \[(\d+):0\];\n", re.M)
 _START = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ")
+_BARE = re.compile(r"^  always @\*\n(    [^\n]*;)\n", re.M)
+_HEADER = re.compile(r"^module \w+\(.*?\);\n", re.M | re.S)
 _NET_ATTRIBUTES = re.compile(r"^(?:  \(\* X_INTERFACE_\w+ = [^\n]*\*\)\n)+(?=  (?:wire|reg) )", re.M)
 
 
@@ -90,8 +92,12 @@ def tidy(text: str) -> str:
     before it); loops that clear memories; a name for Yosys' start-up variable; interface attributes at ports only."""
     text = _MEMORY.sub(lambda match: _clear(text, match), text)
     text = _NET_ATTRIBUTES.sub("", _START.sub("evaluate_at_start", text))
-    # a variable with a value from the start makes no event in SystemVerilog, and the blocks would not run (Icarus)
-    text = text.replace("  reg evaluate_at_start = 0;\n", "  wire evaluate_at_start = 1'b0;\n")
+    # a variable with a value from the start makes no event in SystemVerilog, and blocks that read only such would not
+    # run (Icarus): all of them read a net, whose value at time 0 is one
+    text = _BARE.sub(r"  always @* begin\n    if (evaluate_at_start) begin end\n\1\n  end\n", text)
+    text = text.replace("  reg evaluate_at_start = 0;\n", "")
+    if "(evaluate_at_start)" in text:
+        text = _HEADER.sub(r"\g<0>  wire evaluate_at_start = 1'b0;\n", text, count=1)
     lines, has_default = [], []
     for line in _NOT.sub("= ~| ", text).split("\n"):
         word = line.strip()

@@ -28,8 +28,9 @@ class Digits:
         model, image = load_model(spec, paths.checkpoint)
         calib = load_patches(list_images(paths.calib)[:32], image)
         graph = quantize_model(model, spec, image, get_scheme("vitforge"), calib, progress=False)
-        self.build = b = compile_graph(graph, CONFIG)
-        patches = load_patches(list_images(paths.test)[:IMAGES], image)
+        self.graph, self.build = graph, compile_graph(graph, CONFIG)
+        b = self.build
+        self.patches = patches = load_patches(list_images(paths.test)[:IMAGES], image)
         golden = Golden(graph)
         self.want = [golden.run(p[None])[graph.output].numpy()[0, 0] for p in patches]
         bad = [bytearray(b.memory_image) for _ in range(2)]

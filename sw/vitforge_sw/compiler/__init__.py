@@ -5,10 +5,10 @@ from .compile import compile_graph
 from .cycles import estimate
 from .image import disassemble
 from .options import CompileOptions
-from .plan import Label
 from .proof import DeadlockError, OrderError, Proof, prove
 from .report import report
 from .shapes import SHAPES, shape_graph
+from .steps import Label
 from .store import load_build, save_build
 
 __all__ = [

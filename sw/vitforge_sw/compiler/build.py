@@ -12,8 +12,8 @@ from . import image
 from .access import cdiv
 from .allocate import Place
 from .options import CompileOptions
-from .plan import Label
 from .proof import Proof, prove
+from .steps import Label
 
 
 @dataclasses.dataclass(frozen=True)

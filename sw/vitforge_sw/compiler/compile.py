@@ -11,8 +11,10 @@ from .allocate import allocate
 from .build import Build, Stored
 from .network import Network, analyse
 from .options import CompileOptions, candidates
-from .plan import Label, RingError, Step, plan
+from .plan import plan
+from .rings import RingError
 from .simulate import simulate
+from .steps import Label, Step
 from .waits import derive
 
 GOOD = 1.01  #: cycles over busy cycles of the PE array at which no other schedule is tried

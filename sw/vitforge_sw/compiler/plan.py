@@ -7,8 +7,6 @@ last head's softmax is hidden behind the first row block; LayerNorm takes each r
 fc2. The classifier stands before the last row block of the last block.
 """
 
-import dataclasses
-
 import numpy as np
 
 from vitforge_hw.arch import memmap
@@ -16,137 +14,18 @@ from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import DEST_LN_PARAMS, DEST_PARAMS, DEST_WEIGHTS, INSTRUCTION_BYTES, PARAM_BYTES, Chunk
 
 from ..graph.ir import LayerNorm, Linear, Scores
+from .ablation import add_barriers
 from .allocate import Allocation
-from .network import Network, cdiv, role
+from .network import Network, cdiv
 from .options import CompileOptions, blocks_of
 from .parameters import layernorm_params, post_params, weight_rows
+from .rings import Ring
+from .steps import Piece, Step
 from .timing import softmax_row
 
 QUERY_LATENCY = 64  #: cycles of the PE array, at least the latency from a step to the written row
 _RULES = {"maxrel": 0, "log2": 1}
 _ACTS = {"identity": 0, "gelu": 1}
-
-
-@dataclasses.dataclass
-class Step:
-    """One instruction before waits: ``first`` is the first group, ``channel`` the first channel that it writes of its
-    tensor, ``barriers`` the steps that must be finished whole before its first row (ablation)."""
-
-    chunk: Chunk
-    layer: str
-    first: int
-    rows: int
-    op: dict[str, int]
-    channel: int = 0
-    barriers: tuple[int, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Label:
-    """What an instruction works on: layer (node, tensor or weight piece), tensor that it writes ("" if none), first
-    group and first channel of what it writes."""
-
-    layer: str
-    tensor: str
-    first: int
-    channel: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Piece:
-    """Bytes of the memory image behind the instructions; ``beat`` counts from there. ``layers``: their shares."""
-
-    name: str
-    beat: int
-    data: np.ndarray
-    layers: dict[str, int]
-
-
-class RingError(ValueError):
-    """Weights or parameters do not fit their memory with this schedule."""
-
-
-class _Ring:
-    """Static addresses handed out in turn from ``start``; a piece that would cross the end starts at 0.
-
-    ``first``: address of an image's first piece, which must find its place while the image before is still at work.
-    """
-
-    def __init__(self, rows: int, what: str, start: int = 0, first: int | None = None):
-        self.rows, self.what, self.next, self.first = rows, what, start, first
-        self.taken: list[tuple[int, int, str]] = []
-        self.uses: list[list[int]] = []  #: first and last use of each piece, in cycles of the PE array
-        self.held: dict[str, tuple[int, int]] = {}  #: pieces not yet overwritten
-
-    def take(self, n: int, name: str) -> int:
-        if n > self.rows:
-            raise RingError(f"{self.what}: {name} needs {n} rows of {self.rows}")
-        if not self.taken and self.first is not None and self.first + n <= self.rows:
-            at = self.first
-        else:
-            at = self.next if self.next + n <= self.rows else 0
-            self.next = at + n
-        self.taken.append((at, n, name))
-        self.uses.append([])
-        self.held = {k: (a, b) for k, (a, b) in self.held.items() if b <= at or a >= at + n}
-        self.held[name] = (at, at + n)
-        return at
-
-    def best(self, total: int, cycles_per_row: int) -> tuple[int, int]:
-        """(start, first) with which pieces find their place free as long as possible before their use.
-
-        The slack of a piece: from the last use of what it overwrites (also of the image before) to its first use,
-        less its loading. ``total``: cycles of an image.
-        """
-        sizes = np.array([n for _, n, _ in self.taken])
-        first, last = np.array([u[0] for u in self.uses]), np.array([u[-1] for u in self.uses])
-        earlier = np.arange(len(sizes))[:, None] > np.arange(len(sizes))
-        before = np.where(earlier, last[None], last[None] - total)
-
-        def score(start, one, skip):
-            ring = _Ring(self.rows, self.what, start, one)
-            at = np.array([ring.take(int(n), str(i)) for i, n in enumerate(sizes)])
-            overlap = (at[:, None] < at + sizes) & (at < (at + sizes)[:, None])
-            slack = first - np.where(overlap, before, -(10**9)).max(axis=1) - sizes * cycles_per_row
-            slack = np.minimum(slack, total // 8)[skip:]
-            return int(slack.min(initial=total)), int(slack.sum())
-
-        tries = sorted({0, *np.linspace(0, self.rows, 65).astype(int).tolist(), *(a for a, _, _ in self.taken)})
-        start = max(tries, key=lambda s: score(s, None, 1))
-        return start, max(tries, key=lambda one: score(start, one, 0))
-
-    def use(self, at: int, layer: str, begin: int, end: int):
-        """A layer uses its piece from cycle ``begin`` to ``end``. Loaded once, it may have been overwritten since."""
-        name = next((k for k, (a, b) in self.held.items() if a <= at < b), None)
-        if name is None:
-            raise RingError(
-                f"{self.what}: {self.rows} rows are too few to keep the pieces of {layer} for all row blocks"
-            )
-        index = max(i for i, taken in enumerate(self.taken) if taken[2] == name)
-        self.uses[index] += [begin, end]
-
-
-def add_barriers(steps: list[Step], pipelining: str):
-    """P2-ViT's ablation: without pipelining each computing step begins when the one before has ended.
-
-    ``inter`` pipelines layers, but not the steps of attention among each other; ``intra`` only those.
-    """
-    if pipelining == "both":
-        return
-    before, attended = None, None
-    for i, step in enumerate(steps):
-        if step.chunk in (Chunk.WEIGHT_DMA, Chunk.IMAGE_DMA, Chunk.RESULT_DMA):
-            continue
-        kind, block, head = role(step.layer)
-        inside = before is not None and head is not None and role(steps[before].layer)[1:2] == (block,)
-        inside = inside and role(steps[before].layer)[2] is not None
-        if before is not None and {"none": True, "inter": inside, "intra": not inside}[pipelining]:
-            # behind attention as a whole stands its last step of the shifter array
-            leaves = pipelining == "intra" and head is None and role(steps[before].layer)[2] is not None
-            step.barriers = (attended if leaves else before,)
-        before = i
-        if step.chunk == Chunk.SHIFTER:
-            attended = i
 
 
 def plan(net: Network, config: AcceleratorConfig, places: Allocation, options: CompileOptions) -> "Planner":
@@ -194,7 +73,7 @@ class Planner:
             DEST_PARAMS: (config.param_rows, "parameter memory"),
             DEST_LN_PARAMS: (config.ln_param_rows, "LayerNorm parameter memory"),
         }
-        self.rings = {dest: _Ring(*size, *(starts or {}).get(dest, ())) for dest, size in sizes.items()}
+        self.rings = {dest: Ring(*size, *(starts or {}).get(dest, ())) for dest, size in sizes.items()}
         self.piece_rows = options.piece_rows or max(1, ring // 3)
         #: (layer, first tile) -> (address, params, tiles)
         self.weights: dict[tuple[str, int], tuple[int, int, int]] = {}

@@ -21,7 +21,7 @@ from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import IMAGE_SHIFT, Chunk, Instruction, Wait
 
 from .access import ACT, LN_PARAM, MEMORY_NAMES, PARAM, WEIGHT, accesses, cdiv, memory_rows
-from .plan import Label
+from .steps import Label
 
 N = len(Chunk)
 _WRITERS = {

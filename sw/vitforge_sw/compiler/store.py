@@ -13,8 +13,8 @@ from . import image
 from .allocate import Place
 from .build import Build, Stored
 from .options import CompileOptions
-from .plan import Label
 from .report import report
+from .steps import Label
 
 SCHEMA = "vitforge-build-1"
 

@@ -15,7 +15,7 @@ from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import IMAGE_SHIFT, WAITS, Chunk, Instruction, Wait
 
 from .access import Access, accesses, advance, memory_rows, split_unit
-from .plan import Step
+from .steps import Step
 
 N = len(Chunk)
 _CUR, _PREV = 0, 1

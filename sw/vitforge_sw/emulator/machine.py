@@ -9,8 +9,8 @@ from vitforge_hw.arch.isa import Chunk, Instruction
 
 from ..compiler.build import Build
 from ..compiler.image import decode, result_logits
-from ..compiler.plan import Label
 from ..compiler.proof import OrderError
+from ..compiler.steps import Label
 from ..graph.ir import FORMATS
 from . import chunks
 from .poison import Poison

@@ -17,6 +17,7 @@ from .builder import Act, Builder
 from .formats import channel_range
 from .weights import QMAX
 
+V_DEPTH = 7  #: finest steps of v: 2^-7 of the layer's
 LOG2_GAIN = 8 / 9  #: what a log2 code stands for, in units of 2^-r
 
 
@@ -24,9 +25,12 @@ def qkv_steps(b: Builder, h: torch.Tensor, heads: int, branch: bool) -> torch.Te
     """Steps (3 C,) of a tensor q | k | v; ``branch``: only the attention reads it, so negative q and k do not count."""
     lo, hi = channel_range(h)
     top = torch.maximum(lo.abs(), hi).clamp(min=1e-9)
-    if b.scheme.attention_scales == "layer":
-        return (top.max() / QMAX).expand_as(top)
     c = len(top) // 3
+    if b.scheme.attention_scales != "channel":
+        m = torch.zeros_like(top)
+        if b.scheme.attention_scales == "head":
+            m[2 * c :] = torch.floor(torch.log2(top.max() / top[2 * c :])).clamp(max=V_DEPTH)
+        return top.max() / QMAX * 2.0**-m
     u = balance(*(split_heads(t.flatten(1, 2), heads) for t in h.chunk(3, -1)), branch)
     q, k = (hi if branch else top)[: 2 * c].clamp(min=1e-9).view(2, heads, -1)
     # q_d / u_d and k_d * u_d: one step each serves all channels of a head
@@ -76,10 +80,18 @@ def attend_branch(b: Builder, name: str, index: int, x: Act, block: LiteMLA, flo
         f"{tensor}{index}", Ref(tensor, index * c, c), q=q, z=Ref(kv), ksum=Ref(ksum), heads=heads, rule=s.divisors,
         lo=max(0, int(divisor_log2(largest)) - 15) if log2 else 0, shift=lower.to_int(shift), m1=m1, s1=s1,
     )  # fmt: skip
-    b.stream.add(node)
+    y = b.stream.add(node)[..., index * c : (index + 1) * c].double()
+    steps = unit * 2.0 ** (shift - (7 if log2 else 8))
+    if log2 and s.divisor_gain == "8/9":
+        steps = steps * LOG2_GAIN
+    elif log2 and s.divisor_gain == "head":  # least squares against the exact division of the same integers
+        dividend = heads_of(b.stream.get(q).clamp(min=0)) @ heads_of(env[kv])
+        exact = (dividend / divisor.clamp(min=1)).transpose(1, 2).flatten(2).double() * unit
+        y = y * steps
+        fit = lambda t: t.sum((0, 1)).view(heads, dim).sum(1, keepdim=True).expand(heads, dim).flatten()  # noqa: E731
+        steps = steps * fit(y * exact) / fit(y * y).clamp(min=1e-30)
     b.stream.drop(ksum, kv)
-    gain = LOG2_GAIN if log2 and s.divisor_gain else 1.0
-    return unit * 2.0 ** (shift - (7 if log2 else 8)) * gain
+    return steps
 
 
 def attention(b: Builder, x: Act, block: LiteMLA, fx: torch.Tensor) -> tuple[Act, torch.Tensor]:

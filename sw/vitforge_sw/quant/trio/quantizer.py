@@ -138,7 +138,7 @@ class Quantizer:
         f_norm = layer_norm(fx, norm)
         got = layer_norm(self.b.real(x), norm)
         y = F.hardswish(got)
-        low = HSWISH_LOW if self.scheme.head_zero_points else 0.0
+        low = HSWISH_LOW if self.scheme.shifting else 0.0
         base = (float(y.max()) - low) / 255 if low else float(y.abs().max()) / 127
         hs = lower.hardswish(name, base, float(got.max()))
         zero = round(-128 - low / hs.step) if low else 0

@@ -5,7 +5,8 @@ import dataclasses
 CHOICES = dict(
     migration=("none", "pot", "exact", "channel"),
     divisors=("log2", "reciprocal", "uniform8", "exact"),
-    attention_scales=("layer", "channel"),
+    divisor_gain=("none", "8/9", "head"),
+    attention_scales=("layer", "head", "channel"),
     norm_input=("int12", "int8"),
     weight_rounding=("nearest", "gptq"),
 )
@@ -24,14 +25,19 @@ class TrioScheme:
     #: exact: the released factors max_i / mean(max), clipped to 0.1..64; channel: a scale of its own per channel
     migration: str = "pot"
     depthwise_zero_point: bool = False  #: a layer zero-point at depthwise inputs (padding inserts it)
-    shifting: bool = True  #: filter-wise shifting: a zero-point per channel at the inputs of second pointwise layers
+    #: filter-wise shifting: a zero-point per channel at the inputs of second pointwise layers, and one at that of the
+    #: classifier's last layer, which follows a Hardswish, too
+    shifting: bool = True
     pw2_factors: bool = False  #: a factor 2^{0,-1} per channel there, folded into the weights
     divisors: str = "log2"  #: log2: 4-bit codes and shifts; reciprocal: 8-bit mantissa
-    divisor_gain: bool = True  #: log2: the code stands for 8/9 2^-r, folded into the projection
-    attention_scales: str = "layer"  #: channel: v and Z per channel, Ksum, q and k per head
+    #: log2 codes stand for gain * 2^-r, folded into the projection: none: 1; 8/9: the rule's mean; head: fitted
+    divisor_gain: str = "8/9"
+    #: layer: one each for q k v, Z and Ksum; head (the integer contract): Ksum per head, Z per head and column, v a power
+    #: of two per channel; channel: any step for v, and q against k per head and channel
+    attention_scales: str = "head"
     residual_factors: bool = False  #: residual stream: a power of two per channel, folded into its readers' weights
     norm_input: str = "int12"  #: the classifier's LayerNorm reads the 12-bit p, or int8
-    head_zero_points: bool = False  #: zero-points and channel scales around pooling and the classifier's LayerNorm
+    head_zero_points: bool = False  #: zero-points and channel factors before and behind pooling
     bias_correction: bool = False  #: integer outputs get the float outputs' means over the calibration images
     weight_rounding: str = "nearest"  #: gptq: error compensation along the inputs (pointwise and linear layers)
 

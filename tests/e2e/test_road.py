@@ -1,4 +1,4 @@
-"""The digits network on the whole road by the command line, step by step as a user goes it, and on a second simulator."""
+"""The digits network on the whole road by the command line, step by step, and on a second simulator."""
 
 import json
 

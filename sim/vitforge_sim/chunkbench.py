@@ -38,7 +38,7 @@ class ChunkBench:
         self.rng = random.Random(seed)
         self.record = Record()
         parts = [dut] if isinstance(dut, wiring.Component) else vars(dut).values()
-        components = [part for part in dict.fromkeys(parts) if isinstance(part, wiring.Component)]
+        components = [part for part in parts if isinstance(part, wiring.Component)]
         self.sim = Simulator(dut, components=components, simulators=simulators)
         self.sim.add_clock(1e-6)
         self.rows = sum(i["rows"] for i in instructions)

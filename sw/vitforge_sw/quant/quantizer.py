@@ -19,7 +19,6 @@ from .smoothing import channel_exponents, query_key_exponents, smooth_linear
 from .stream import Act, Sampler, Stream
 from .weights import quantize_weight
 
-HIDDEN_ALPHAS = (0.3, 0.5, 0.7)  #: candidates of smoothing's alpha for fc2's input
 GELU_LOW = -0.17  #: GELU's minimum is -0.16997
 
 
@@ -281,11 +280,10 @@ class Quantizer:
         lo, hi = (0, 255) if s.gelu_zero_point else (-128, 127)
         low = GELU_LOW if s.gelu_zero_point else 0.0
         shifted, top = want - low, top.clamp(min=0) - low
-        if s.hidden_exponents == "channel":
-            even = w[::2] / w[::2].sum()
-            e = smooth_linear(shifted[::2], even, after.weight, HIDDEN_ALPHAS, lo, hi, s.bits(name), top)
-        else:
-            e = search(shifted, w, lo, hi, top=top).expand(n)
+        e = search(shifted, w, lo, hi, top=top).expand(n)
+        if s.hidden_octaves:  # small channels take finer steps, never so fine that they would saturate
+            room = torch.floor(torch.log2(hi * pot(e) / (top * 1.1))).int()
+            e = e - room.clamp(0, s.hidden_octaves)
         # rounded up: the minimum lands on -128 or -127: its plateau is exact and never clipped (golden.clipped_ends)
         zero = torch.ceil(-128 - scaled(torch.tensor(low), -e)).int() if s.gelu_zero_point else zeros(n)
         shifts = lower.shifts_given_p(ea, torch.full((n,), -exp, dtype=torch.int32), e)

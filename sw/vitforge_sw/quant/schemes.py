@@ -25,7 +25,7 @@ class Scheme:
     weight_refit: float | None = None  #: ridge of a least-squares refit of each layer to the float outputs (None: off)
     bias_correction: bool = False  #: integer outputs get the float outputs' means over the calibration images
     gelu_zero_point: bool = True  #: GELU's output uses the whole int8 range
-    hidden_exponents: str = "tensor"  #: scale of fc2's input: one per tensor | channel (folded into fc2)
+    hidden_octaves: int = 0  #: small channels of fc2's input get steps finer by up to so many octaves
     value_exponents: str = "tensor"  #: scale of v: one per head (tensor) | channel (folded into proj)
     query_exponents: str = "tensor"  #: scales of q and k: one per head | channel (their product stays one scale)
     attention_gain: bool = True  #: least-squares factor per head, coded to float attention, folded into proj's weights
@@ -39,7 +39,6 @@ class Scheme:
             residual=("int12", "ptf8"),
             weight_granularity=("channel", "layer"),
             weight_rounding=("nearest", "gptq"),
-            hidden_exponents=("tensor", "channel"),
             value_exponents=("tensor", "channel"),
             query_exponents=("tensor", "channel"),
         )

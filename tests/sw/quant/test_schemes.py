@@ -61,7 +61,7 @@ def test_deterministic(graph, digits):
         dict(weight_granularity="layer"),
         dict(wbits=4),
         dict(residual="ptf8", rule="log2", row_factor=True),
-        dict(hidden_exponents="channel", gelu_zero_point=True),
+        dict(hidden_octaves=2),
         dict(gelu_zero_point=False, smoothing=()),
         dict(weight_refit=1.0, last_share=0.8, layer_wbits=(("blocks.*.mlp.fc1", 6),)),
         dict(value_exponents="tensor", query_exponents="tensor", center_keys=False, class_share=None),

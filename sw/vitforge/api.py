@@ -21,7 +21,7 @@ from vitforge_sw.models.checkpoint import load_model
 from vitforge_sw.models.images import ImageConfig, labelled_images, list_images, load_patches
 from vitforge_sw.models.resolve import ModelSpec, build_model, resolve_model
 from vitforge_sw.quant.build import float_hash, quantize_model
-from vitforge_sw.quant.schemes import get_scheme
+from vitforge_sw.quant.families import scheme_for
 
 
 @dataclasses.dataclass
@@ -60,7 +60,7 @@ def quantize(
     **options,
 ) -> Graph:
     """Post-training quantization with the images below ``calib`` (the first ``limit`` of them)."""
-    chosen = get_scheme(scheme, **options)
+    chosen = scheme_for(float_model.model, scheme, **options)
     files = list_images(calib)[:limit]
     patches = load_patches(files, float_model.image, progress)
     return quantize_model(

@@ -14,13 +14,13 @@ from .options import image_options, image_overrides, output_file, positive
 
 
 def arguments(parser) -> None:
-    from vitforge_sw.quant.schemes import SCHEMES
+    from vitforge_sw.quant.families import SCHEME_NAMES
 
     parser.add_argument("model", metavar="MODEL", help="timm name or hub-form JSON")
     parser.add_argument("--checkpoint", metavar="F", help="safetensors or weights-only .pth (default: untrained)")
     parser.add_argument("--calib", metavar="DIR", required=True, help="calibration images, searched recursively")
     parser.add_argument(
-        "--scheme", default="vitforge", metavar="NAME", help=f"one of {', '.join(SCHEMES)} (default: %(default)s)"
+        "--scheme", default="vitforge", metavar="NAME", help=f"one of {', '.join(SCHEME_NAMES)} (default: %(default)s)"
     )
     parser.add_argument("--wbits", type=int, metavar="N", help="weight bits, 2 to 8 (default: the scheme's, 8)")
     parser.add_argument("--limit", type=positive, metavar="N", help="the first N calibration images (default: all)")
@@ -30,13 +30,13 @@ def arguments(parser) -> None:
 
 def run(args, command: str) -> int:
     from vitforge_sw.graph.serialize import save_graph
-    from vitforge_sw.quant.schemes import get_scheme
+    from vitforge_sw.quant.families import known_scheme
 
     from .. import api
     from ..progress import bars, working
 
     options = {} if args.wbits is None else {"wbits": args.wbits}
-    get_scheme(args.scheme, **options)
+    known_scheme(args.scheme)
     output_file(args.output)
     model = api.load_float(args.model, args.checkpoint, image_overrides(args))
     if not model.trained:

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from ..graph.frontend import attention, import_vit, layer_norm
+from .alive_efficientvit import revive_efficientvit
 from .images import ImageConfig, patches_to_float
 
 STREAM, BRANCH, SCORES, VALUES, HIDDEN, LOGITS = 0.7, 0.5, 1.8, 1.0, 1.2, 2.5  #: standard deviations aimed at
@@ -35,6 +36,8 @@ def bring_to_life(model: torch.nn.Module, image: ImageConfig, patches: np.ndarra
     ``patches``: input bytes of a few images; without them smooth random fields serve.
     """
     patches = probe_patches(image, seed=seed) if patches is None else patches[:16]
+    if type(model).__name__ == "EfficientVit":
+        return revive_efficientvit(model, image, patches, seed)
     g = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if name.endswith(("ls1.gamma", "ls2.gamma")):

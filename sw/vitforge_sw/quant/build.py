@@ -14,6 +14,7 @@ from ..models.images import ImageConfig
 from ..models.resolve import ModelSpec
 from .quantizer import Quantizer
 from .schemes import Scheme
+from .trio import TrioScheme, quantize_efficientvit
 
 
 def float_hash(model: torch.nn.Module) -> str:
@@ -29,7 +30,7 @@ def quantize_model(
     model: torch.nn.Module,
     spec: ModelSpec,
     image: ImageConfig,
-    scheme: Scheme,
+    scheme: Scheme | TrioScheme,
     patches: np.ndarray,
     *,
     trained: bool = True,
@@ -41,6 +42,8 @@ def quantize_model(
     ``meta`` of the graph: model (the spec), image (the image config), scheme (every option), float_hash, trained,
     calibration_images. Raises ValueError for models that the machine cannot run.
     """
+    if isinstance(scheme, TrioScheme):
+        return quantize_efficientvit(model, spec, image, scheme, patches, trained=trained, progress=progress)
     if patches.ndim != 3 or patches.shape[1:] != (image.patches, image.patch_bytes) or len(patches) == 0:
         raise ValueError(
             f"calibration: needs int8 (B, {image.patches}, {image.patch_bytes}) with B > 0, not {patches.shape}"

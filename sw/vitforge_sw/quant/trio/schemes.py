@@ -32,8 +32,8 @@ class TrioScheme:
     divisors: str = "log2"  #: log2: 4-bit codes and shifts; reciprocal: 8-bit mantissa
     #: log2 codes stand for gain * 2^-r, folded into the projection: none: 1; 8/9: the rule's mean; head: fitted
     divisor_gain: str = "8/9"
-    #: layer: one each for q k v, Z and Ksum; head (the integer contract): Ksum per head, Z per head and column, v a power
-    #: of two per channel; channel: any step for v, and q against k per head and channel
+    #: layer: one each for q k v, Z and Ksum; head (the integer contract): Ksum per head, Z per head and column, v a
+    #: power of two per channel; channel: any step for v, and q against k per head and channel
     attention_scales: str = "head"
     residual_factors: bool = False  #: residual stream: a power of two per channel, folded into its readers' weights
     norm_input: str = "int12"  #: the classifier's LayerNorm reads the 12-bit p, or int8

@@ -24,7 +24,8 @@ LOG2_GAIN = 8 / 9  #: what a log2 code stands for, in units of 2^-r
 def qkv_steps(b: Builder, h: torch.Tensor, heads: int, branch: bool) -> torch.Tensor:
     """Steps (3 C,) of a tensor q | k | v; ``branch``: only the attention reads it, so negative q and k do not count."""
     lo, hi = channel_range(h)
-    top = torch.maximum(lo.abs(), hi).clamp(min=1e-9)
+    top = torch.maximum(lo.abs(), hi)
+    top = top.clamp(min=max(float(top.max()) * 2.0**-10, 1e-9))
     c = len(top) // 3
     if b.scheme.attention_scales != "channel":
         m = torch.zeros_like(top)
@@ -108,8 +109,10 @@ def attention(b: Builder, x: Act, block: LiteMLA, fx: torch.Tensor) -> tuple[Act
         p = b.product(parts[0], depth, f_depth)
         lo, hi = channel_range(p.h)
         if s.attention_scales == "channel":
-            step = ((hi - lo) / 2 / QMAX).clamp(min=1e-9)
-            middle = Act(depth.name, step, -((hi + lo) / 2 / step).round().clamp(-127, 127))
+            centre = (hi + lo) / 2
+            half = torch.maximum((hi - lo) / 2, centre.abs())  # a zero-point has 8 bits
+            step = half.clamp(min=max(float(half.max()) * 2.0**-10, 1e-9)) / QMAX
+            middle = Act(depth.name, step, -(centre / step).round())
         else:
             step = (torch.maximum(lo.abs(), hi).max() / QMAX).expand_as(hi)
             middle = Act(depth.name, step, 0 * step)

@@ -81,7 +81,8 @@ def shifted(y: torch.Tensor, weight: torch.Tensor, deepest: int, shift: bool = T
     """
     lo, hi = channel_range(y)
     centre = (lo + hi) / 2 if shift else torch.zeros_like(lo)
-    half = torch.maximum(hi - centre, centre - lo).clamp(min=1e-12) * room
+    # a zero-point has 8 bits: the centre lies within 127 steps
+    half = torch.maximum(torch.maximum(hi - centre, centre - lo), centre.abs()).clamp(min=1e-12) * room
     moment = (y.flatten(0, -2).double() - centre).square().mean(0)
     base = float(half.max()) / QMAX
     e = factor_exponents(base * QMAX, half, weight, moment, deepest)

@@ -77,6 +77,7 @@ class Planner:
         self.piece_rows = options.piece_rows or max(1, ring // 3)
         #: (layer, first tile) -> (address, params, tiles)
         self.weights: dict[tuple[str, int], tuple[int, int, int]] = {}
+        self.piece_of: dict[tuple[str, int], str] = {}  #: (layer, first tile) -> weight piece; (layer, -1) -> parameters
         self.last: dict[str, list[int]] = {}  #: layer -> its steps
 
     # ------------------------------------------------------------ steps
@@ -116,6 +117,7 @@ class Planner:
         at = self.load(f"{name}:params", DEST_PARAMS, np.concatenate(entries), shares)
         for node, entry in zip(nodes, entries):
             self.weights[(node.name, -1)] = (0, at, 0)
+            self.piece_of[(node.name, -1)] = f"{name}:params"
             at += len(entry) // c.beat_bytes
         linears = [n for n in nodes if isinstance(n, Linear)]
         if weights:
@@ -125,6 +127,7 @@ class Planner:
             for node in linears:
                 tiles = cdiv(node.weight.shape[0], c.lanes)
                 self.weights[(node.name, 0)] = (at, self.weights[(node.name, -1)][1], tiles)
+                self.piece_of[(node.name, 0)] = f"{name}:weights"
                 at += tiles * cdiv(node.weight.shape[1], c.width)
 
     def tile_ranges(self, node: Linear) -> list[tuple[int, int]]:
@@ -143,6 +146,7 @@ class Planner:
         at = self.load(name, DEST_WEIGHTS, rows)
         params = self.weights[(node.name, -1)][1] + t0 * c.lanes * PARAM_BYTES // c.beat_bytes
         self.weights[(node.name, t0)] = (at, params, t1 - t0)
+        self.piece_of[(node.name, t0)] = name
 
     # ------------------------------------------------------------ instructions
 
@@ -152,8 +156,8 @@ class Planner:
         steps = cdiv(node.weight.shape[1], self.config.width)
         step_cycles = max(steps, self.config.word // self.config.post_channels)
         span = self.cycles, self.cycles + rows * (tiles or count) * step_cycles
-        self.rings[DEST_WEIGHTS].use(address, node.name, *span)
-        self.rings[DEST_PARAMS].use(params, node.name, *span)
+        self.rings[DEST_WEIGHTS].use(address, self.piece_of[(node.name, t0)], node.name, *span)
+        self.rings[DEST_PARAMS].use(params, self.piece_of[(node.name, -1)], node.name, *span)
         self.cycles = span[1]
         x, out = self.places[node.x.name], self.places[node.out.name]
         op = dict(
@@ -180,7 +184,7 @@ class Planner:
         params = self.weights[(node.name, -1)][1]
         tiles = cdiv(self.net.tokens, self.config.lanes)
         end = self.cycles + rows * tiles * max(q.stride, self.config.word // self.config.post_channels)
-        self.rings[DEST_PARAMS].use(params, node.name, self.cycles, end)
+        self.rings[DEST_PARAMS].use(params, self.piece_of[(node.name, -1)], node.name, self.cycles, end)
         self.cycles = end
         return self.add(
             Chunk.MAT, node.name, first, rows, tiles=tiles, ksteps=q.stride, in_addr=q.row(first), in_stride=q.stride,
@@ -190,7 +194,7 @@ class Planner:
 
     def layernorm(self, node: LayerNorm, first: int, rows: int, params: int) -> int:
         x, out = self.places[node.x.name], self.places[node.out.name]
-        self.rings[DEST_LN_PARAMS].use(params, node.name, self.cycles, self.cycles)
+        self.rings[DEST_LN_PARAMS].use(params, f"{node.name}:params", node.name, self.cycles, self.cycles)
         return self.add(
             Chunk.LAYERNORM, node.name, first, rows, in_addr=x.row(first), in_stride=x.stride, in_wide=x.planes - 1,
             blocks=self.net.dim // self.config.word, param_addr=params, out_addr=out.row(first), out_stride=out.stride,

@@ -56,12 +56,13 @@ class Ring:
         start = max(tries, key=lambda s: score(s, None, 1))
         return start, max(tries, key=lambda one: score(start, one, 0))
 
-    def use(self, at: int, layer: str, begin: int, end: int):
-        """A layer uses its piece from cycle ``begin`` to ``end``. Loaded once, it may have been overwritten since."""
-        name = next((k for k, (a, b) in self.held.items() if a <= at < b), None)
-        if name is None:
+    def use(self, at: int, piece: str, layer: str, begin: int, end: int):
+        """A layer uses ``piece`` at ``at`` from cycle ``begin`` to ``end``; it may have been overwritten since it was
+        loaded."""
+        low, high = self.held.get(piece, (0, 0))
+        if not low <= at < high:
             raise RingError(
                 f"{self.what}: {self.rows} rows are too few to keep the pieces of {layer} for all row blocks"
             )
-        index = max(i for i, taken in enumerate(self.taken) if taken[2] == name)
+        index = max(i for i, taken in enumerate(self.taken) if taken[2] == piece)
         self.uses[index] += [begin, end]

@@ -77,7 +77,8 @@ class Planner:
         self.piece_rows = options.piece_rows or max(1, ring // 3)
         #: (layer, first tile) -> (address, params, tiles)
         self.weights: dict[tuple[str, int], tuple[int, int, int]] = {}
-        self.piece_of: dict[tuple[str, int], str] = {}  #: (layer, first tile) -> weight piece; (layer, -1) -> parameters
+        #: (layer, first tile) -> its weight piece; (layer, -1) -> its parameters
+        self.piece_of: dict[tuple[str, int], str] = {}
         self.last: dict[str, list[int]] = {}  #: layer -> its steps
 
     # ------------------------------------------------------------ steps

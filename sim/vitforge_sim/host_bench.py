@@ -8,7 +8,7 @@ from vitforge_hw.arch.registers import REGISTERS
 from vitforge_hw.control.host import Host
 
 from .axi_model import AxiLite, AxiMemory, ChunkDriver, ReadSource, World, WriteSink
-from .replay import Simulator
+from .replay import BOTH, Simulator
 
 DRAM = 0x5_4321_0000_0000  #: byte address of the memory: all of the upper address bits matter
 IMAGE, JOB, RESULT = 0x0000, 0x40000, 0x60000  #: memory image, first job's image, first result, behind DRAM
@@ -62,7 +62,7 @@ class HostBench:
             self.dram[where : where + len(striped)] = striped
 
     def run(self, test):
-        simulator = Simulator(self.host)
+        simulator = Simulator(self.host, simulators=BOTH if self.config.name == "tiny" else ("verilator",))
         simulator.add_clock(1e-8)
 
         async def bench(ctx):

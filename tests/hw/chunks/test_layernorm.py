@@ -10,6 +10,7 @@ from vitforge_hw.arch.config import get_config
 from vitforge_hw.chunks.layernorm import LayerNorm
 from vitforge_hw.chunks.layernorm_stats import S1_BITS, S2_BITS
 from vitforge_sim.chunkbench import ChunkBench, pack_entries
+from vitforge_sim.replay import BOTH
 
 SEED = 4711
 
@@ -95,7 +96,8 @@ class Case:
 def run(config, shapes, *, stall=0.0, stalled=("rd", "wr", "go", "op"), seed=SEED):
     case = Case(config, shapes, seed)
     dut = LayerNorm(config)
-    bench = ChunkBench(dut, case.instructions, stall=stall, stalled=stalled, seed=seed)
+    simulators = BOTH if config.name == "tiny" else ()
+    bench = ChunkBench(dut, case.instructions, stall=stall, stalled=stalled, seed=seed, simulators=simulators)
     bench.read_port(dut.rd, case.memory.__getitem__)
     bench.write_port(dut.wr)
     bench.memory_port(dut.params, lambda addr: case.params.get(addr, 0))

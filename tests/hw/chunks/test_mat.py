@@ -13,6 +13,7 @@ from vitforge_hw.chunks.mat import Mat
 from vitforge_hw.emit import convert, emitting
 from vitforge_sim import toolchain
 from vitforge_sim.chunkbench import ChunkBench, pack_entries
+from vitforge_sim.replay import BOTH
 
 TINY = get_config("tiny")
 #: one word of p2vit's shape on half its cores, short memories
@@ -165,7 +166,8 @@ def check(config, instructions, seed=1, limit=20000, **options):
     instructions = [{**BASE, **i} for i in instructions]
     plain = [{k: v for k, v in i.items() if k != "after"} for i in instructions]
     writes, tiles, per_row = reference(config, plain, memory, weights, entries)
-    record = MatBench(config, instructions, memory, weights, params, seed=seed, **options).run(limit)
+    options = dict(seed=seed, simulators=BOTH if config is TINY else ()) | options
+    record = MatBench(config, instructions, memory, weights, params, **options).run(limit)
     got = [(addr, data.to_bytes(config.row_bytes, "little")) for _, addr, data, _ in record.writes]
     assert [a for a, _ in got] == [a for a, _ in writes], "addresses"
     for n, (g, w) in enumerate(zip(got, writes, strict=True)):

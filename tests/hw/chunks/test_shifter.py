@@ -13,6 +13,7 @@ from vitforge_hw.chunks.shifter import ShifterArray
 from vitforge_hw.chunks.softmax import Softmax
 from vitforge_hw.memory.code_ring import CodeRing
 from vitforge_sim.chunkbench import ChunkBench
+from vitforge_sim.replay import BOTH
 
 TINY = get_config("tiny")
 WIDE = dataclasses.replace(get_config("p2vit"), name="wide")
@@ -136,7 +137,8 @@ def run(config, seed, ops, stall=0.0, stalled=("rd", "wr", "go", "op"), early=0)
             accs += a
             writes += w
     dut = Dut(config)
-    bench = LateBench(dut, instructions, seed=seed, stall=stall, stalled=stalled)
+    simulators = BOTH if config is TINY else ()
+    bench = LateBench(dut, instructions, seed=seed, stall=stall, stalled=stalled, simulators=simulators)
     bench.early = early
     bench.read_port(dut.shifter.rd, memory.__getitem__)
     bench.write_port(dut.shifter.wr)
@@ -248,7 +250,7 @@ def run_coupled(config, seed, ops, stall):
             accs += a
             writes += w
     dut = Dut(config, coupled=True)
-    bench = ChunkBench(dut, attends, seed=seed, stall=stall)
+    bench = ChunkBench(dut, attends, seed=seed, stall=stall, simulators=BOTH if config is TINY else ())
     bench.read_port(dut.shifter.rd, memory.__getitem__)
     bench.write_port(dut.shifter.wr)
     bench.watch("acc", dut.shifter.acc_valid, dut.shifter.acc)

@@ -12,6 +12,7 @@ from vitforge_hw.arch.config import get_config
 from vitforge_hw.chunks.softmax import Softmax
 from vitforge_hw.memory.code_ring import CodeRing
 from vitforge_sim.chunkbench import ChunkBench
+from vitforge_sim.replay import BOTH
 
 TINY = get_config("tiny")
 WIDE = dataclasses.replace(get_config("p2vit"), name="wide")
@@ -113,7 +114,7 @@ def run(config, seed, ops, stall=0.0, pop_delay=0):
     rng = random.Random(seed)
     instructions, memory, expected = build(config, rng, ops)
     dut = Dut(config)
-    bench = ChunkBench(dut, instructions, seed=seed, stall=stall)
+    bench = ChunkBench(dut, instructions, seed=seed, stall=stall, simulators=BOTH if config is TINY else ())
     bench.read_port(dut.softmax.rd, memory.__getitem__)
     pop, push = dut.ring.pop, dut.ring.push
     words, logs, factors = expect(config, expected)

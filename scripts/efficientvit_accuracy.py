@@ -20,7 +20,8 @@ from vitforge_sw.models.checkpoint import load_model
 from vitforge_sw.models.resolve import resolve_model
 from vitforge_sw.quant.trio import get_trio_scheme, quantize_efficientvit
 
-PLAIN = dict(migration="none", shifting=False, divisors="exact", attention_scales="layer")
+UNCORRECTED = dict(bias_correction=False)
+PLAIN = UNCORRECTED | dict(migration="none", shifting=False, divisors="exact", attention_scales="layer")
 EXACT = dict(divisors="exact")
 ROWS = {
     "headline": [("trio", {}), ("vitforge", {})],
@@ -31,12 +32,13 @@ ROWS = {
         ("trio", PLAIN | dict(migration="pot", shifting=True)),
         ("trio", PLAIN | dict(migration="exact", shifting=True)),
         ("trio", PLAIN | dict(migration="channel", shifting=True)),
-        ("trio", EXACT),
-        ("trio", dict(divisors="uniform8")),
-        ("trio", dict(divisor_gain="none")),
+        ("trio", UNCORRECTED | EXACT),
+        ("trio", UNCORRECTED | dict(divisors="uniform8")),
+        ("trio", UNCORRECTED | dict(divisor_gain="none")),
+        ("trio", UNCORRECTED),
+        ("trio", UNCORRECTED | dict(divisors="reciprocal")),
+        ("trio", UNCORRECTED | dict(norm_input="int8")),
         ("trio", {}),
-        ("trio", dict(divisors="reciprocal")),
-        ("trio", dict(norm_input="int8")),
     ],
     "vitforge": [
         ("vitforge", {}),

@@ -63,8 +63,9 @@ TRIO_SCHEMES: dict[str, TrioScheme] = {
             attention_scales="channel", residual_factors=True, head_zero_points=True, bias_correction=True,
             weight_rounding="gptq",
         ),
-        # Trio-ViT (2405.03882): symmetric layer-wise activations, migration, shifting, 4-bit log2 divisors
-        TrioScheme(name="trio"),
+        # Trio-ViT (2405.03882): symmetric layer-wise activations, migration, shifting, 4-bit log2 divisors; bias
+        # correction stands where the paper reconstructs blocks with learned rounding
+        TrioScheme(name="trio", bias_correction=True),
     )
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Commands of the AXI4-Lite script that drives a top-level simulation (bench/axil_script.v plays it)."""
 
+import abc
 import dataclasses
 from collections.abc import Sequence
 
@@ -7,12 +8,12 @@ MAX_COMMANDS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
-class Command:
+class Command(abc.ABC):
     """Base class; every command answers one event (see topbench.Event)."""
 
+    @abc.abstractmethod
     def words(self) -> tuple[int, int, int, int]:
         """op, addr, data, mask."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)

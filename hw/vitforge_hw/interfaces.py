@@ -4,7 +4,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, Signature
 
 from .arch import isa
-from .arch.config import AcceleratorConfig
+from .arch.config import ACC_BITS, AcceleratorConfig
 
 READ_LATENCY = 2  #: cycles from an accepted read request to its data, for every on-chip memory
 
@@ -88,3 +88,62 @@ class WeightWrite(Signature):
 
     def __init__(self, bits: int, columns: int):
         super().__init__({"valid": Out(1), "ready": In(1), "addr": Out(16), "data": Out(bits), "mask": Out(columns)})
+
+
+#: what post-processing and writer need of an instruction (docs/hybrid.md)
+POST_OP = data.StructLayout(
+    {
+        "tiles": 11,
+        "rows": 12,
+        "groups": 7,  # minus 1
+        "skip": 1,
+        "hold": 8,  # tiles that share a parameter tile, minus 1
+        "param_addr": 16,
+        "out_addr": 16,
+        "out_stride": 10,
+        "out_wide": 1,
+        "narrow": 1,
+        "res_mode": 2,
+        "res_addr": 16,
+        "res_stride": 10,
+        "act": 2,
+        "act0": 12,
+        "act1": 12,
+        "divide": 1,
+        "dest": 2,  # DEST_BUFFER, DEST_Z, DEST_KSUM
+        "one_bank": 1,
+        "bank": 4,
+        "weight_addr": 16,
+    }
+)
+DEST_BUFFER, DEST_Z, DEST_KSUM = range(3)
+RESULTS = 8  #: tiles of one engine in its result FIFO
+FACTOR_BITS = 13  #: mantissa 8, p 5
+
+
+class EngineOutput(Signature):
+    """From an engine to the post-processing lanes, seen from the engine.
+
+    Members
+    -------
+    op : one POST_OP per instruction, in program order (stream)
+    tile_valid, tile_acc : a finished tile; sums before the bias, element ``token * lanes + lane``. The engine holds
+        RESULTS credits and gives one for each tile.
+    popped : a credit comes back
+    factor_valid, factor : mantissa and p of every token (FACTOR_BITS each), one for each tile of an instruction with
+        ``divide``, in order, at any distance from its tile (at most RESULTS ahead)
+    done : one cycle for each finished row
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        super().__init__(
+            {
+                "op": Out(stream.Signature(POST_OP)),
+                "tile_valid": Out(1),
+                "tile_acc": Out(config.cores * config.lanes * ACC_BITS),
+                "popped": In(1),
+                "factor_valid": Out(1),
+                "factor": Out(config.cores * FACTOR_BITS),
+                "done": In(1),
+            }
+        )

@@ -15,13 +15,18 @@ class AcceleratorConfig:
     """A preset's parameters. Every buffer address counts *rows*: one word of each of the ``cores`` banks.
 
     A *group* is ``cores`` consecutive tokens; all chunks work on the tokens of one group side by side.
-    A *word* is ``word`` int8 channels of one token; ``lanes`` = ``width`` = ``word``.
+    A *word* is ``word`` int8 channels of one token; ``lanes`` = ``word``, ``width`` divides it.
     """
 
     name: str = "custom"
     cores: int = 8  #: tokens side by side (banks of the activation buffer)
-    word: int = 16  #: int8 channels per word = output lanes = input width of the PE array
-    post_channels: int = 4  #: post-processing lanes per core (channels finished a cycle)
+    word: int = 16  #: int8 channels per word = output lanes of an engine
+    width: int = 16  #: input channels that an engine takes a cycle; slots of R-MAC's self-accumulation
+    trio: bool = False  #: Trio-ViT's units: R-MAC engine beside MAT, dyadic re-quantization, Hardswish, division
+    attention: bool = True  #: P2-ViT's attention: softmax, shifter array, key loader
+    window_rows: int = 128  #: rows of R-MAC's window buffer (width words of every core each)
+    ksum_rows: int = 128  #: words of the Ksum memory
+    post_channels: int = 4  #: post-processing lanes per core (channels finished a cycle), shared by the engines
     attend_keys: int = 4  #: keys the shifter array adds a cycle (rows x keys x channels = cores x this x word)
     pools: int = 2  #: independent pools of the activation buffer, one read and one write a cycle each
     pool_rows: int = 4096  #: rows per pool (cores * word bytes each)
@@ -41,12 +46,12 @@ class AcceleratorConfig:
 
     # ---- derived
     lanes = property(lambda s: s.word)
-    width = property(lambda s: s.word)
-    multipliers = property(lambda s: s.cores * s.lanes * s.width)
+    engines = property(lambda s: 1 + s.trio)
+    multipliers = property(lambda s: s.cores * s.lanes * s.width * s.engines)
     row_bytes = property(lambda s: s.cores * s.word, doc="bytes of one activation-buffer row")
     weight_row_bytes = property(lambda s: s.lanes * s.width)
     beat_bytes = property(lambda s: 16 * s.masters, doc="bytes of one beat of all masters together")
-    beats_per_row = property(lambda s: s.row_bytes // s.beat_bytes)
+    beats_per_row = property(lambda s: -(-s.row_bytes // s.beat_bytes), doc="a row is padded to whole beats in DRAM")
     beats_per_weight_row = property(lambda s: s.weight_row_bytes // s.beat_bytes)
     instruction_beats = property(lambda s: 64 // s.beat_bytes, doc="beats of one 64-byte instruction")
     act_rows = property(lambda s: s.pools * s.pool_rows)
@@ -62,7 +67,9 @@ class AcceleratorConfig:
         )
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
-            if f.name != "name":
+            if isinstance(f.default, bool):
+                need(isinstance(value, bool), f"{f.name} must be true or false, not {value!r}")
+            elif f.name != "name":
                 need(
                     isinstance(value, int) and not isinstance(value, bool) and value > 0,
                     f"{f.name} must be a positive integer, not {value!r}",
@@ -70,25 +77,36 @@ class AcceleratorConfig:
         power = lambda n: n & (n - 1) == 0  # noqa: E731
         need(self.word in (8, 16), f"word must be 8 or 16, not {self.word}")
         need(self.masters in (1, 2, 4), f"masters must be 1, 2 or 4, not {self.masters}")
-        need(self.cores % 2 == 0, f"cores must be even (tokens share a packed multiplier in pairs), not {self.cores}")
-        need(self.lanes % self.cores == 0, f"cores must divide lanes = {self.lanes} (key loader), not {self.cores}")
         need(
-            self.row_bytes % self.beat_bytes == 0,
-            f"a buffer row of cores * word = {self.row_bytes} bytes must be whole beats of {self.beat_bytes} bytes",
+            self.width in (8, 16) and self.width <= self.word,
+            f"width must be 8 or 16, at most word, not {self.width}",
         )
         need(
-            self.weight_row_bytes % self.row_bytes == 0,
-            f"a weight row of {self.weight_row_bytes} bytes must be whole buffer rows of {self.row_bytes}",
+            self.weight_row_bytes % self.beat_bytes == 0,
+            f"a weight row of {self.weight_row_bytes} bytes must be whole beats of {self.beat_bytes}",
         )
         need(
-            self.word % self.post_channels == 0 and self.post_channels * 8 <= self.beat_bytes,
-            f"post_channels must divide word = {self.word} and need at most a beat of parameters, "
-            f"not {self.post_channels}",
+            self.word % self.post_channels == 0,
+            f"post_channels must divide word = {self.word}, not {self.post_channels}",
         )
-        need(
-            self.cores % self.attend_keys == 0,
-            f"attend_keys must divide cores = {self.cores}, not {self.attend_keys}",
-        )
+        need(4 <= self.cores <= 16, f"cores must be 4 to 16, not {self.cores}")
+        need(self.trio or self.attention, "trio or attention: one of the two families must be there")
+        if self.attention:
+            need(self.width == self.word, f"attention needs width = word = {self.word} (key loader), not {self.width}")
+            need(self.cores % 2 == 0, f"attention needs an even number of cores (softmax), not {self.cores}")
+            need(self.lanes % self.cores == 0, f"cores must divide lanes = {self.lanes} (key loader), not {self.cores}")
+            need(
+                self.row_bytes % self.beat_bytes == 0,
+                f"a buffer row of cores * word = {self.row_bytes} bytes must be whole beats of {self.beat_bytes}",
+            )
+            need(
+                self.weight_row_bytes % self.row_bytes == 0,
+                f"a weight row of {self.weight_row_bytes} bytes must be whole buffer rows of {self.row_bytes}",
+            )
+            need(
+                self.cores % self.attend_keys == 0,
+                f"attend_keys must divide cores = {self.cores}, not {self.attend_keys}",
+            )
         for n in (
             "pools",
             "pool_rows",
@@ -96,6 +114,8 @@ class AcceleratorConfig:
             "ln_param_rows",
             "code_rows",
             "program_rows",
+            "window_rows",
+            "ksum_rows",
             "job_depth",
             "burst_beats",
             "read_fifo_beats",
@@ -109,8 +129,10 @@ class AcceleratorConfig:
         need(self.weight_rows <= 1 << 16, f"weight_rows must be at most 65536, not {self.weight_rows}")
         need(self.max_k % self.word == 0, f"max_k must be a multiple of word = {self.word}, not {self.max_k}")
         need(self.max_k <= 4128, f"max_k must be at most 4128 ({ACC_BITS}-bit accumulators), not {self.max_k}")
+        need(self.window_rows <= 256, f"window_rows must be at most 256, not {self.window_rows}")
+        need(self.ksum_rows <= 2048, f"ksum_rows must be at most 2048, not {self.ksum_rows}")
         need(
-            self.max_channels <= 1024, f"max_channels must be at most 1024 (LayerNorm z range), not {self.max_channels}"
+            self.max_channels <= 4096, f"max_channels must be at most 4096 (LayerNorm z range), not {self.max_channels}"
         )
         need(
             self.max_tokens <= 511,
@@ -149,6 +171,7 @@ PRESETS = {
             name="tiny",
             cores=4,
             word=8,
+            width=8,
             post_channels=2,
             attend_keys=2,
             pools=2,
@@ -168,6 +191,63 @@ PRESETS = {
         ),
         # P2-ViT: 2048 multipliers, ZCU102-class parts
         AcceleratorConfig(name="p2vit"),
+        # tests and the demo of EfficientViT: 512 multipliers, every chunk
+        AcceleratorConfig(
+            name="tiny_hybrid",
+            cores=4,
+            word=8,
+            width=8,
+            trio=True,
+            window_rows=64,
+            ksum_rows=32,
+            post_channels=4,
+            attend_keys=2,
+            pools=4,
+            pool_rows=1024,
+            weight_rows=2048,
+            param_rows=1024,
+            ln_param_rows=512,
+            max_k=512,
+            max_channels=512,
+            max_tokens=64,
+            code_rows=128,
+            program_rows=4096,
+            masters=1,
+            read_fifo_beats=128,
+            job_depth=4,
+            watchdog_bits=20,
+        ),
+        # Trio-ViT: 1792 multipliers, two engines; 7 divides the feature maps of 224 pixels
+        AcceleratorConfig(
+            name="trio",
+            cores=7,
+            width=8,
+            trio=True,
+            attention=False,
+            post_channels=16,
+            pools=4,
+            weight_rows=8192,
+            param_rows=2048,
+            ln_param_rows=512,
+            max_k=2560,
+            max_channels=2560,
+            program_rows=2048,
+        ),
+        # both families: every chunk, 2048 multipliers in two engines
+        AcceleratorConfig(
+            name="hybrid",
+            cores=4,
+            trio=True,
+            window_rows=256,
+            post_channels=16,
+            pools=4,
+            pool_rows=8192,
+            weight_rows=4096,
+            param_rows=2048,
+            ln_param_rows=512,
+            max_channels=2560,
+            program_rows=2048,
+        ),
     )
 }
 

@@ -30,6 +30,7 @@ def isa_page() -> str:
     parts += ["## Rows", _fields((isa.ROWS_FIELD,), isa.WAITS * isa.WAIT_BITS)]
     for chunk, fields in isa.OP_FIELDS.items():
         parts += [f"## {chunk.name} (chunk {int(chunk)})", _fields(fields, isa.OP_OFFSET)]
+    parts += ["## RMAC, kinds other than pointwise", _fields(isa.WINDOW_FIELDS, isa.OP_OFFSET)]
     parts += ["## Post-processing parameters, 8 bytes per output channel", _fields(isa.POST_PARAM_FIELDS)]
     parts += ["## LayerNorm parameters, 8 bytes per channel", _fields(isa.LN_PARAM_FIELDS)]
     parts += ["## Program header, 64 bytes", _fields(isa.HEADER_FIELDS)]

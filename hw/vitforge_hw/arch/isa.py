@@ -24,7 +24,7 @@ IMAGE_SHIFT = 16  #: counters: image number above this bit, rows below
 class Chunk(enum.IntEnum):
     """Chunks in the order of their progress counters."""
 
-    MAT = 0  #: PE array with post-processing
+    MAT = 0  #: PE array / MAT engine with post-processing
     SHIFTER = 1  #: attention x value
     LAYERNORM = 2
     SOFTMAX = 3
@@ -32,6 +32,11 @@ class Chunk(enum.IntEnum):
     WEIGHT_DMA = 5  #: weights and parameters, DRAM to their buffers
     IMAGE_DMA = 6  #: images and constant tensors, DRAM to activation buffer
     RESULT_DMA = 7  #: logits, activation buffer to DRAM
+    RMAC = 8  #: R-MAC engine: what MAT does, depthwise, K^T V, sums over tokens
+
+
+#: what an RMAC instruction does (field ``kind``); POINTWISE is a MAT instruction, the others have WINDOW_FIELDS
+POINTWISE, DEPTHWISE, KEY_VALUE, TOKEN_SUM = range(4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,29 +70,72 @@ OP_OFFSET = WAITS * WAIT_BITS + ROWS_FIELD.bits
 OP_BITS = INSTRUCTION_BYTES * 8 - OP_OFFSET
 
 _ACT = 16  # activation-buffer row address
-OP_FIELDS: dict[Chunk, tuple[Field, ...]] = {
-    Chunk.MAT: (
-        Field("tiles", 10, "output tiles of `lanes` channels"),
-        Field("ksteps", 9, "input words per token (K / width)"),
-        Field("in_addr", _ACT, "input row of the instruction's first group, word 0"),
-        Field("in_stride", 12, "buffer rows from one group to the next"),
-        Field("in_offset", 4, "token offset: token t of the output reads token t + in_offset (rotator)", signed=True),
-        Field(
-            "in_first", 12, "number of the first group (output token = (in_first + row) * cores + lane): masks tokens"
-        ),
-        Field("in_tokens", 12, "tokens of the input tensor; tokens outside 0..in_tokens-1 read as zero"),
-        Field("weight_addr", 16, "first weight row; tile t, step k at weight_addr + t * ksteps + k"),
-        Field("param_addr", 16, "first beat of parameters; one entry of 8 bytes per output channel"),
-        Field("out_addr", _ACT, "output row of the instruction's first group, tile 0"),
-        Field("out_stride", 12, "buffer rows from one group to the next"),
-        Field("out_wide", 1, "0: int8, one row per tile; 1: 12 bits in two byte planes (low, high), two rows per tile"),
-        Field("narrow", 1, "saturate to -127 instead of -128 (keys)"),
-        Field("res_mode", 2, "residual: 0 none, 1 int8, 2 two byte planes (16 bits)"),
-        Field("res_addr", _ACT, "residual row of the instruction's first group, tile 0"),
-        Field("res_stride", 12, "buffer rows from one group to the next"),
-        Field("act", 2, "activation: 0 identity, 1 GELU"),
-        Field("gelu_exp", 4, "fraction bits of p for GELU (3..10)"),
+_STRIDE = 10
+_ENGINE_FIELDS = (
+    Field("tiles", 10, "output tiles of `lanes` channels"),
+    Field("ksteps", 9, "input words that a tile reduces (K / word)"),
+    Field("in_words", 9, "input words fetched per token group; 0: ksteps (grouped layers: those of all groups)"),
+    Field("gtiles", 4, "grouped layers: tiles that share ksteps words, the next gtiles take the next; 0: all"),
+    Field("groups", 7, "token groups in a row of this instruction, minus 1"),
+    Field("skip", 1, "1: every second row is skipped (the other engine takes it)"),
+    Field("in_addr", _ACT, "input row of the instruction's first group, word 0"),
+    Field("in_stride", _STRIDE, "buffer rows from one group to the next"),
+    Field("relu", 1, "negative inputs read as 0 (q of linear attention)"),
+    Field("in_offset", 4, "token offset: token t of the output reads token t + in_offset (rotator)", signed=True),
+    Field("in_first", 12, "number of the first group (output token = (in_first + row) * cores + lane): masks tokens"),
+    Field(
+        "in_tokens", 12, "tokens of the input tensor; tokens outside 0..in_tokens-1 read as zero; 0: nothing is masked"
     ),
+    Field(
+        "weight_addr",
+        16,
+        "first weight row; tile t, step k at weight_addr + t * steps + k",
+    ),
+    Field("param_addr", 16, "first beat of parameters; one entry of 8 bytes per output channel"),
+    Field("out_addr", _ACT, "output row of the instruction's first group, tile 0"),
+    Field("out_stride", _STRIDE, "buffer rows from one group to the next"),
+    Field("out_wide", 1, "0: int8, one row per tile; 1: 12 bits in two byte planes (low, high), two rows per tile"),
+    Field("narrow", 1, "saturate to -127 instead of -128 (keys)"),
+    Field("res_mode", 2, "residual: 0 none, 1 int8, 2 two byte planes (16 bits)"),
+    Field("res_addr", _ACT, "residual row of the instruction's first group, tile 0"),
+    Field("res_stride", _STRIDE, "buffer rows from one group to the next"),
+    Field("act", 2, "activation: 0 identity, 1 GELU, 2 Hardswish"),
+    Field("act0", 12, "GELU: fraction bits of p (3..10); Hardswish: q3, 3 in steps of p; division: lo"),
+    Field("act1", 12, "Hardswish: q6; division: bits 10:0 first Ksum word, bit 11 the rule (1 reciprocal)"),
+    Field("divide", 1, "1: results are dividends, divided by relu(q) Ksum of their token and head (linear attention)"),
+)
+
+#: RMAC instructions other than POINTWISE; ``kind`` comes first in both formats
+WINDOW_FIELDS = (
+    Field("kind", 2, "1 depthwise, 2 K^T V, 3 sums over tokens"),
+    Field("in_addr", _ACT, "input row of the tensor's first group, word 0 (K^T V: k of the first head)"),
+    Field("in_stride", _STRIDE, "buffer rows from one group to the next"),
+    Field("in_groups", 7, "token groups in a row of the input map"),
+    Field("width", 9, "pixels in a row of the input map; pixels beyond are padding"),
+    Field("height", 9, "rows of the input map"),
+    Field("blocks", 8, "depthwise, sums: words per token; K^T V: words per head"),
+    Field("relu", 1, "sums: negative inputs count as 0"),
+    Field("weight_addr", 16, "depthwise: first weight row; K^T V: where Z begins; sums of keys: first Ksum word"),
+    Field("param_addr", 16, "first beat of parameters; one entry of 8 bytes per output channel"),
+    Field("out_addr", _ACT, "output row of the instruction's first group, block 0"),
+    Field("out_stride", _STRIDE, "buffer rows from one group to the next"),
+    Field("out_groups", 7, "token groups in a row of the output map"),
+    Field("narrow", 1, "saturate to -127 instead of -128"),
+    Field("act", 2, "activation: 0 identity, 2 Hardswish"),
+    Field("act0", 12, "Hardswish: q3, 3 in steps of p"),
+    Field("act1", 12, "Hardswish: q6, 6 in steps of p"),
+    Field("kernel", 3, "depthwise: 3, 5 or 7"),
+    Field("stride", 1, "depthwise: stride minus 1"),
+    Field("pad", 8, "depthwise: value of taps outside the map (the input's zero-point)", signed=True),
+    Field("first", 9, "depthwise: first output row"),
+    Field("window_stride", 7, "depthwise: window-buffer rows that hold one row of the input map"),
+    Field("v_addr", _ACT, "K^T V: v of the first head"),
+    Field("dest", 1, "sums: 0 activation buffer, 1 Ksum memory"),
+    Field("bank", 4, "sums: the token (bank) that is written"),
+)
+
+OP_FIELDS: dict[Chunk, tuple[Field, ...]] = {
+    Chunk.MAT: _ENGINE_FIELDS,
     Chunk.SHIFTER: (
         Field("v_addr", _ACT, "value row of key group 0, block 0 of this head"),
         Field("v_stride", 12, "buffer rows from one group of keys to the next"),
@@ -107,6 +155,11 @@ OP_FIELDS: dict[Chunk, tuple[Field, ...]] = {
         Field("param_addr", 16, "first beat of LayerNorm parameters; one entry of 8 bytes per channel"),
         Field("out_addr", _ACT, "output row of the first group, block 0"),
         Field("out_stride", 12, "buffer rows from one group to the next"),
+        Field("act", 1, "1: 12-bit result, then Hardswish and one more re-quantization (EfficientViT's classifier)"),
+        Field("q3", 12, "Hardswish: 3 in steps of the 12-bit result"),
+        Field("q6", 12, "Hardswish: 6 in steps of the 12-bit result"),
+        Field("s2", 5, "Hardswish: right shift to y"),
+        Field("offset", 8, "Hardswish: added behind it", signed=True),
     ),
     Chunk.SOFTMAX: (
         Field("in_addr", _ACT, "score row of the first group, key block 0"),
@@ -139,7 +192,9 @@ OP_FIELDS: dict[Chunk, tuple[Field, ...]] = {
         Field("count", 12, "buffer rows; the word of bank 0 of each is written to DRAM"),
         Field("offset", 16, "first 16-byte unit in the job's result"),
     ),
+    Chunk.RMAC: (Field("kind", 2, "0: as MAT, down-forward accumulation; otherwise WINDOW_FIELDS"), *_ENGINE_FIELDS),
 }
+assert sum(f.bits for f in WINDOW_FIELDS) <= OP_BITS
 for _chunk, _fields in OP_FIELDS.items():
     assert sum(f.bits for f in _fields) <= OP_BITS, _chunk
 
@@ -147,11 +202,12 @@ DEST_WEIGHTS, DEST_PARAMS, DEST_LN_PARAMS = 0, 1, 2
 
 # ---------------------------------------------------------------- parameter entries (8 bytes per channel)
 
+#: power-of-two scales: m1 = 0; division: s1 is the channel's shift itself, mantissa and exponent come from the divisor
 POST_PARAM_FIELDS = (
-    Field("bias", 27, "added to the accumulator", signed=True),
-    Field("s1", 6, "right shift to the 12-bit p, 0..47"),
-    Field("eh", 4, "left shift of h"),
-    Field("er", 4, "left shift of the residual"),
+    Field("bias", 26, "added to the accumulator", signed=True),
+    Field("m1", 15, "multiplier minus 2^15 (dyadic scales)"),
+    Field("s1", 5, "right shift to the 12-bit p, minus 15"),
+    Field("e", 5, "left shift of h; negative: left shift of the residual by -e", signed=True),
     Field("s2", 5, "right shift to y"),
     Field("offset", 8, "added behind the last shift", signed=True),
 )
@@ -228,6 +284,11 @@ class Wait:
         return self.base + min(((row + 1) * self.a + self.b) >> self.s, self.cap)
 
 
+def op_fields(chunk: Chunk, kind: int = POINTWISE) -> tuple[Field, ...]:
+    """The format of a chunk's op; ``kind`` distinguishes those of RMAC."""
+    return WINDOW_FIELDS if chunk == Chunk.RMAC and kind != POINTWISE else OP_FIELDS[chunk]
+
+
 @dataclasses.dataclass(frozen=True)
 class Instruction:
     """One instruction of one chunk."""
@@ -247,7 +308,7 @@ class Instruction:
             fields = dict(enable=1, src=int(w.src), a=w.a, b=w.b, s=w.s, cap=w.cap, base=w.base)
             word |= pack(WAIT_FIELDS, fields, what) << (i * WAIT_BITS)
         word |= pack((ROWS_FIELD,), {"rows": self.rows}, what) << (WAITS * WAIT_BITS)
-        return word | pack(OP_FIELDS[self.chunk], self.op, what) << OP_OFFSET
+        return word | pack(op_fields(self.chunk, self.op.get("kind", 0)), self.op, what) << OP_OFFSET
 
     @classmethod
     def decode(cls, chunk: Chunk, word: int) -> "Instruction":
@@ -257,4 +318,5 @@ class Instruction:
             if f.pop("enable"):
                 waits.append(Wait(src=Chunk(f.pop("src")), **f))
         rows = unpack((ROWS_FIELD,), word >> (WAITS * WAIT_BITS))["rows"]
-        return cls(chunk, rows, unpack(OP_FIELDS[chunk], word >> OP_OFFSET), tuple(waits))
+        fields = op_fields(chunk, (word >> OP_OFFSET) & 3)
+        return cls(chunk, rows, unpack(fields, word >> OP_OFFSET), tuple(waits))

@@ -90,6 +90,13 @@ class WeightWrite(Signature):
         super().__init__({"valid": Out(1), "ready": In(1), "addr": Out(16), "data": Out(bits), "mask": Out(columns)})
 
 
+class KsumWrite(Signature):
+    """Ksum memory: one word of int8 (element i: channel i of a head's word), always accepted; seen from the client."""
+
+    def __init__(self, config: AcceleratorConfig):
+        super().__init__({"valid": Out(1), "addr": Out(16), "data": Out(config.word * 8)})
+
+
 #: what post-processing and writer need of an instruction (docs/hybrid.md)
 POST_OP = data.StructLayout(
     {

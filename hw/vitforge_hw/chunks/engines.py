@@ -1,0 +1,87 @@
+"""The engines with their shared post-processing: everything between the activation buffer's rows and their results."""
+
+from amaranth import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..arch.config import ACC_BITS, AcceleratorConfig
+from ..arch.isa import Chunk
+from ..emit import block
+from ..interfaces import BufferRead, BufferWrite, ChunkControl, KsumWrite, MemoryRead, WeightWrite
+from .mat import Mat
+from .post import PostProcess, tag
+
+
+class Engines(wiring.Component):
+    """MAT and, with ``trio``, R-MAC, each with residual rows and writer of its own; one set of post-processing lanes.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    For each engine <e> of config.engine_names:
+
+    <e>_ctl : ChunkControl
+    <e>_rd : input groups, through the rotator; <e>_res : residual rows; <e>_wr : results
+    <e>_weights : weight rows; <e>_ksum : Ksum words (trio)
+    <e>_busy : a row has its go and is not done
+    <e>_array : ArrayState (2 bits) and the end of a row's steps (monitor)
+    <e>_tile_valid, <e>_tile_acc : a finished tile enters the result FIFO, ACC_BITS each, element ``token * lanes + lane``
+
+    params : parameter memory, param_read_bytes from a beat address aligned to them
+    z : a weight row of Z = K^T V; ksum_wr : a word of Ksum (trio, both written by R-MAC's instructions)
+
+    Latency and throughput: those of Mat, RMac and PostProcess.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = c = config
+        members = {"params": Out(MemoryRead(c.param_read_bytes * 8))}
+        for e in c.engine_names:
+            members |= {
+                f"{e}_ctl": In(ChunkControl(Chunk[e.upper()])),
+                f"{e}_rd": Out(BufferRead(c, rotate=True)),
+                f"{e}_res": Out(BufferRead(c)),
+                f"{e}_wr": Out(BufferWrite(c)),
+                f"{e}_weights": Out(MemoryRead(c.weight_row_bytes * 8)),
+                f"{e}_busy": Out(1),
+                f"{e}_array": Out(3),
+                f"{e}_tile_valid": Out(1),
+                f"{e}_tile_acc": Out(c.cores * c.lanes * ACC_BITS),
+            }
+            if c.trio:
+                members[f"{e}_ksum"] = Out(MemoryRead(c.word * 8))
+        if c.trio:
+            members["z"] = Out(WeightWrite(c.weight_row_bytes * 8, c.beats_per_weight_row))
+            members["ksum_wr"] = Out(KsumWrite(c))
+        super().__init__(members)
+
+    def elaborate(self, platform):
+        c = self._config
+        m = Module()
+        engines = {"mat": block(Mat(c), f"vf_mat_{tag(c)}")}
+        if c.trio:
+            from .rmac import RMac
+
+            engines["rmac"] = block(RMac(c), f"vf_rmac_{tag(c)}")
+        m.submodules.post = post = block(PostProcess(c), f"vf_post_process_{tag(c)}x{c.post_channels}")
+        for e, engine in engines.items():
+            m.submodules[e] = engine
+            own = lambda name, e=e: getattr(self, f"{e}_{name}")  # noqa: E731
+            for name in ("ctl", "rd", "weights") + ("ksum",) * c.trio:
+                connect(m, getattr(engine, name), flipped(own(name)))
+            for name in ("res", "wr"):
+                connect(m, getattr(post, f"{e}_{name}"), flipped(own(name)))
+            connect(m, engine.out, getattr(post, e))
+            m.d.comb += [
+                getattr(post, f"{e}_went").eq(own("ctl").go.valid & own("ctl").go.ready),
+                own("busy").eq(engine.busy),
+                own("array").eq(engine.array),
+                own("tile_valid").eq(engine.out.tile_valid),
+                own("tile_acc").eq(engine.out.tile_acc),
+            ]
+        for name in ("params",) + ("z", "ksum_wr") * c.trio:
+            connect(m, getattr(post, name), flipped(getattr(self, name)))
+        return m

@@ -5,6 +5,8 @@ import hashlib
 import json
 import re
 
+from .isa import PARAM_BYTES, Chunk
+
 WEIGHT_BITS = 8
 ACC_BITS = 27  #: accumulator + bias, proved per layer by the compiler
 ATTEND_ACC_BITS = 32  #: attention x value: 31 bits at 197 tokens for arbitrary codes (20-integer-contract)
@@ -55,6 +57,23 @@ class AcceleratorConfig:
     beats_per_weight_row = property(lambda s: s.weight_row_bytes // s.beat_bytes)
     instruction_beats = property(lambda s: 64 // s.beat_bytes, doc="beats of one 64-byte instruction")
     act_rows = property(lambda s: s.pools * s.pool_rows)
+    param_read_bytes = property(
+        lambda s: max(s.beat_bytes, s.post_channels * PARAM_BYTES),
+        doc="bytes of post-processing parameters read at once: whole beats, those of post_channels channels at least",
+    )
+
+    @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """The chunks that this instance has, in the order of isa.Chunk; counters of the others read 0."""
+        absent = set() if self.trio else {Chunk.RMAC}
+        if not self.attention:
+            absent |= {Chunk.SHIFTER, Chunk.SOFTMAX, Chunk.LOADER}
+        return tuple(chunk for chunk in Chunk if chunk not in absent)
+
+    @property
+    def engine_names(self) -> tuple[str, ...]:
+        """The engines' names in ports and files."""
+        return ("mat", "rmac") if self.trio else ("mat",)
 
     def __post_init__(self):
         def need(ok, text):

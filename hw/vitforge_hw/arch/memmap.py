@@ -7,6 +7,7 @@ to DRAM bytes. The result is written by master 0 alone, in plain order.
 
 Activation buffer. Row ``base + g * stride + b`` holds channel block ``b`` of tokens ``g * cores ...``, byte
 ``lane * word + channel``. Wide tensors have two rows per block: low bytes, then high bytes (sign-extended).
+Feature maps (docs/hybrid.md): every map row is padded to whole groups. In DRAM a buffer row is padded to whole beats.
 
 Memory image. Header (64 bytes), instructions (64 bytes each), then parameters, weights and constant tensors,
 each piece starting on a beat; the whole padded to 256 * M bytes.
@@ -59,3 +60,41 @@ def from_rows(rows: np.ndarray, tokens: int, channels: int, cores: int, word: in
     blocks = flat.shape[1]
     x = flat.reshape(groups, blocks, cores, word).transpose(0, 2, 1, 3).reshape(groups * cores, blocks * word)
     return x[:tokens, :channels]
+
+
+def to_map_rows(
+    x: np.ndarray, height: int, width: int, cores: int, word: int, wide: bool = False, fill: int = 0
+) -> np.ndarray:
+    """Feature map (height * width, channels), pixel after pixel, to buffer rows: uint8 (height * G, blocks [* 2],
+    cores * word), G = ceil(width / cores); the padding pixels are ``fill``. ``width`` 0 (not spatial): to_rows.
+    """
+    if not width:
+        return to_rows(x, cores, word, wide, fill)
+    groups = -(-width // cores)
+    padded = np.full((height, groups * cores, x.shape[1]), fill, dtype=np.int64)
+    padded[:, :width] = x.reshape(height, width, -1)
+    return to_rows(padded.reshape(height * groups * cores, -1), cores, word, wide, fill)
+
+
+def from_map_rows(
+    rows: np.ndarray, height: int, width: int, channels: int, cores: int, word: int, wide: bool = False
+) -> np.ndarray:
+    """The inverse of :func:`to_map_rows`: int64 (height * width, channels); ``width`` 0: ``height`` tokens."""
+    if not width:
+        return from_rows(rows, height, channels, cores, word, wide)
+    groups = -(-width // cores)
+    x = from_rows(rows, height * groups * cores, channels, cores, word, wide)
+    return x.reshape(height, groups * cores, channels)[:, :width].reshape(height * width, channels)
+
+
+def rows_to_beats(rows: np.ndarray, beat_bytes: int) -> np.ndarray:
+    """Buffer rows (..., bytes) as they lie in DRAM: uint8 (..., beats * beat_bytes), zeros behind each row."""
+    beats = -(-rows.shape[-1] // beat_bytes)
+    padded = np.zeros((*rows.shape[:-1], beats * beat_bytes), np.uint8)
+    padded[..., : rows.shape[-1]] = rows
+    return padded
+
+
+def beats_to_rows(beats: np.ndarray, row_bytes: int) -> np.ndarray:
+    """The inverse of :func:`rows_to_beats`: the first ``row_bytes`` bytes of every row."""
+    return beats[..., :row_bytes]

@@ -91,7 +91,8 @@ def replace(memory_image: bytes, chunk: Chunk, number: int, new: Instruction, co
 
 def image_bytes(x: np.ndarray, config: AcceleratorConfig) -> bytes:
     """An input tensor (tokens, channels) of int8 as the job's image in DRAM."""
-    return memmap.stripe(memmap.to_rows(x, config.cores, config.word).tobytes(), config.masters)
+    rows = memmap.rows_to_beats(memmap.to_rows(x, config.cores, config.word), config.beat_bytes)
+    return memmap.stripe(rows.tobytes(), config.masters)
 
 
 def result_logits(data: bytes, tokens: int, channels: int, planes: int, config: AcceleratorConfig) -> np.ndarray:

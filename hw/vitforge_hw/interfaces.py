@@ -125,7 +125,8 @@ POST_OP = data.StructLayout(
 )
 DEST_BUFFER, DEST_Z, DEST_KSUM = range(3)
 RESULTS = 8  #: tiles of one engine in its result FIFO
-FACTOR_BITS = 13  #: mantissa 8, p 5
+MANTISSA_BITS, EXPONENT_BITS = 8, 5
+FACTOR_BITS = MANTISSA_BITS + EXPONENT_BITS  #: of a token: mantissa low, p above
 
 
 class EngineOutput(Signature):

@@ -19,7 +19,7 @@ class Gelu(wiring.Component):
     -------
     p : 12 bits signed
     exp_index : fraction bits of p (3..10), one cycle after p
-    exp_out, act : the same and the activation, three cycles after p
+    exp_out, act : the same, and 1 for GELU, three cycles after p
     h : 12 bits signed, p's scale
 
     Latency/throughput: 4 cycles from p to h (magnitude, index, ROM, result); one result a cycle.
@@ -33,7 +33,7 @@ class Gelu(wiring.Component):
                 "p": In(signed(P_BITS)),
                 "exp_index": In(4),
                 "exp_out": In(4),
-                "act": In(2),
+                "act": In(1),
                 "h": Out(signed(P_BITS)),
             }
         )
@@ -78,6 +78,6 @@ class Gelu(wiring.Component):
             g.eq(Mux(outside, 0, fraction[1:] + fraction[0])),
         ]
         relu = Mux(last[-1], C(0, P_BITS), last[:])
-        m.d.sync += h.eq(Mux(self.act[0], (relu - g)[:P_BITS].as_signed(), last))
+        m.d.sync += h.eq(Mux(self.act, (relu - g)[:P_BITS].as_signed(), last))
         m.d.comb += self.h.eq(h)
         return m

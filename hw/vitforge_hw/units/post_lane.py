@@ -1,87 +1,127 @@
 """One post-processing lane: a channel of a token a cycle."""
 
-from amaranth import Module, signed
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import ACC_BITS
-from . import gelu, requantize, residual
+from ..interfaces import EXPONENT_BITS, MANTISSA_BITS
+from . import dyadic, gelu, hardswish, requantize, residual
+from .requantize import BIAS_BITS, E_BITS, M1_BITS, OFFSET_BITS, P_BITS, S1_BITS, S2_BITS
 
-#: cycles after acc and bias at which each input is taken (the delay lines are shared by all lanes of a channel)
-STAGE = {
-    "acc": 0,
-    "bias": 0,
-    "s1": 1,
-    "exp_index": requantize.LATENCY + gelu.INDEX_STAGE,
-    "exp_out": requantize.LATENCY + gelu.OUT_STAGE,
-    "act": requantize.LATENCY + gelu.OUT_STAGE,
-}
-_H = requantize.LATENCY + gelu.LATENCY
-STAGE |= {
-    "residual": _H,
-    "eh": _H,
-    "er": _H,
-    "s2": _H + residual.S2_STAGE,
-    "offset": _H + residual.OFFSET_STAGE,
-    "wide": _H + residual.OUT_STAGE,
-    "narrow": _H + residual.OUT_STAGE,
-}
-LATENCY = _H + residual.LATENCY  #: 12 cycles from acc to low, high
+TRIO_ACT_LATENCY = max(gelu.LATENCY, hardswish.LATENCY) + 1  #: p to h with both activations: a choice behind them
+assert gelu.LATENCY == hardswish.LATENCY
+
+
+def stages(trio: bool) -> dict[str, int]:
+    """Cycles after acc at which a lane takes each input (the delay lines are shared by all lanes of a channel)."""
+    if trio:
+        p, h = dyadic.LATENCY, dyadic.LATENCY + TRIO_ACT_LATENCY
+        out = dict.fromkeys(("acc", "bias", "m1", "mantissa", "take_mantissa"), 0)
+        out |= dict.fromkeys(("s1", "exponent", "take_exponent"), dyadic.SHIFT_STAGE)
+        out |= {"q3": p, "q6": p + hardswish.CLIP_STAGE, "hardswish": h - 1}
+    else:
+        p, h = requantize.LATENCY, requantize.LATENCY + gelu.LATENCY
+        out = {"acc": 0, "bias": 0, "s1": 1}
+    return out | {
+        "exp_index": p + gelu.INDEX_STAGE,
+        "exp_out": p + gelu.OUT_STAGE,
+        "gelu": p + gelu.OUT_STAGE,
+        "residual": h,
+        "e": h,
+        "s2": h + residual.S2_STAGE,
+        "offset": h + residual.OFFSET_STAGE,
+        "wide": h + residual.OUT_STAGE,
+        "narrow": h + residual.OUT_STAGE,
+    }
+
+
+def latency(trio: bool) -> int:
+    """Cycles from acc to low, high: 12, or 16 with the multiplications of ``trio``."""
+    return stages(trio)["residual"] + residual.LATENCY
 
 
 class PostLane(wiring.Component):
     """Re-quantization, activation, residual, offset, saturation.
 
+    Parameters
+    ----------
+    trio : dyadic scales, division and Hardswish; else power-of-two scales
+    attention : GELU
+
     Members
     -------
-    acc, bias, s1, exp_index, exp_out, act, residual, eh, er, s2, offset, wide, narrow : operands of one result, each
-        given STAGE[name] cycles after acc
+    acc, bias, s1, e, s2, offset, residual, wide, narrow, ... : operands of one result, each given stages(trio)[name]
+        cycles after acc; exp_index, exp_out, gelu with ``attention``, m1, mantissa, take_mantissa, exponent,
+        take_exponent, q3, q6, hardswish with ``trio``
     low, high : result as int8, or as the two bytes of the sign-extended 12 bits
 
-    Latency/throughput: LATENCY (12) cycles from acc to low, high; one result a cycle.
+    Latency/throughput: latency(trio) (12 or 16) cycles from acc to low, high; one result a cycle.
 
-    Reference: arch.arith.postprocess
+    Reference: arch.arith.postprocess, arch.arith_trio.postprocess, arch.arith_trio.divide
     """
 
-    def __init__(self):
-        super().__init__(
-            {
-                "acc": In(signed(ACC_BITS)),
-                "bias": In(signed(ACC_BITS)),
-                "s1": In(6),
-                "exp_index": In(4),
-                "exp_out": In(4),
-                "act": In(2),
-                "residual": In(signed(residual.RESIDUAL_BITS)),
-                "eh": In(4),
-                "er": In(4),
-                "s2": In(5),
-                "offset": In(signed(8)),
-                "wide": In(1),
-                "narrow": In(1),
-                "low": Out(8),
-                "high": Out(8),
+    def __init__(self, trio: bool = False, attention: bool = True):
+        self._trio, self._attention = trio, attention
+        members = {
+            "acc": In(signed(ACC_BITS)),
+            "bias": In(signed(BIAS_BITS)),
+            "s1": In(S1_BITS),
+            "residual": In(signed(residual.RESIDUAL_BITS)),
+            "e": In(signed(E_BITS)),
+            "s2": In(S2_BITS),
+            "offset": In(signed(OFFSET_BITS)),
+            "wide": In(1),
+            "narrow": In(1),
+            "low": Out(8),
+            "high": Out(8),
+        }
+        if attention:
+            members |= {"exp_index": In(4), "exp_out": In(4), "gelu": In(1)}
+        if trio:
+            members |= {
+                "m1": In(M1_BITS),
+                "mantissa": In(MANTISSA_BITS),
+                "take_mantissa": In(1),
+                "exponent": In(EXPONENT_BITS),
+                "take_exponent": In(1),
+                "q3": In(P_BITS),
+                "q6": In(P_BITS),
+                "hardswish": In(1),
             }
-        )
+        super().__init__(members)
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.requantize = first = requantize.Requantize()
-        m.submodules.gelu = act = gelu.Gelu()
-        m.submodules.add = last = residual.ResidualAdd()
+        m.submodules.requantize = first = dyadic.Dyadic() if self._trio else requantize.Requantize()
+        m.submodules.add = last = residual.ResidualAdd(hardswish.H_BITS if self._trio else P_BITS)
+        scale = ("m1", "mantissa", "take_mantissa", "exponent", "take_exponent") if self._trio else ()
+        m.d.comb += [getattr(first, name).eq(getattr(self, name)) for name in ("acc", "bias", "s1", *scale)]
+        if self._attention:
+            m.submodules.gelu = act = gelu.Gelu()
+            m.d.comb += [
+                act.p.eq(first.p),
+                act.exp_index.eq(self.exp_index),
+                act.exp_out.eq(self.exp_out),
+                act.act.eq(self.gelu),
+            ]
+            h = act.h
+        else:
+            h = first.p
+            for i in range(gelu.LATENCY):
+                late = Signal(signed(P_BITS), name=f"p{i + 1}", reset_less=True)
+                m.d.sync += late.eq(h)
+                h = late
+        if self._trio:
+            m.submodules.hardswish = hard = hardswish.Hardswish()
+            chosen = Signal(signed(hardswish.H_BITS), name="h", reset_less=True)
+            m.d.comb += [hard.p.eq(first.p), hard.q3.eq(self.q3), hard.q6.eq(self.q6)]
+            m.d.sync += chosen.eq(Mux(self.hardswish, hard.h, h))
+            h = chosen
         m.d.comb += [
-            first.acc.eq(self.acc),
-            first.bias.eq(self.bias),
-            first.s1.eq(self.s1),
-            act.p.eq(first.p),
-            act.exp_index.eq(self.exp_index),
-            act.exp_out.eq(self.exp_out),
-            act.act.eq(self.act),
-            last.h.eq(act.h),
-            *(
-                getattr(last, name).eq(getattr(self, name))
-                for name in ("residual", "eh", "er", "s2", "offset", "wide", "narrow")
-            ),
+            last.h.eq(h),
+            *(getattr(last, name).eq(getattr(self, name)) for name in ("residual", "e", "s2", "offset")),
+            *(getattr(last, name).eq(getattr(self, name)) for name in ("wide", "narrow")),
             self.low.eq(last.low),
             self.high.eq(last.high),
         ]

@@ -4,8 +4,13 @@ from amaranth import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ..arch import isa
 from ..arch.config import ACC_BITS
 
+#: bits of the parameter entry's fields; e and the offset are signed
+BIAS_BITS, M1_BITS, S1_BITS, E_BITS, S2_BITS, OFFSET_BITS = (
+    next(f.bits for f in isa.POST_PARAM_FIELDS if f.name == name) for name in ("bias", "m1", "s1", "e", "s2", "offset")
+)
 P_BITS = 12
 LATENCY = 3
 
@@ -37,8 +42,8 @@ class Requantize(wiring.Component):
 
     Members
     -------
-    acc, bias : 27 bits signed, their sum too (the compiler proves it)
-    s1 : right shift, 0..47, given one cycle after acc and bias
+    acc, bias : 27 and 26 bits signed, their sum 27 (the compiler proves it)
+    s1 : right shift, 0..31, given one cycle after acc and bias
     p : 12 bits signed
 
     Latency/throughput: 3 cycles from acc and bias to p; one result a cycle.
@@ -48,7 +53,12 @@ class Requantize(wiring.Component):
 
     def __init__(self):
         super().__init__(
-            {"acc": In(signed(ACC_BITS)), "bias": In(signed(ACC_BITS)), "s1": In(6), "p": Out(signed(P_BITS))}
+            {
+                "acc": In(signed(ACC_BITS)),
+                "bias": In(signed(BIAS_BITS)),
+                "s1": In(S1_BITS),
+                "p": Out(signed(P_BITS)),
+            }
         )
 
     def elaborate(self, platform):

@@ -4,9 +4,11 @@ import random
 
 import pytest
 
-from vitforge_hw.arch import arith
-from vitforge_hw.units import gelu, post_lane, requantize, residual
+from vitforge_hw.arch import arith, arith_trio
+from vitforge_hw.units import dyadic, gelu, hardswish, post_lane, requantize, residual
+from vitforge_hw.units.dyadic import Dyadic
 from vitforge_hw.units.gelu import Gelu
+from vitforge_hw.units.hardswish import Hardswish
 from vitforge_hw.units.post_lane import PostLane
 from vitforge_hw.units.requantize import Requantize
 from vitforge_hw.units.residual import ResidualAdd
@@ -36,8 +38,8 @@ def stream(dut, stages, outputs, latency, cases):
 def test_requantize():
     top = (1 << 26) - 1
     rng = random.Random(3)
-    cases = [dict(acc=0, bias=0, s1=s) for s in range(48)]
-    for s1 in range(48):
+    cases = [dict(acc=0, bias=0, s1=s) for s in range(32)]
+    for s1 in range(32):
         half = 1 << max(s1 - 1, 0)
         ties = (half, -half, half - 1, -half - 1, 3 * half, -3 * half)
         for acc in (1, -1, *ties, 2047 << s1, -2049 << s1, top, -top - 1):
@@ -46,8 +48,9 @@ def test_requantize():
     for _ in range(1500):
         size = rng.randrange(2, 27)
         acc, bias = (rng.randrange(-(1 << size - 1), 1 << size - 1) for _ in range(2))
+        bias >>= size > 25
         if -top - 1 <= acc + bias <= top:
-            cases.append(dict(acc=acc, bias=bias, s1=rng.randrange(48)))
+            cases.append(dict(acc=acc, bias=bias, s1=rng.randrange(32)))
     got = stream(Requantize(), dict(acc=0, bias=0, s1=1), ["p"], requantize.LATENCY, cases)
     want = [(arith.saturate(arith.round_shift(c["acc"] + c["bias"], c["s1"]), 12),) for c in cases]
     assert got == want
@@ -55,7 +58,7 @@ def test_requantize():
 
 @pytest.mark.parametrize("e", range(arith.GELU_EXP_MIN, arith.GELU_EXP_MAX + 1))
 def test_gelu_exhaustive(e):
-    cases = [dict(p=p, exp_index=e, exp_out=e, act=arith.ACT_GELU) for p in range(-2048, 2048)]
+    cases = [dict(p=p, exp_index=e, exp_out=e, act=1) for p in range(-2048, 2048)]
     stages = dict(p=0, exp_index=gelu.INDEX_STAGE, exp_out=gelu.OUT_STAGE, act=gelu.OUT_STAGE)
     got = stream(Gelu(), stages, ["h"], gelu.LATENCY, cases)
     assert got == [(arith.gelu(p, e),) for p in range(-2048, 2048)]
@@ -76,46 +79,121 @@ def outcome(y):
     return (y & 255, (y >> 8) & 255)
 
 
-def test_residual_add():
+@pytest.mark.parametrize("h_bits", [requantize.P_BITS, hardswish.H_BITS])
+def test_residual_add(h_bits):
     rng = random.Random(5)
-    h = (-2048, -1, 0, 1, 2047)
+    edge = 2047 if h_bits == requantize.P_BITS else 2048 * 4095
+    h = (-edge - (h_bits == requantize.P_BITS), -1, 0, 1, edge)
     r = (-32768, -129, -1, 0, 1, 127, 32767)
     cases = [
-        dict(h=a, residual=b, eh=x, er=y, s2=s, offset=o, wide=w, narrow=n)
-        for a in h for b in r for x in (0, 15) for y in (0, 15) for s in (0, 1, 31) for o in (-128, 127)
+        dict(h=a, residual=b, e=e, s2=s, offset=o, wide=w, narrow=n)
+        for a in h for b in r for e in (-16, -15, -1, 0, 1, 15) for s in (0, 1, 31) for o in (-128, 127)
         for w in (0, 1) for n in (0, 1)
     ]  # fmt: skip
     for _ in range(2000):  # results near the range, ties included
-        eh, er, s2 = rng.randrange(6), rng.randrange(6), rng.randrange(8)
         cases.append(
-            dict(h=rng.randrange(-300, 300), residual=rng.randrange(-300, 300), eh=eh, er=er, s2=s2,
-                 offset=rng.randrange(-128, 128), wide=rng.randrange(2), narrow=rng.randrange(2))
+            dict(h=rng.randrange(-300, 300), residual=rng.randrange(-300, 300), e=rng.randrange(-6, 6),
+                 s2=rng.randrange(8), offset=rng.randrange(-128, 128), wide=rng.randrange(2), narrow=rng.randrange(2))
         )  # fmt: skip
-    stages = dict(h=0, residual=0, eh=0, er=0, s2=residual.S2_STAGE, offset=residual.OFFSET_STAGE,
+    stages = dict(h=0, residual=0, e=0, s2=residual.S2_STAGE, offset=residual.OFFSET_STAGE,
                   wide=residual.OUT_STAGE, narrow=residual.OUT_STAGE)  # fmt: skip
-    got = stream(ResidualAdd(), stages, ["low", "high"], residual.LATENCY, cases)
+    got = stream(ResidualAdd(h_bits), stages, ["low", "high"], residual.LATENCY, cases)
     for case, value in zip(cases, got, strict=True):
-        total = (case["h"] << case["eh"]) + (case["residual"] << case["er"])
+        total = (case["h"] << max(case["e"], 0)) + (case["residual"] << max(-case["e"], 0))
         y = arith.round_shift(total, case["s2"]) + case["offset"]
         assert value == outcome(arith.saturate(y, 12 if case["wide"] else 8, bool(case["narrow"]))), case
 
 
-def test_lane():
-    rng = random.Random(6)
-    cases = []
+def test_dyadic():
+    top = (1 << 26) - 1
+    rng = random.Random(7)
+    names = ("acc", "bias", "m1", "s1")
+    cases = [
+        dict(zip(names, v, strict=True))
+        for acc in (-top - 1, -top, -1, 0, 1, top)
+        for m1 in (0, 1, 32766, 32767)
+        for s1 in range(32)
+        for v in [(acc, 0, m1, s1)]
+    ]
+    cases += [dict(acc=-top - 1 + (1 << 25), bias=-(1 << 25), m1=32767, s1=31)]
+    cases += [dict(acc=top - (1 << 25) + 1, bias=(1 << 25) - 1, m1=32767, s1=s) for s in (0, 31)]
     for _ in range(3000):
-        e, size = rng.randrange(3, 11), rng.randrange(4, 26)
-        acc = rng.randrange(-(1 << size), 1 << size)
-        cases.append(
-            dict(acc=acc, bias=rng.randrange(-1000, 1000), s1=max(0, size - rng.randrange(5, 14)), exp_index=e,
-                 exp_out=e, act=rng.randrange(2), residual=rng.randrange(-2048, 2048), eh=rng.randrange(8),
-                 er=rng.randrange(8), s2=rng.randrange(16), offset=rng.randrange(-128, 128), wide=rng.randrange(2),
-                 narrow=rng.randrange(2))
-        )  # fmt: skip
-    got = stream(PostLane(), post_lane.STAGE, ["low", "high"], post_lane.LATENCY, cases)
+        size = rng.randrange(2, 26)
+        acc, bias = (rng.randrange(-(1 << size - 1), 1 << size - 1) for _ in range(2))
+        s1 = max(0, min(31, size + rng.randrange(-14, 4)))
+        cases.append(dict(acc=acc, bias=bias, m1=rng.randrange(1 << 15), s1=s1))
+    for s1 in range(32):  # ties: an odd multiple of the half
+        for acc in (1, -1, 3, -3, 5, -7, 4095, -4095):
+            for place in {max(0, s1 - 1), min(s1, 10)}:
+                cases.append(dict(acc=acc << min(place, 14), bias=0, m1=0, s1=s1))
+    for c in cases:
+        c |= dict(mantissa=rng.randrange(256), exponent=rng.randrange(32), take=0)
+    extremes = [(acc, m, p, s) for acc in (-top - 1, -1, 0, 1, top) for m in (0, 1, 128, 255)
+                for p in (0, 31) for s in (0, 31)]  # fmt: skip
+    for _ in range(2000):
+        size = rng.randrange(2, 26)
+        m, p = arith_trio.divisor_factor(rng.randrange(1 << rng.randrange(1, 27)), rng.randrange(2), rng.randrange(10))
+        extremes.append((rng.randrange(-(1 << size), 1 << size), m, p, rng.randrange(32)))
+    cases += [dict(acc=a, bias=0, m1=rng.randrange(1 << 15), s1=s, mantissa=m, exponent=p, take=1)
+              for a, m, p, s in extremes]  # fmt: skip
+    rng.shuffle(cases)
+    for c in cases:
+        c["take_mantissa"] = c["take_exponent"] = c["take"]
+    stages = dict.fromkeys(("acc", "bias", "m1", "mantissa", "take_mantissa"), 0)
+    stages |= dict.fromkeys(("s1", "exponent", "take_exponent"), dyadic.SHIFT_STAGE)
+    got = stream(Dyadic(), stages, ["p"], dyadic.LATENCY, cases)
+    for c, (p,) in zip(cases, got, strict=True):
+        if c["take"]:
+            assert arith.saturate(p, 8, True) == arith_trio.divide(c["acc"], c["mantissa"], c["exponent"], c["s1"]), c
+        else:
+            assert p == arith_trio.dyadic(c["acc"], c["bias"], c["m1"] + (1 << 15), c["s1"] + 15), c
+
+
+def test_hardswish():
+    rng = random.Random(8)
+    cases = [dict(p=p, q3=a, q6=b) for p in (-2048, -1, 0, 1, 2047) for a in (0, 1, 2047, 4095) for b in (0, 1, 4095)]
+    cases += [dict(p=p, q3=300, q6=600) for p in range(-2048, 2048)]
+    for _ in range(2000):
+        q3 = rng.randrange(1 << rng.randrange(1, 12))
+        cases.append(dict(p=rng.randrange(-2048, 2048), q3=q3, q6=min(4095, 2 * q3 + rng.randrange(2))))
+    got = stream(Hardswish(), dict(p=0, q3=0, q6=hardswish.CLIP_STAGE), ["h"], hardswish.LATENCY, cases)
+    assert got == [(arith_trio.hardswish(c["p"], c["q3"], c["q6"]),) for c in cases]
+
+
+def lane_case(rng, trio, attention):
+    """Operands of one result that keep it alive: the lane's inputs, and those of the reference."""
+    exp, size = rng.randrange(3, 11), rng.randrange(4, 26)
+    acc = rng.randrange(-(1 << size), 1 << size)
+    case = dict(acc=acc, bias=rng.randrange(-1000, 1000), s1=max(0, size - rng.randrange(5, 14)), exp_index=exp,
+                exp_out=exp, gelu=attention and rng.randrange(2), residual=rng.randrange(-2048, 2048),
+                e=rng.randrange(-8, 8), s2=rng.randrange(16), offset=rng.randrange(-128, 128),
+                wide=rng.randrange(2), narrow=rng.randrange(2))  # fmt: skip
+    if trio:
+        q3 = rng.randrange(1 << rng.randrange(1, 12))
+        case |= dict(m1=rng.randrange(1 << 15), q3=q3, q6=min(2 * q3, 4095), hardswish=rng.randrange(2),
+                     mantissa=rng.randrange(128, 256), exponent=rng.randrange(10))  # fmt: skip
+        case["take_mantissa"] = case["take_exponent"] = rng.randrange(4) == 0
+        if case["hardswish"]:
+            case |= dict(gelu=0, s2=rng.randrange(6, 32), e=rng.randrange(-16, 16))
+    return case
+
+
+@pytest.mark.parametrize("trio, attention", [(False, True), (True, False), (True, True)])
+def test_lane(trio, attention):
+    rng = random.Random(6)
+    cases = [lane_case(rng, trio, attention) for _ in range(3000)]
+    dut = PostLane(trio, attention)
+    stages = {n: s for n, s in post_lane.stages(trio).items() if n in dut.signature.members}
+    got = stream(dut, stages, ["low", "high"], post_lane.latency(trio), cases)
     for c, value in zip(cases, got, strict=True):
-        names = ("bias", "s1", "act", "eh", "residual", "er", "s2", "offset")
-        kinds = dict(gelu_exp=c["exp_out"], out_bits=12 if c["wide"] else 8, narrow=bool(c["narrow"]))
-        y = arith.postprocess(c["acc"], **kinds, **{n: c[n] for n in names})
-        assert value == outcome(y), c
+        m1, s1 = (1 << 15, c["s1"] + 15) if not trio else (
+            (c["mantissa"], c["s1"] + c["exponent"]) if c["take_mantissa"] else ((1 << 15) + c["m1"], c["s1"] + 15)
+        )  # fmt: skip
+        p = arith_trio.dyadic(c["acc"], c["bias"], m1, s1)
+        h = arith.gelu(p, c["exp_out"]) if c["gelu"] else p
+        if trio and c["hardswish"]:
+            h = arith_trio.hardswish(p, c["q3"], c["q6"])
+        total = (h << max(c["e"], 0)) + (c["residual"] << max(-c["e"], 0))
+        y = arith.round_shift(total, c["s2"]) + c["offset"]
+        assert value == outcome(arith.saturate(y, 12 if c["wide"] else 8, bool(c["narrow"]))), c
     assert len(set(got)) > 200

@@ -1,0 +1,49 @@
+"""Hardswish of the 12-bit p in integer steps."""
+
+from amaranth import Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .requantize import P_BITS
+
+LATENCY = 4
+CLIP_STAGE = 1  #: cycles after p at which q6 is taken
+H_BITS = 2 * P_BITS  #: |p| * q6 < 2^23
+
+
+class Hardswish(wiring.Component):
+    """h = p * clip(p + q3, 0, q6).
+
+    Members
+    -------
+    p, q3 : 12 bits signed and unsigned
+    q6 : 12 bits unsigned, CLIP_STAGE (1) cycle after p
+    h : 24 bits signed
+
+    Latency/throughput: 4 cycles (sum, clip, product in two), one result a cycle.
+
+    Reference: arch.arith_trio.hardswish
+    """
+
+    def __init__(self):
+        super().__init__({"p": In(signed(P_BITS)), "q3": In(P_BITS), "q6": In(P_BITS), "h": Out(signed(H_BITS))})
+
+    def elaborate(self, platform):
+        m = Module()
+        p = [self.p]
+        for i in range(2):
+            p.append(Signal(signed(P_BITS), name=f"p{i + 1}", reset_less=True))
+            m.d.sync += p[-1].eq(p[-2])
+        moved = Signal(signed(P_BITS + 2), reset_less=True)
+        clipped = Signal(P_BITS, reset_less=True)
+        product = Signal(signed(H_BITS), reset_less=True)
+        h = Signal(signed(H_BITS), reset_less=True)
+        positive = moved[:-1]
+        m.d.sync += [
+            moved.eq(self.p + self.q3),
+            clipped.eq(Mux(moved[-1], 0, Mux(positive > self.q6, self.q6, positive)[:P_BITS])),
+            product.eq(p[2] * clipped),
+            h.eq(product),
+        ]
+        m.d.comb += self.h.eq(h)
+        return m

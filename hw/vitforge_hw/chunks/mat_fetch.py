@@ -1,22 +1,29 @@
-"""Group register of the MAT chunk: reads a group's words once, keeps them for all tiles of the row."""
+"""Group register of an engine: reads a token group's words once, keeps them for all tiles that use them."""
 
-from amaranth import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, fifo, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from ..arch import isa
 from ..arch.config import AcceleratorConfig
 from ..emit import block
-from ..interfaces import BufferRead
+from ..interfaces import BufferRead, fields_layout
 from ..memory.ram import Ram
 
 OP_QUEUE = 8  #: instructions between the chunk's stages
 GROUP_BITS = 14  #: signed group numbers
-OP_FIELDS = ("ksteps", "in_addr", "in_stride", "in_offset", "in_first", "in_tokens")
+#: widths of the engines' instruction fields
+FIELD_BITS = {f.name: f.bits for f in (isa.ROWS_FIELD, *isa.OP_FIELDS[isa.Chunk.MAT])}
+
+
+def op_part(names) -> data.StructLayout:
+    """Some fields of an engine's instruction, in the order and with the widths of arch.isa."""
+    return fields_layout(tuple(f for f in (isa.ROWS_FIELD, *isa.OP_FIELDS[isa.Chunk.MAT]) if f.name in names))
 
 
 def ring_rows(config: AcceleratorConfig) -> int:
-    """Depth of the group register: two rows of the longest reduction, rounded up to a power of two."""
+    """Depth of the group register: two token groups of the longest reduction, rounded up to a power of two."""
     return 1 << ceil_log2(2 * config.max_k // config.word)
 
 
@@ -33,169 +40,234 @@ def op_queue(m: Module, name: str, layout: data.Layout, depth: int = OP_QUEUE) -
 
 
 class GroupFetch(wiring.Component):
-    """Reads ``ksteps`` buffer rows for each ``go`` into a ring of words, masks tokens outside the tensor.
+    """Reads the words of all token groups of a row for each ``go`` into a ring, applies ReLU, masks tokens.
 
-    The rows of a group are used for all its tiles and then freed; the ring holds at least two of the longest, so the
-    fetch of later rows, also of the next instructions, overlaps the computation.
+    The words of a group are used for its tiles and then freed; the ring holds at least two groups of the longest
+    reduction, so the fetch of later groups, also of the next rows and instructions, overlaps the computation.
+    A row has ``groups + 1`` groups of ``in_words`` (0: ``ksteps``) words; with ``skip`` the next row begins a row
+    further on.
 
     Parameters
     ----------
     config : AcceleratorConfig
+    rotate : ``rd`` is the rotator's port and ``in_offset`` a field of ``op``; otherwise every token reads itself
 
     Members
     -------
-    op_valid, op_ready, op : the input fields of an instruction, in order of OP_FIELDS
+    op_valid, op_ready, op : the input fields of an instruction; ``relu`` with trio only, masking (``in_first``,
+        ``in_tokens``, 0: nothing is masked) with attention only
     go_valid, go_ready, go_last : one more row may be read; it is the instruction's last
-    rd : activation buffer with rotator; ``addr`` always lies in the tensor's pool (a group before the first one is not
-        addressed: all its tokens are masked)
+    rd : activation buffer; ``addr`` always lies in the tensor's pool (a group before the first one is not addressed:
+        all its tokens are masked; without masking ``in_offset`` must be 0)
     arrived : one word of a row can be used from the next cycle on
     freed_valid, freed : that many words are not needed any more
-    use_addr, use_data : read port of the ring for the PE array, READ_LATENCY (2) cycles
+    use_addr, use_data : read port of the ring for the multipliers, READ_LATENCY (2) cycles
 
     Latency/throughput
     ------------------
-    First read request 2 cycles after ``go`` is taken, then one a cycle without gaps between rows and instructions;
-    ``arrived`` in the cycle of the data, 2 cycles after the accepted request.
+    First read request 2 cycles after ``go`` is taken, then one a cycle without gaps between groups, rows and
+    instructions; ``arrived`` in the cycle of the data, 2 cycles after the accepted request. The next ``go`` is taken
+    when the row's last group but one is being read.
     """
 
-    def __init__(self, config: AcceleratorConfig):
-        self._config = c = config
-        self._op = data.StructLayout(
-            {
-                "ksteps": 9,
-                "base": 16,
-                "stride": 16,
-                "offset": range(c.cores),
-                "upper": c.cores,  # banks below the offset
-                "group": signed(GROUP_BITS),  # number of the group in ``base``; may be negative
+    def __init__(self, config: AcceleratorConfig, rotate: bool = True):
+        self._config, self._rotate = config, rotate
+        c = config
+        given = ["ksteps", "in_words", "groups", "skip", "in_addr", "in_stride"]
+        entry = {
+            "words": FIELD_BITS["in_words"],
+            "groups": FIELD_BITS["groups"],
+            "skip": 1,
+            "base": 16,
+            "stride": FIELD_BITS["in_stride"],
+        }
+        group = {"words": FIELD_BITS["in_words"], "addr": 16}  # what the requests of a group need
+        if c.trio:
+            given += ["relu"]
+            entry |= {"relu": 1}
+            group |= {"relu": 1}
+        if rotate:
+            given += ["in_offset"]
+            entry |= {"offset": range(c.cores), "upper": c.cores}  # upper: banks below the offset
+            group |= {"addr_upper": 16, "offset": range(c.cores), "upper": c.cores}
+        if c.attention:
+            given += ["in_first", "in_tokens"]
+            entry |= {
+                "number": signed(GROUP_BITS),  # of the group in ``base``; may be negative
+                "masked": 1,
                 "whole": signed(GROUP_BITS),  # groups without a token beyond the tensor
                 "rest": c.cores,  # banks of the tensor's tokens in the group behind those
             }
-        )
+            group |= {"mask": c.cores}
+        self._entry, self._group = data.StructLayout(entry), data.StructLayout(group)
         rows = ring_rows(c)
         super().__init__(
             {
                 "op_valid": In(1),
                 "op_ready": Out(1),
-                "op": In(
-                    data.StructLayout(
-                        {
-                            "ksteps": 9,
-                            "in_addr": 16,
-                            "in_stride": 16,
-                            "in_offset": signed(4),
-                            "in_first": GROUP_BITS,
-                            "in_tokens": 12,
-                        }
-                    )
-                ),
+                "op": In(op_part(given)),
                 "go_valid": In(1),
                 "go_ready": Out(1),
                 "go_last": In(1),
-                "rd": Out(BufferRead(c, rotate=True)),
+                "rd": Out(BufferRead(c, rotate=rotate)),
                 "arrived": Out(1),
                 "freed_valid": In(1),
-                "freed": In(9),
+                "freed": In(FIELD_BITS["ksteps"]),
                 "use_addr": In(range(rows)),
                 "use_data": Out(c.row_bytes * 8),
             }
         )
 
-    def elaborate(self, platform):
+    @property
+    def module_name(self) -> str:
+        """For ``block``."""
         c = self._config
-        m = Module()
-        rows = ring_rows(c)
-        core_bits = ceil_log2(c.cores)
+        variant = "".join(
+            text for on, text in ((self._rotate, "_rotate"), (c.attention, "_mask"), (c.trio, "_relu")) if on
+        )
+        return f"vf_group_fetch_{c.cores}x{c.word}_{ring_rows(c)}{variant}"
 
-        # ---- instructions, with the first row's address and token worked out on the way in
-        queue, op = op_queue(m, "ops", self._op)
+    def elaborate(self, platform):
+        m = Module()
+        queue, op = self._instructions(m)
+        take = Signal()  # the next group becomes the present one
+        pending, following = self._groups(m, queue, op, take)
+        current = self._requests(m, pending, following, take)
+        self._ring(m, current)
+        return m
+
+    def _instructions(self, m):
+        """Queue of instructions, with the first group's address and number worked out on the way in."""
+        c = self._config
+        queue, op = op_queue(m, "ops", self._entry)
         given = self.op
-        entry = Signal(self._op)
-        moved_rows = Signal(16)  # floor(in_offset / cores) groups, in buffer rows
-        moved_groups = Signal(signed(GROUP_BITS))
-        with m.Switch(given.in_offset.as_unsigned()):
-            for offset in range(-8, 8):
-                with m.Case(offset & 15):
-                    groups, banks = divmod(offset, c.cores)
-                    m.d.comb += [
-                        moved_groups.eq(groups),
-                        moved_rows.eq(self._times(given.in_stride, groups)),
-                        entry.offset.eq(banks),
-                        entry.upper.eq((1 << banks) - 1),
-                    ]
-        with m.Switch(given.in_tokens[:core_bits]):
-            for tokens in range(c.cores):
-                with m.Case(tokens):
-                    m.d.comb += entry.rest.eq((1 << tokens) - 1)
+        entry = Signal(self._entry)
         m.d.comb += [
-            entry.ksteps.eq(given.ksteps),
-            entry.base.eq(given.in_addr + moved_rows),
+            entry.words.eq(Mux(given.in_words.any(), given.in_words, given.ksteps)),
+            entry.groups.eq(given.groups),
+            entry.skip.eq(given.skip),
             entry.stride.eq(given.in_stride),
-            entry.group.eq(given.in_first + moved_groups.as_unsigned()),
-            entry.whole.eq(given.in_tokens >> core_bits),
             queue.w_data.eq(entry),
             queue.w_en.eq(self.op_valid),
             self.op_ready.eq(queue.w_rdy),
         ]
+        if c.trio:
+            m.d.comb += entry.relu.eq(given.relu)
+        base, number = given.in_addr, given.in_first if c.attention else None
+        if self._rotate:
+            moved_groups = Signal(signed(GROUP_BITS))  # floor(in_offset / cores)
+            moved_rows = Signal(16)  # the same in buffer rows
+            with m.Switch(given.in_offset.as_unsigned()):
+                for offset in range(-8, 8):
+                    with m.Case(offset & 15):
+                        groups, banks = divmod(offset, c.cores)
+                        m.d.comb += [
+                            moved_groups.eq(groups),
+                            moved_rows.eq(self._times(given.in_stride, groups)),
+                            entry.offset.eq(banks),
+                            entry.upper.eq((1 << banks) - 1),
+                        ]
+            base = base + moved_rows
+            number = number + moved_groups.as_unsigned() if c.attention else None
+        m.d.comb += entry.base.eq(base)
+        if c.attention:  # cores is a power of two
+            core_bits = ceil_log2(c.cores)
+            with m.Switch(given.in_tokens[:core_bits]):
+                for tokens in range(c.cores):
+                    with m.Case(tokens):
+                        m.d.comb += entry.rest.eq((1 << tokens) - 1)
+            m.d.comb += [
+                entry.masked.eq(given.in_tokens.any()),
+                entry.number.eq(number),
+                entry.whole.eq(given.in_tokens >> core_bits),
+            ]
+        return queue, op
 
-        # ---- the next row: taken with go, one ahead of the row being read
-        fresh = Signal(init=1)  # the next go is the first one of its instruction
-        base = Signal(16, reset_less=True)
-        group = Signal(signed(GROUP_BITS), reset_less=True)
-        row_base = Signal(16)
-        row_group = Signal(signed(GROUP_BITS))
-        next_group = Signal(signed(GROUP_BITS))
+    def _groups(self, m, queue, op, take):
+        """The next group, one ahead of the one being read: ``following`` is valid while ``pending``."""
+        c = self._config
+        following = Signal(self._group, reset_less=True)
         pending = Signal()
-        take = Signal()
+        walking = Signal()  # a row has its go and further groups
+        left = Signal(FIELD_BITS["groups"], reset_less=True)  # of them, behind the next
+        row_last = Signal(reset_less=True)
+        fresh = Signal(init=1)  # the next go is the first one of its instruction
+        room = Signal()
+        made = Signal()
+        group_last = Signal()
+        done = Signal()
         m.d.comb += [
-            row_base.eq(Mux(fresh, op.base, base)),
-            row_group.eq(Mux(fresh, op.group, group)),
-            next_group.eq(row_group.as_unsigned() + 1),
+            room.eq(~pending | take),
+            made.eq(room & queue.r_rdy & (walking | self.go_valid)),
+            self.go_ready.eq(room & queue.r_rdy & ~walking),
+            group_last.eq(~Mux(walking, left, op.groups).any()),
+            done.eq(group_last & Mux(walking, row_last, self.go_last)),
+            queue.r_en.eq(made & done),
         ]
-        row = data.StructLayout(
-            {
-                "ksteps": 9,
-                "addr": 16,
-                "addr_upper": 16,
-                "offset": range(c.cores),
-                "upper": unsigned(c.cores),
-                "mask": unsigned(c.cores),
-            }
-        )
-        following = Signal(row, reset_less=True)
-        current = Signal(row, reset_less=True)
-        m.d.comb += self.go_ready.eq(queue.r_rdy & (~pending | take))
-        went = self.go_valid & self.go_ready
-        upper = Signal(16)
-        m.d.comb += upper.eq(row_base + op.stride)
-        # banks with tokens of the tensor, in the row's group and in the next one
-        here, there = (
-            Mux(g[-1], 0, Mux(g < op.whole, (1 << c.cores) - 1, op.rest & (g == op.whole).replicate(c.cores)))
-            for g in (row_group, next_group)
-        )
-        banks = Signal(c.cores)
-        m.d.comb += banks.eq(here & ~op.upper | there & op.upper)
-        m.d.comb += queue.r_en.eq(went & self.go_last)
-        with m.If(went):
+        with m.If(made):
             m.d.sync += [
                 pending.eq(1),
-                fresh.eq(self.go_last),
-                base.eq(upper),
-                group.eq(next_group),
-                following.ksteps.eq(op.ksteps),
-                # a group before the first lies outside the tensor, perhaps in another pool
-                following.addr.eq(Mux(row_group[-1], upper, row_base)),
-                following.addr_upper.eq(upper),
-                following.offset.eq(op.offset),
-                following.upper.eq(op.upper),
-                following.mask.eq(Cat(banks, banks) >> op.offset),
+                walking.eq(~group_last),
+                left.eq(Mux(walking, left, op.groups) - 1),
+                fresh.eq(done),
             ]
+            with m.If(~walking):
+                m.d.sync += row_last.eq(self.go_last)
         with m.Elif(take):
             m.d.sync += pending.eq(0)
 
-        # ---- requests: one word of the ring is reserved for each
+        def walk(name, first, step):
+            """Value of the present group; it grows by ``step`` a group, and by twice that through a skipped row."""
+            shape = first.shape()
+            now = Signal(shape, name=name)
+            after = Signal(shape, name=f"{name}_after")
+            group = Signal(shape, name=f"{name}_group", reset_less=True)  # the row's next group
+            row = Signal(shape, name=f"{name}_row", reset_less=True)  # the next row, when all groups are counted
+            m.d.comb += [
+                now.eq(Mux(walking, group, Mux(fresh, first, row))),
+                after.eq(now.as_unsigned() + step),
+            ]
+            counted = Mux(walking, row, now).as_unsigned()
+            with m.If(made):
+                m.d.sync += [group.eq(after), row.eq(counted + Mux(op.skip, step << 1, step))]
+            return now, after
+
+        base, upper = walk("base", op.base, op.stride)
+        address = base
+        if c.attention:
+            number, next_number = walk("number", op.number, Const(1, 1))
+            # banks with tokens of the tensor, in the group and in the next one
+            here, there = (
+                Mux(g[-1], 0, Mux(g < op.whole, (1 << c.cores) - 1, op.rest & (g == op.whole).replicate(c.cores)))
+                for g in (number, next_number)
+            )
+            mask = here
+            if self._rotate:
+                banks = Signal(c.cores)
+                m.d.comb += banks.eq(here & ~op.upper | there & op.upper)
+                mask = (Cat(banks, banks) >> op.offset)[: c.cores]
+                # a group before the first lies outside the tensor, perhaps in another pool
+                address = Mux(number[-1] & op.masked, upper, base)
+            with m.If(made):
+                m.d.sync += following.mask.eq(mask | (~op.masked).replicate(c.cores))
+        with m.If(made):
+            m.d.sync += [following.words.eq(op.words), following.addr.eq(address)]
+            if c.trio:
+                m.d.sync += following.relu.eq(op.relu)
+            if self._rotate:
+                m.d.sync += [
+                    following.addr_upper.eq(upper),
+                    following.offset.eq(op.offset),
+                    following.upper.eq(op.upper),
+                ]
+        return pending, following
+
+    def _requests(self, m, pending, following, take):
+        """Requests of the present group: one word of the ring is reserved for each."""
+        rows = ring_rows(self._config)
+        current = Signal(self._group, reset_less=True)
         active = Signal()
-        k = Signal(9, reset_less=True)
+        k = Signal(FIELD_BITS["in_words"], reset_less=True)
         space = Signal(range(rows + 1), init=rows)
         accepted = Signal()
         last = Signal()
@@ -203,37 +275,53 @@ class GroupFetch(wiring.Component):
         m.d.comb += [
             rd.valid.eq(active & space.any()),
             rd.addr.eq(current.addr),
-            rd.addr_upper.eq(current.addr_upper),
-            rd.offset.eq(current.offset),
-            rd.upper.eq(current.upper),
             accepted.eq(rd.valid & rd.ready),
-            last.eq(is_last(k, current.ksteps)),
+            last.eq(is_last(k, current.words)),
             take.eq(pending & (~active | (accepted & last))),
         ]
+        if self._rotate:
+            m.d.comb += [
+                rd.addr_upper.eq(current.addr_upper),
+                rd.offset.eq(current.offset),
+                rd.upper.eq(current.upper),
+            ]
         with m.If(take):
             m.d.sync += [active.eq(1), current.eq(following), k.eq(0)]
         with m.Elif(accepted):
-            m.d.sync += [
-                active.eq(~last),
-                k.eq(k + 1),
-                current.addr.eq(current.addr + 1),
-                current.addr_upper.eq(current.addr_upper + 1),
-            ]
+            m.d.sync += [active.eq(~last), k.eq(k + 1), current.addr.eq(current.addr + 1)]
+            if self._rotate:
+                m.d.sync += current.addr_upper.eq(current.addr_upper + 1)
         more = Signal(len(space))
         with m.If(self.freed_valid):
             m.d.comb += more.eq(self.freed)
         m.d.sync += space.eq((space + more)[: len(space)] - accepted)
+        return current
 
-        # ---- data: masked, then into the ring
-        masks = [Signal(c.cores, name=f"mask{i}", reset_less=True) for i in range(2)]
-        m.d.sync += [masks[0].eq(current.mask), masks[1].eq(masks[0])]
-        word = c.word * 8
+    def _ring(self, m, current):
+        """Data, two cycles behind their request: masked, clipped at 0, then into the ring."""
+        c, rd = self._config, self.rd
+        word, rows = c.word * 8, ring_rows(c)
+
+        def late(name, value):
+            for i in (1, 2):
+                r = Signal(value.shape(), name=f"{name}{i}", reset_less=True)
+                m.d.sync += r.eq(value)
+                value = r
+            return value
+
+        words = [rd.data.word_select(i, word) for i in range(c.cores)]
+        if c.attention:
+            mask = late("mask", current.mask)
+            words = [w & mask[i].replicate(word) for i, w in enumerate(words)]
+        if c.trio:
+            relu = late("relu", current.relu)
+            words = [
+                Cat(byte & ~(byte[-1] & relu).replicate(8) for byte in (w[i : i + 8] for i in range(0, word, 8)))
+                for w in words
+            ]
         incoming = Signal(c.row_bytes * 8, reset_less=True)
         write = Signal()
-        m.d.sync += [
-            incoming.eq(Cat(rd.data.word_select(i, word) & masks[1][i].replicate(word) for i in range(c.cores))),
-            write.eq(rd.data_valid),
-        ]
+        m.d.sync += [incoming.eq(Cat(words)), write.eq(rd.data_valid)]
         m.d.comb += self.arrived.eq(rd.data_valid)
         place = Signal(range(rows))
         with m.If(write):
@@ -247,7 +335,6 @@ class GroupFetch(wiring.Component):
             ring.read_addr.eq(self.use_addr),
             self.use_data.eq(ring.read_data),
         ]
-        return m
 
     def _times(self, stride, groups: int):
         """stride * groups in 16 bits, for the few groups that in_offset can reach."""

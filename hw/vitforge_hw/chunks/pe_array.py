@@ -1,19 +1,20 @@
 """PE array: cores x lanes x width multiplications a cycle, output-stationary."""
 
-from amaranth import Cat, Module, Signal, signed
+from amaranth import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import ACC_BITS, AcceleratorConfig
-from ..emit import block
 from ..units import pe_cell
-from ..units.pe_cell import PACKED_BITS, PECell, pack
+from ..units.pe_cell import cells, packed_inputs
 
 LATENCY = 1 + pe_cell.LATENCY  #: operands to accumulators: broadcast registers, cell
 
 
 class PEArray(wiring.Component):
     """cores/2 x lanes cells; every weight row is broadcast to all tokens, every token's word to all lanes.
+
+    The last of an odd number of tokens is alone in its cells.
 
     Parameters
     ----------
@@ -22,6 +23,7 @@ class PEArray(wiring.Component):
     Members
     -------
     x : the group's words of this step (byte ``token * word + i``)
+    half : which ``width`` channels of the words
     w : weight row (byte ``lane * width + i``)
     valid, first, last : a step; it begins a tile; it ends a tile
     tile_valid : one cycle for each finished tile
@@ -37,6 +39,7 @@ class PEArray(wiring.Component):
         super().__init__(
             {
                 "x": In(c.row_bytes * 8),
+                "half": In(1),
                 "w": In(c.weight_row_bytes * 8),
                 "valid": In(1),
                 "first": In(1),
@@ -46,39 +49,28 @@ class PEArray(wiring.Component):
             }
         )
 
+    @property
+    def module_name(self) -> str:
+        """For ``block``."""
+        c = self._config
+        return f"vf_pe_array_{c.cores}x{c.word}x{c.width}"
+
     def elaborate(self, platform):
         c = self._config
         m = Module()
         valid = Signal()
         first = Signal(reset_less=True)
         m.d.sync += [valid.eq(self.valid), first.eq(self.first)]
-        weights = []
+        pairs = packed_inputs(m, self.x, self.half, c.cores, c.word, c.width)
+        lanes = []
         for lane in range(c.lanes):
             w = Signal(c.width * 8, name=f"w{lane}", reset_less=True)
             m.d.sync += w.eq(self.w.word_select(lane, c.width * 8))
-            weights.append(w)
-        acc = [[None] * c.lanes for _ in range(c.cores)]
-        for pair in range(c.cores // 2):
-            packed = []
-            for i in range(c.width):
-                a0, a1 = (self.x.word_select((2 * pair + n) * c.word + i, 8).as_signed() for n in range(2))
-                p = Signal(signed(PACKED_BITS), name=f"packed{pair}_{i}", reset_less=True)
-                m.d.sync += p.eq(pack(a0, a1))
-                packed.append(p)
-            for lane in range(c.lanes):
-                cell = block(PECell(c.width), f"vf_pe_cell_{c.width}")
-                m.submodules[f"cell{pair}_{lane}"] = cell
-                m.d.comb += [
-                    *(cell.a[i].eq(packed[i]) for i in range(c.width)),
-                    cell.w.eq(weights[lane]),
-                    cell.valid.eq(valid),
-                    cell.first.eq(first),
-                ]
-                acc[2 * pair][lane], acc[2 * pair + 1][lane] = cell.acc0, cell.acc1
+            lanes.append(cells(m, pairs, w, valid, first, c.cores, f"cell{lane}_"))
         ended = Signal(LATENCY)
         m.d.sync += ended.eq(Cat(self.valid & self.last, ended[:-1]))
         m.d.comb += [
             self.tile_valid.eq(ended[-1]),
-            self.tile_acc.eq(Cat(a for token in acc for a in token)),
+            self.tile_acc.eq(Cat(acc[token] for token in range(c.cores) for acc in lanes)),
         ]
         return m

@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import ACC_BITS
+from ..emit import block
 
 FIELD = 18  #: distance of the two tokens' fields: eight products of |w| <= 127 stay within FIELD bits
 PACKED_BITS = 27  #: (a1 << FIELD) + a0 for int8 a0, a1
@@ -22,6 +23,46 @@ def pack(a0, a1):
     """(a1 << FIELD) + a0 as a signed number of PACKED_BITS bits: the upper field borrows one where a0 is negative."""
     low = Cat(a0, a0[-1].replicate(FIELD - len(a0)))
     return Cat(low, add(a1, a0[-1:].as_signed(), PACKED_BITS - FIELD)).as_signed()
+
+
+def packed_inputs(m: Module, x, half, cores: int, word: int, width: int) -> list[list[Signal]]:
+    """Registers with the packed inputs of one step: per pair of tokens ``width`` of them.
+
+    x: a group's words (byte ``token * word + i``); half: which ``width`` bytes of each word. The last of an odd number
+    of tokens is token 0 of a pair by itself: the other one is 0.
+    """
+
+    def byte(token, i):
+        if token == cores:
+            return C(0, signed(8))
+        parts = [x.word_select(token * word + first + i, 8).as_signed() for first in range(0, word, width)]
+        return parts[0] if len(parts) == 1 else Mux(half, parts[1], parts[0]).as_signed()
+
+    pairs = []
+    for pair in range((cores + 1) // 2):
+        packed = []
+        for i in range(width):
+            p = Signal(signed(PACKED_BITS), name=f"packed{pair}_{i}", reset_less=True)
+            m.d.sync += p.eq(pack(byte(2 * pair, i), byte(2 * pair + 1, i)))
+            packed.append(p)
+        pairs.append(packed)
+    return pairs
+
+
+def cells(m: Module, pairs: list[list[Signal]], w, valid, first, cores: int, name: str) -> list[Signal]:
+    """One output lane: a cell for each pair of tokens, all with the weights ``w``; the accumulator of each token."""
+    width, acc = len(pairs[0]), []
+    for n, packed in enumerate(pairs):
+        cell = block(PECell(width), f"vf_pe_cell_{width}")
+        m.submodules[f"{name}{n}"] = cell
+        m.d.comb += [
+            *(cell.a[i].eq(p) for i, p in enumerate(packed)),
+            cell.w.eq(w),
+            cell.valid.eq(valid),
+            cell.first.eq(first),
+        ]
+        acc += [cell.acc0, cell.acc1]
+    return acc[:cores]
 
 
 class PECell(wiring.Component):

@@ -39,6 +39,7 @@ class RowFactor(wiring.Component):
     -------
     w : sum of a row's code weights.
     mant, p : 1/w ~ mant * 2^-(8 + p); (128, 0) for w = 0.
+    upper, zero : the bit behind w's leading one (w in the upper half of its octave); w = 0.
 
     Latency/throughput: ``LATENCY`` cycles, one a cycle.
 
@@ -48,7 +49,7 @@ class RowFactor(wiring.Component):
     LATENCY = 3
 
     def __init__(self, bits: int = 24):
-        super().__init__({"w": In(bits), "mant": Out(8), "p": Out(5)})
+        super().__init__({"w": In(bits), "mant": Out(8), "p": Out(5), "upper": Out(1), "zero": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -56,7 +57,8 @@ class RowFactor(wiring.Component):
         m.submodules.leading = leading = LeadingOne(bits)
         m.d.comb += leading.i.eq(self.w)
         value = Signal(bits, reset_less=True)
-        zero1, zero2 = Signal(reset_less=True), Signal(reset_less=True)
+        zero1, zero2, zero3 = (Signal(name=f"zero{i}", reset_less=True) for i in (1, 2, 3))
+        upper = Signal(reset_less=True)
         p1, p2, p3 = (Signal(5, name=f"p{i}", reset_less=True) for i in (1, 2, 3))
         fraction = Signal(8, reset_less=True)
         mant = Signal(8, reset_less=True)
@@ -70,6 +72,8 @@ class RowFactor(wiring.Component):
             fraction.eq(normalise(value, p1[: (bits - 1).bit_length()])[-8:]),
             p3.eq(Mux(zero2, 0, p2)),
             mant.eq(Mux(zero2, 128, table[fraction])),
+            upper.eq(fraction[-1]),
+            zero3.eq(zero2),
         ]
-        m.d.comb += [self.mant.eq(mant), self.p.eq(p3)]
+        m.d.comb += [self.mant.eq(mant), self.p.eq(p3), self.upper.eq(upper), self.zero.eq(zero3)]
         return m

@@ -1,14 +1,14 @@
 """Everything between the host interface and the arithmetic: sequencers, chunks, buffers. Connects, no arithmetic."""
 
-from amaranth import Cat, Module, Signal
+from amaranth import C, Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .arch.config import AcceleratorConfig
-from .arch.isa import Chunk
+from .arch.isa import WAITS, Chunk
+from .chunks.engines import Engines
 from .chunks.layernorm import LayerNorm
 from .chunks.loader import Loader
-from .chunks.mat import Mat
 from .chunks.shifter import ShifterArray
 from .chunks.softmax import Softmax
 from .control.boot import header_members
@@ -18,14 +18,14 @@ from .emit import block
 from .interfaces import BufferRead, BufferWrite, ChunkControl, WeightWrite
 from .memory.activation import ActivationBuffer
 from .memory.code_ring import CodeRing
-from .memory.weights import ParameterMemory, WeightBuffer
+from .memory.weights import KsumMemory, ParameterMemory, WeightBuffer
 
 #: DMA chunks live on the host side of the core
 HOST_CHUNKS = {Chunk.WEIGHT_DMA: "weight_ctl", Chunk.IMAGE_DMA: "image_ctl", Chunk.RESULT_DMA: "result_ctl"}
 
 
 class Core(wiring.Component):
-    """Sequencers with their chunks around the buffers.
+    """Sequencers with their chunks around the buffers. Only the chunks of ``config.chunks`` are there.
 
     Parameters
     ----------
@@ -34,11 +34,13 @@ class Core(wiring.Component):
     Members
     -------
     run, submitted : program loaded and enabled; images queued since enable
-    <chunk>_start, <chunk>_count : the chunk's first instruction and number of instructions, from the program's header
+    <chunk>_start, <chunk>_count : for all of isa.Chunk, first instruction and number of instructions, from the
+        program's header
     weight_ctl, image_ctl, result_ctl : control of the DMA chunks
     weights, params, ln_params, program : writes by the weight DMA
     image_wr, result_rd : activation-buffer ports of image and result DMA
-    image_end, busy, stall : per chunk: program of an image complete; a row in work; a row waiting
+    image_end, busy, stall : per chunk of isa.Chunk (absent ones 0): program of an image complete; a row in work; a row
+        waiting
     progress : some counter moved
     active : some sequencer is inside an image's program
 
@@ -74,32 +76,74 @@ class Core(wiring.Component):
         m.submodules.activations = activations = block(ActivationBuffer(c), f"vf_activation_buffer_{tag}")
         m.submodules.weight_buffer = weight_buffer = block(WeightBuffer(c), f"vf_weight_buffer_{tag}")
         m.submodules.params = params = block(
-            ParameterMemory(c, c.param_rows), f"vf_params_{c.beat_bytes * 8}x{c.param_rows}"
+            ParameterMemory(c, c.param_rows, c.param_read_bytes), f"vf_params_{c.beat_bytes * 8}x{c.param_rows}"
         )
         m.submodules.ln_params = ln_params = block(
             ParameterMemory(c, c.ln_param_rows), f"vf_ln_params_{c.beat_bytes * 8}x{c.ln_param_rows}"
         )
         program = block(ProgramMemory(c), f"vf_program_{c.beat_bytes * 8}x{c.program_rows}")
         m.submodules.program_memory = program
-        m.submodules.mat = mat = block(Mat(c), f"vf_mat_{tag}")
-        m.submodules.shifter = shifter = block(ShifterArray(c), f"vf_shifter_array_{tag}")
+        m.submodules.engines = engines = block(Engines(c), f"vf_engines_{tag}x{c.width}")
         m.submodules.layernorm = layernorm = block(LayerNorm(c), f"vf_layernorm_{tag}")
-        m.submodules.softmax = softmax = block(Softmax(c), f"vf_softmax_{tag}")
-        m.submodules.code_ring = ring = block(CodeRing(c), f"vf_code_ring_{tag}")
-        m.submodules.loader = loader = block(Loader(c), f"vf_loader_{tag}")
+        controls = {Chunk[e.upper()]: getattr(engines, f"{e}_ctl") for e in c.engine_names}
+        controls |= {Chunk.LAYERNORM: layernorm.ctl}
+        controls |= {chunk: flipped(getattr(self, name)) for chunk, name in HOST_CHUNKS.items()}
+        reads = {"layernorm": layernorm.rd, "result": flipped(self.result_rd)}
+        writes = {"layernorm": layernorm.wr, "image": flipped(self.image_wr)}
+        for e in c.engine_names:
+            reads |= {f"{e}_in": getattr(engines, f"{e}_rd"), f"{e}_res": getattr(engines, f"{e}_res")}
+            writes[e] = getattr(engines, f"{e}_wr")
+
+        # ---- weights and parameters
+        connect(m, flipped(self.weights), weight_buffer.dma)
+        for e in c.engine_names:
+            connect(m, getattr(engines, f"{e}_weights"), getattr(weight_buffer, f"read_{e}"))
+        connect(m, flipped(self.params), params.write)
+        connect(m, engines.params, params.read)
+        connect(m, flipped(self.ln_params), ln_params.write)
+        connect(m, layernorm.params, ln_params.read)
+        connect(m, flipped(self.program), program.write)
+
+        taps = [
+            ("stats_s1", layernorm.stats_valid, layernorm.stats_s1),
+            ("stats_s2", layernorm.stats_valid, layernorm.stats_s2),
+            ("tile", engines.mat_tile_valid, engines.mat_tile_acc),
+        ]
+        if c.trio:  # Z and the sums of keys, from post-processing
+            m.submodules.ksum = ksum = block(KsumMemory(c), f"vf_ksum_{c.word * 8}x{c.ksum_rows}")
+            connect(m, engines.z, weight_buffer.z)
+            connect(m, engines.ksum_wr, ksum.write)
+            for e in c.engine_names:
+                connect(m, getattr(engines, f"{e}_ksum"), getattr(ksum, f"read_{e}"))
+            taps.append(("rmac_tile", engines.rmac_tile_valid, engines.rmac_tile_acc))
+        if c.attention:  # softmax to shifter array, keys to the weight buffer
+            m.submodules.shifter = shifter = block(ShifterArray(c), f"vf_shifter_array_{tag}")
+            m.submodules.softmax = softmax = block(Softmax(c), f"vf_softmax_{tag}")
+            m.submodules.code_ring = ring = block(CodeRing(c), f"vf_code_ring_{tag}")
+            m.submodules.loader = loader = block(Loader(c), f"vf_loader_{tag}")
+            connect(m, loader.wr, weight_buffer.loader)
+            connect(m, softmax.codes, ring.push)
+            connect(m, shifter.codes, ring.pop)
+            controls |= {Chunk.SHIFTER: shifter.ctl, Chunk.SOFTMAX: softmax.ctl, Chunk.LOADER: loader.ctl}
+            reads |= {"shifter": shifter.rd, "softmax": softmax.rd, "loader": loader.rd}
+            writes["shifter"] = shifter.wr
+            taps += [
+                ("codes", softmax.code_valid, softmax.code_word),
+                ("log_sum", softmax.log_sum_valid, softmax.log_sum),
+                ("attend", shifter.acc_valid, shifter.acc),
+            ]
+
+        # ---- activation buffer
+        for name, port in reads.items():
+            connect(m, port, getattr(activations, f"read_{name}"))
+        for name, port in writes.items():
+            connect(m, port, getattr(activations, f"write_{name}"))
 
         # ---- sequencers
-        controls = {
-            Chunk.MAT: mat.ctl,
-            Chunk.SHIFTER: shifter.ctl,
-            Chunk.LAYERNORM: layernorm.ctl,
-            Chunk.SOFTMAX: softmax.ctl,
-            Chunk.LOADER: loader.ctl,
-            **{chunk: flipped(getattr(self, name)) for chunk, name in HOST_CHUNKS.items()},
-        }
+        assert set(controls) == set(c.chunks)
         sequencers = {}
         counters = Signal(32 * len(Chunk))
-        for chunk in Chunk:
+        for chunk in c.chunks:
             sequencers[chunk] = s = block(Sequencer(chunk), f"vf_sequencer_{chunk.name.lower()}")
             m.submodules[f"sequencer_{chunk.name.lower()}"] = s
             connect(m, s.ctl, controls[chunk])
@@ -111,94 +155,68 @@ class Core(wiring.Component):
                 s.count.eq(getattr(self, f"{chunk.name.lower()}_count")),
                 s.counters.eq(counters),
             ]
+
+        def of_all(member: str, bits: int = 1):
+            """A member of each chunk's sequencer, in the order of isa.Chunk; 0 for an absent one."""
+            return Cat(getattr(sequencers[k], member) if k in sequencers else C(0, bits) for k in Chunk)
+
         before = Signal.like(counters)
         m.d.sync += before.eq(counters)
         m.d.comb += [
-            counters.eq(Cat(s.counter for s in sequencers.values())),
+            counters.eq(of_all("counter", 32)),
             self.progress.eq(counters != before),
-            self.active.eq(Cat(s.running for s in sequencers.values()).any()),
-            self.image_end.eq(Cat(s.image_end for s in sequencers.values())),
-            self.busy.eq(Cat(s.busy for s in sequencers.values())),
-            self.stall.eq(Cat(s.stalled for s in sequencers.values())),
+            self.active.eq(of_all("running").any()),
+            self.image_end.eq(of_all("image_end")),
+            self.busy.eq(of_all("busy")),
+            self.stall.eq(of_all("stalled")),
         ]
 
-        # ---- activation buffer
-        for name, port in (
-            ("mat_in", mat.rd),
-            ("mat_res", mat.res),
-            ("layernorm", layernorm.rd),
-            ("softmax", softmax.rd),
-            ("shifter", shifter.rd),
-            ("loader", loader.rd),
-        ):
-            connect(m, port, getattr(activations, f"read_{name}"))
-        connect(m, flipped(self.result_rd), activations.read_result)
-        for name, port in (("mat", mat.wr), ("layernorm", layernorm.wr), ("shifter", shifter.wr)):
-            connect(m, port, getattr(activations, f"write_{name}"))
-        connect(m, flipped(self.image_wr), activations.write_image)
-
-        # ---- weights and parameters
-        connect(m, flipped(self.weights), weight_buffer.dma)
-        connect(m, loader.wr, weight_buffer.loader)
-        connect(m, mat.weights, weight_buffer.read)
-        connect(m, flipped(self.params), params.write)
-        connect(m, mat.params, params.read)
-        connect(m, flipped(self.ln_params), ln_params.write)
-        connect(m, layernorm.params, ln_params.read)
-        connect(m, flipped(self.program), program.write)
-
-        # ---- softmax to shifter array
-        connect(m, softmax.codes, ring.push)
-        connect(m, shifter.codes, ring.pop)
-
-        self._watch(m, mat, shifter, layernorm, softmax)
-        self._watch_timeline(m, mat, sequencers)
+        ports = {**{name: port for name, port in writes.items() if name != "image"}, "image": self.image_wr}
+        self._watch(m, ports, [*taps, ("image_end", self.image_end.any(), self.image_end)])
+        if c.trio:
+            self._watch(m, {"z": engines.z, "ksum": engines.ksum_wr}, [])
+        self._watch_timeline(m, engines, sequencers)
         return m
 
-    def _watch(self, m, mat, shifter, layernorm, softmax):
-        """Named signals for passive monitors (sim): every write port, and values inside the units."""
-        for name, port in (
-            ("mat", mat.wr),
-            ("layernorm", layernorm.wr),
-            ("shifter", shifter.wr),
-            ("image", self.image_wr),
-        ):
+    def _watch(self, m, ports: dict, values: list):
+        """Named signals for passive monitors (sim): write ports by name, and (name, valid, value) inside the units."""
+        for name, port in ports.items():
             valid = Signal(name=f"watch_{name}_valid")
             addr = Signal(16, name=f"watch_{name}_addr")
             data = Signal(len(port.data), name=f"watch_{name}_data")
-            m.d.comb += [valid.eq(port.valid & port.ready), addr.eq(port.addr), data.eq(port.data)]
-        for name, valid_signal, value in (
-            ("image_end", self.image_end.any(), self.image_end),
-            ("codes", softmax.code_valid, softmax.code_word),
-            ("log_sum", softmax.log_sum_valid, softmax.log_sum),
-            ("tile", mat.tile_valid, mat.tile_acc),
-            ("attend", shifter.acc_valid, shifter.acc),
-            ("stats_s1", layernorm.stats_valid, layernorm.stats_s1),
-            ("stats_s2", layernorm.stats_valid, layernorm.stats_s2),
-        ):
+            accepted = port.valid & port.ready if "ready" in port.signature.members else port.valid
+            m.d.comb += [valid.eq(accepted), addr.eq(port.addr), data.eq(port.data)]
+        for name, valid_signal, value in values:
             valid = Signal(name=f"watch_{name}_valid")
             data = Signal(len(value), name=f"watch_{name}_data")
             m.d.comb += [valid.eq(valid_signal), data.eq(value)]
 
-    def _watch_timeline(self, m, mat, sequencers):
+    def _watch_timeline(self, m, engines, sequencers):
         """What the chunks do, for the timeline: a record whenever something changes.
 
-        timeline: CHUNK_BITS per chunk, in the order of isa.Chunk: go, done, running, number of the wait that the next
-        row waits for (3 bits, WAITS: none). array: state of the PE array (2 bits), end of a row's steps.
+        timeline: CHUNK_BITS per chunk, in the order of isa.Chunk (absent ones 0, waiting for none): go, done, running,
+        number of the wait that the next row waits for (3 bits, WAITS: none). array, rmac_array: state of an engine's PE
+        array (2 bits), end of a row's steps.
         """
-        events = Cat(Cat(s.ctl.go.valid & s.ctl.go.ready, s.ctl.done) for s in sequencers.values())
-        states = Cat(Cat(s.running, s.waiting) for s in sequencers.values())
-        chunks = Cat(
-            Cat(s.ctl.go.valid & s.ctl.go.ready, s.ctl.done, s.running, s.waiting) for s in sequencers.values()
-        )
+        states, chunks, events = [], [], []
+        for chunk in Chunk:
+            if chunk not in sequencers:
+                chunks.append(Cat(C(0, 3), C(WAITS, 3)))
+                continue
+            s = sequencers[chunk]
+            event = Cat(s.ctl.go.valid & s.ctl.go.ready, s.ctl.done)
+            state = Cat(s.running, s.waiting)
+            states.append(state)
+            events.append(event)
+            chunks.append(Cat(event, state))
+        states, events = Cat(states), Cat(events)
         last_states = Signal.like(states, name="watch_states")
-        array = mat.array
-        last_array = Signal(2, name="watch_array_state")
-        m.d.sync += [last_states.eq(states), last_array.eq(array[:2])]
-        for name, changed, value in (
-            ("timeline", events.any() | (states != last_states), chunks),
-            ("array", array[2] | (array[:2] != last_array), array),
-        ):
-            valid = Signal(name=f"watch_{name}_valid")
-            data = Signal(len(value), name=f"watch_{name}_data")
-            m.d.comb += [valid.eq(changed), data.eq(value)]
+        m.d.sync += last_states.eq(states)
+        values = [("timeline", events.any() | (states != last_states), Cat(chunks))]
+        for e in self._config.engine_names:
+            name = "array" if e == "mat" else f"{e}_array"
+            array = getattr(engines, f"{e}_array")
+            last = Signal(2, name=f"watch_{name}_state")
+            m.d.sync += last.eq(array[:2])
+            values.append((name, array[2] | (array[:2] != last), array))
+        self._watch(m, {}, values)

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from .arch import isa, registers
+from .arch import registers
 from .arch.config import AcceleratorConfig
 from .emit import emitting
 from .top import TOP, Top
@@ -54,7 +54,7 @@ def write(config: AcceleratorConfig, folder: Path, command: str = "") -> dict:
         "files": list(files),
         "waivers": WAIVERS,
         "registers": {r.name: r.offset for r in registers.REGISTERS.values()},
-        "chunks": [c.name.lower() for c in isa.Chunk],
+        "chunks": [c.name.lower() for c in config.chunks],
     }
     listing = "".join(f"{n}\n" for n in files)
     texts = {**files, "files.f": listing, WAIVERS: _WAIVERS, "verilog.json": json.dumps(info, indent=1) + "\n"}

@@ -11,26 +11,42 @@ from vitforge_hw.arch.config import ACC_BITS, ATTEND_ACC_BITS, AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
 from vitforge_hw.arch.registers import REGISTERS
 from vitforge_hw.chunks.layernorm_stats import S1_BITS, S2_BITS
+from vitforge_hw.memory.activation import writers
 
 from . import script
 from .monitor import Monitor
 from .topbench import BenchProgram, BenchResult, MemorySettings, SimulationError, build_bench, run_bench
 
 CORE = "core"  # where Core sits below the top module
-WRITE_PORTS = ("mat", "layernorm", "shifter", "image")
 ACTIVE = 8  #: status.active
 CHUNK_BITS = 6  #: per chunk in a timeline record (core._watch_timeline)
 UNIT_COUNTERS = tuple(f"{kind}_{c.name.lower()}" for c in Chunk for kind in ("busy", "stall"))
 
 
 #: values inside the units: bits per field; engines have cores * word fields a record, the others one per token
-TAP_BITS = {"tile": ACC_BITS, "attend": ATTEND_ACC_BITS, "log_sum": 12, "stats_s1": S1_BITS, "stats_s2": S2_BITS}
-ENGINE_TAPS = ("tile", "attend")
+TAP_BITS = {
+    "tile": ACC_BITS,
+    "rmac_tile": ACC_BITS,
+    "attend": ATTEND_ACC_BITS,
+    "log_sum": 12,
+    "stats_s1": S1_BITS,
+    "stats_s2": S2_BITS,
+}
+ENGINE_TAPS = ("tile", "rmac_tile", "attend")
+_TRIO = {"rmac_tile"}
+_ATTENTION = {"attend", "log_sum"}
+
+
+def taps(config: AcceleratorConfig) -> dict[str, int]:
+    """Those of TAP_BITS that the configuration has."""
+    absent = (set() if config.trio else _TRIO) | (set() if config.attention else _ATTENTION)
+    return {name: bits for name, bits in TAP_BITS.items() if name not in absent}
 
 
 def all_monitors(config: AcceleratorConfig) -> tuple[Monitor, ...]:
-    """Every activation-buffer write port, the code ring, ends of images, the timeline, LayerNorm's S1 and S2,
-    softmax's L and the accumulators of both engines."""
+    """Every activation-buffer write port, ends of images, the timeline, LayerNorm's S1 and S2, the accumulators of each
+    engine; with attention the code ring, softmax's L and the shifter array's accumulators; with trio the weight rows of
+    Z and the words of Ksum."""
 
     def watch(name: str, bits: int, addr: bool = False) -> Monitor:
         path = f"{CORE}.watch_{name}"
@@ -38,14 +54,17 @@ def all_monitors(config: AcceleratorConfig) -> tuple[Monitor, ...]:
             name, f"{path}_valid", f"${path}_addr" if addr else "1'b0 & $aclk", f"{path}_data", 16 if addr else 1, bits
         )
 
-    found = [watch(name, config.row_bytes * 8, addr=True) for name in WRITE_PORTS]
-    found += [
-        watch("image_end", len(Chunk)),
-        watch("timeline", CHUNK_BITS * len(Chunk)),
-        watch("array", 3),
-        watch("codes", config.cores * config.attend_keys * 4),
-    ]
-    for name, bits in TAP_BITS.items():
+    found = [watch(name, config.row_bytes * 8, addr=True) for name in writers(config)]
+    found += [watch("image_end", len(Chunk)), watch("timeline", CHUNK_BITS * len(Chunk)), watch("array", 3)]
+    if config.trio:
+        found += [
+            watch("rmac_array", 3),
+            watch("z", config.weight_row_bytes * 8, addr=True),
+            watch("ksum", config.word * 8, addr=True),
+        ]
+    if config.attention:
+        found.append(watch("codes", config.cores * config.attend_keys * 4))
+    for name, bits in taps(config).items():
         fields = config.cores * (config.word if name in ENGINE_TAPS else 1)
         found.append(watch(name, bits * fields))
     return tuple(found)

@@ -29,7 +29,8 @@ class HostBench:
         self.host = h = Host(c)
         self.starts = {f"{k.name.lower()}_start": rng.randrange(INSTRUCTIONS) for k in isa.Chunk}
         ends = {k: INSTRUCTIONS - self.starts[f"{k.name.lower()}_start"] for k in isa.Chunk}
-        self.starts |= {f"{k.name.lower()}_count": rng.randint(0, ends[k]) for k in isa.Chunk}
+        counts = {k: rng.randint(0, ends[k]) for k in isa.Chunk}  # of an absent chunk: none
+        self.starts |= {f"{k.name.lower()}_count": counts[k] if k in c.chunks else 0 for k in isa.Chunk}
         header = {"magic": isa.MAGIC, "config_hash": c.hash} | self.starts
         self.image = bytearray(rng.randbytes(JOB - IMAGE))
         self.image[:64] = isa.pack(isa.HEADER_FIELDS, header, "header").to_bytes(64, "little")

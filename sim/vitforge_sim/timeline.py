@@ -1,4 +1,5 @@
-"""What every chunk did in every cycle, from the passive monitors `timeline` and `array` (hw core._watch_timeline).
+"""What every chunk did in every cycle, from the passive monitors `timeline`, `array` and, with trio, `rmac_array` (hw
+core._watch_timeline).
 
 Nothing here knows the program: rows are numbered in the order of their `go`, waits by their place in the instruction.
 """
@@ -53,11 +54,14 @@ class ChunkTimeline:
 
 @dataclasses.dataclass(frozen=True)
 class Timeline:
-    """chunks: by chunk. array: the PE array's states (ArrayState). row_end: cycle of each MAT row's last step."""
+    """chunks: by chunk (an absent one does nothing). array: states of MAT's PE array (ArrayState). row_end: cycle of
+    each MAT row's last step. rmac_array, rmac_row_end: the same of R-MAC; empty where the run has no such monitor."""
 
     chunks: dict[Chunk, ChunkTimeline]
     array: Spans
     row_end: np.ndarray
+    rmac_array: Spans
+    rmac_row_end: np.ndarray
 
 
 def _value(records: np.ndarray) -> np.ndarray:
@@ -102,7 +106,16 @@ def decode(run: BenchResult) -> Timeline:
         chunks[chunk] = ChunkTimeline(
             go, done, _only(waiting, waiting.value < WAITS), _only(running, running.value == 1)
         )
-    records = run.monitors["array"]
+    if "rmac_array" in run.monitors:
+        rmac = _array(run, "rmac_array")
+    else:
+        nothing = np.zeros(0, np.int64)
+        rmac = Spans(nothing, nothing, nothing), nothing
+    return Timeline(chunks, *_array(run, "array"), *rmac)
+
+
+def _array(run: BenchResult, monitor: str) -> tuple[Spans, np.ndarray]:
+    """An engine's array: its states, the cycles of its rows' last steps."""
+    records = run.monitors[monitor]
     cycles, value = records["cycle"].astype(np.int64), _value(records).astype(np.int64)
-    array = _spans(cycles, value & 3, ArrayState.NO_OP, run.cycles)
-    return Timeline(chunks, array, cycles[value & 4 == 4])
+    return _spans(cycles, value & 3, ArrayState.NO_OP, run.cycles), cycles[value & 4 == 4]

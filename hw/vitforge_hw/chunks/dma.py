@@ -137,7 +137,8 @@ class WeightDma(wiring.Component):
 class ImageDma(wiring.Component):
     """Images and constant tensors to the activation buffer: ``beats`` beats a row (group), whole buffer rows.
 
-    Beats are gathered until a buffer row is complete, which is then written once with every bank's mask bit set.
+    Beats are gathered until a buffer row is complete, which is then written once with every bank's mask bit set. In
+    DRAM a row is padded to ``beats_per_row`` whole beats; the padding is dropped.
 
     Parameters
     ----------
@@ -146,8 +147,8 @@ class ImageDma(wiring.Component):
     Members
     -------
     reset : In(1)
-    ctl : In(ChunkControl(IMAGE_DMA)); row r reads ``beats`` beats from source + r * beats and fills the buffer rows
-        behind those of row r - 1; ``done`` one cycle after the row's last buffer write was accepted
+    ctl : In(ChunkControl(IMAGE_DMA)); row r reads ``beats`` (whole buffer rows) from source + r * beats and
+        fills the rows behind those of row r - 1; ``done`` one cycle after the row's last buffer write was accepted
     base, job_base : In(64), the memory image and the present job's image; read while a row starts
     request, beat : to and from the read engine's queue 1
     image_wr : Out(BufferWrite)
@@ -179,8 +180,11 @@ class ImageDma(wiring.Component):
         held, start = _accept_op(m, self.ctl, op)
         per_row = c.beats_per_row
 
-        # ---- requests and the first buffer row of each
-        m.submodules.targets = targets = SyncFIFO(width=16, depth=REQUEST_DEPTH)
+        # ---- requests and the first buffer row of each instruction: later rows follow
+        target = data.StructLayout({"addr": 16, "first": 1})
+        m.submodules.targets = targets = SyncFIFO(width=target.size, depth=REQUEST_DEPTH)
+        new, now = Signal(target), data.View(target, targets.r_data)
+        first = Signal(init=1)
         payload = self.request.payload
         m.d.comb += [
             payload.base.eq(Mux(op.job, self.job_base, self.base)),
@@ -189,16 +193,18 @@ class ImageDma(wiring.Component):
             self.request.valid.eq(self.ctl.go.valid & held & targets.w_rdy),
             self.ctl.go.ready.eq(held & self.request.ready & targets.w_rdy),
             targets.w_en.eq(start),
-            targets.w_data.eq(op.out_addr),
+            targets.w_data.eq(new.as_value()),
+            new.addr.eq(op.out_addr),
+            new.first.eq(first),
         ]
         with m.If(start):
-            m.d.sync += op.source.eq(op.source + op.beats)
-            m.d.sync += op.out_addr.eq(op.out_addr + (op.beats >> (per_row.bit_length() - 1)))
+            m.d.sync += [op.source.eq(op.source + op.beats), first.eq(self.ctl.go.payload)]
 
         # ---- gather beats: the newest enters at the top
         addr, active = Signal(16), Signal()
         column = Signal(range(max(per_row, 2)))
         write, free, accepted = self.image_wr, Signal(), Signal()
+        row = Signal(per_row * c.beat_bytes * 8)
         last = Signal()  # of the row that waits in the output register
         m.d.comb += [
             free.eq(~write.valid | write.ready),
@@ -206,12 +212,13 @@ class ImageDma(wiring.Component):
             accepted.eq(self.beat.valid & self.beat.ready),
             targets.r_en.eq(~active | (accepted & self.beat.payload.last)),
             write.mask.eq(~0),
+            write.data.eq(row[: len(write.data)]),
         ]
         with m.If(free):
             m.d.sync += write.valid.eq(0)
         with m.If(accepted):
             m.d.sync += [
-                write.data.eq(Cat(write.data, self.beat.payload.data)[-len(write.data) :]),
+                row.eq(Cat(row, self.beat.payload.data)[-len(row) :]),
                 last.eq(self.beat.payload.last),
             ]
             with m.If(column == per_row - 1):
@@ -219,7 +226,9 @@ class ImageDma(wiring.Component):
             with m.Else():
                 m.d.sync += column.eq(column + 1)
         with m.If(targets.r_en):
-            m.d.sync += [addr.eq(targets.r_data), active.eq(targets.r_rdy)]
+            m.d.sync += active.eq(targets.r_rdy)
+            with m.If(targets.r_rdy & now.first):
+                m.d.sync += addr.eq(now.addr)
         m.d.sync += self.ctl.done.eq(write.valid & write.ready & last)
         m.d.comb += self.busy.eq(active | targets.r_rdy | write.valid | self.ctl.done)
         return ResetInserter(self.reset)(m)

@@ -22,8 +22,9 @@ class Boot(wiring.Component):
     """Loads the program when enabled, lets jobs run, and takes the machine down without breaking AXI transfers.
 
     Enabling loads ``program_beats`` beats and checks magic, configuration hash, and that every chunk's instructions lie
-    within what was loaded (a truncated program does not run). Clearing enable, or soft reset, stops new bursts, waits
-    until everything outstanding has come back, and holds ``core_reset`` for RESET_CYCLES.
+    within what was loaded (a truncated program does not run), an absent chunk having none. Clearing enable, or soft
+    reset, stops new bursts, waits until everything outstanding has come back, and holds ``core_reset`` for
+    RESET_CYCLES.
 
     Parameters
     ----------
@@ -89,12 +90,15 @@ class Boot(wiring.Component):
         for name in header_members():
             m.d.comb += getattr(self, name).eq(getattr(header, name))
 
-        # every chunk's instructions lie in what was loaded; registered, the header is complete before CHECK
+        # every chunk's instructions lie in what was loaded, an absent chunk has none; registered, as the header is
+        # complete before CHECK
         complete = Signal()
         instructions = self.program_beats >> exact_log2(c.instruction_beats)
-        names = (chunk.name.lower() for chunk in isa.Chunk)
-        ends = (getattr(self, f"{name}_start") + getattr(self, f"{name}_count") for name in names)
-        m.d.sync += complete.eq(Cat(end <= instructions for end in ends).all())
+        fits = []
+        for chunk in isa.Chunk:
+            start, count = (getattr(self, f"{chunk.name.lower()}_{what}") for what in ("start", "count"))
+            fits.append(start + count <= instructions if chunk in c.chunks else count == 0)
+        m.d.sync += complete.eq(Cat(fits).all())
 
         broken = Signal()
         with m.If(self.read_error):

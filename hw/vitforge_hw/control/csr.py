@@ -28,7 +28,7 @@ class Csr(wiring.Component):
     job_full, job_free, submitted, completed : In, from the job queue
     image_done : In(1), one cycle per image whose result is in memory
     read_error, write_error, bad_program : In(1), pulses; read_addr, read_resp, write_addr, write_resp : In
-    busy, stall : In(8), one bit per chunk: counted in its registers
+    busy, stall : In, one bit per chunk of isa.Chunk: counted in its registers; those of an absent chunk read 0
     progress : In(1), some chunk has finished a row
     active : In(1), some chunk is inside an image's program
     error : Out(1), an error is latched
@@ -179,7 +179,7 @@ class Csr(wiring.Component):
         m.d.comb += [file.cycles_lo.eq(cycles[:32]), file.cycles_hi.eq(cycles[32:])]
         restart = self.started | self.clear
         m.d.sync += cycles.eq(Mux(restart, 0, cycles + self.enable))
-        for chunk in isa.Chunk:
+        for chunk in c.chunks:
             for name, event in (("busy", self.busy[chunk]), ("stall", self.stall[chunk])):
                 count = Signal(32, name=f"{name}_{chunk.name.lower()}")
                 m.d.sync += count.eq(Mux(restart, 0, count + event))

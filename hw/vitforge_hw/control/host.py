@@ -37,8 +37,9 @@ class Host(wiring.Component):
     core_reset : Out(1), reset of everything outside, 8 cycles, after AXI has drained
     submitted : Out(16), images queued since the last reset, modulo 2^16
     <chunk>_start, <chunk>_count : Out(16), from the program's header
-    image_end : In(8), one bit per chunk: its sequencer has finished an image's program (image and result DMA are used)
-    busy, stall : In(8), one bit per chunk, counted
+    image_end : In, one bit per chunk of isa.Chunk: its sequencer has finished an image's program (image and result DMA
+        are used)
+    busy, stall : In, one bit per chunk, counted
     progress : In(1), some progress counter has moved
     active : In(1), some sequencer is inside an image's program
 

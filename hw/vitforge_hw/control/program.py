@@ -26,7 +26,7 @@ class ProgramMemory(wiring.Component):
     Members
     -------
     write : In(WeightWrite) of one beat, from the boot DMA
-    fetch<n> : In(InstructionFetch), one per chunk
+    fetch<n> : In(InstructionFetch), one per chunk of the configuration
 
     Latency: instruction_beats + 4 cycles from an idle memory's request to ``done``.
     """
@@ -34,7 +34,7 @@ class ProgramMemory(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         members = {"write": In(WeightWrite(config.beat_bytes * 8, 1))}
-        members |= {f"fetch{int(n)}": In(InstructionFetch()) for n in isa.Chunk}
+        members |= {f"fetch{int(n)}": In(InstructionFetch()) for n in config.chunks}
         super().__init__(members)
 
     def elaborate(self, platform):
@@ -43,7 +43,7 @@ class ProgramMemory(wiring.Component):
         bits, beats = c.beat_bytes * 8, c.instruction_beats
         address = ceil_log2(c.program_rows)
         m.submodules.ram = ram = block(Ram(bits, c.program_rows), f"vf_ram_{bits}x{c.program_rows}")
-        fetch = [getattr(self, f"fetch{int(n)}") for n in isa.Chunk]
+        fetch = [getattr(self, f"fetch{int(n)}") for n in c.chunks]
         n = len(fetch)
 
         owner = Signal(range(n))

@@ -2,7 +2,7 @@
 
 from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..arch.config import AcceleratorConfig
@@ -10,9 +10,20 @@ from ..emit import block
 from ..interfaces import BufferRead, BufferWrite
 from .ram import Ram
 
-#: clients in order of priority
-READERS = ("mat_in", "mat_res", "layernorm", "softmax", "shifter", "loader", "result")
-WRITERS = ("mat", "layernorm", "shifter", "image")
+ROTATED = "mat_in"  #: the reader with the rotator, where there is one
+
+
+def readers(config: AcceleratorConfig) -> tuple[str, ...]:
+    """Reading clients in order of priority: the engines' inputs come first."""
+    found = [f"{e}_in" for e in config.engine_names] + [f"{e}_res" for e in config.engine_names] + ["layernorm"]
+    if config.attention:
+        found += ["softmax", "shifter", "loader"]
+    return (*found, "result")
+
+
+def writers(config: AcceleratorConfig) -> tuple[str, ...]:
+    """Writing clients in order of priority."""
+    return (*config.engine_names, "layernorm", *(["shifter"] if config.attention else []), "image")
 
 
 class Pool(wiring.Component):
@@ -20,8 +31,8 @@ class Pool(wiring.Component):
 
     Members
     -------
-    read_enable, read_addr, read_addr_upper, read_upper : bank b is read at ``read_addr_upper`` where its ``upper`` bit
-        is set, else at ``read_addr``
+    read_enable, read_addr : all banks are read at ``read_addr``
+    read_addr_upper, read_upper : (with attention, for the rotator) banks with their ``upper`` bit set are read there
     read_data : the row, bank 0 in the low bits, two cycles later
     write_enable (one bit per bank), write_addr, write_data
 
@@ -31,18 +42,17 @@ class Pool(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self._config = c = config
         address = range(c.pool_rows)
-        super().__init__(
-            {
-                "read_enable": In(1),
-                "read_addr": In(address),
-                "read_addr_upper": In(address),
-                "read_upper": In(c.cores),
-                "read_data": wiring.Out(c.row_bytes * 8),
-                "write_enable": In(c.cores),
-                "write_addr": In(address),
-                "write_data": In(c.row_bytes * 8),
-            }
-        )
+        members = {
+            "read_enable": In(1),
+            "read_addr": In(address),
+            "read_data": Out(c.row_bytes * 8),
+            "write_enable": In(c.cores),
+            "write_addr": In(address),
+            "write_data": In(c.row_bytes * 8),
+        }
+        if c.attention:
+            members |= {"read_addr_upper": In(address), "read_upper": In(c.cores)}
+        super().__init__(members)
 
     def elaborate(self, platform):
         c = self._config
@@ -51,9 +61,10 @@ class Pool(wiring.Component):
         for b in range(c.cores):
             bank = block(Ram(c.word * 8, c.pool_rows), f"vf_ram_{c.word * 8}x{c.pool_rows}")
             m.submodules[f"bank{b}"] = bank
+            addr = Mux(self.read_upper[b], self.read_addr_upper, self.read_addr) if c.attention else self.read_addr
             m.d.comb += [
                 bank.read_enable.eq(self.read_enable),
-                bank.read_addr.eq(Mux(self.read_upper[b], self.read_addr_upper, self.read_addr)),
+                bank.read_addr.eq(addr),
                 bank.write_enable.eq(self.write_enable[b]),
                 bank.write_addr.eq(self.write_addr),
                 bank.write_data.eq(self.write_data.word_select(b, c.word * 8)),
@@ -72,30 +83,32 @@ class ActivationBuffer(wiring.Component):
 
     Members
     -------
-    read_<client> : In(BufferRead), ``mat_in`` with the rotator's second address
+    read_<client> : In(BufferRead); with attention ``mat_in`` has the rotator and its second address
     write_<client> : In(BufferWrite)
 
     Latency/throughput: read data 2 cycles after acceptance; per pool one read and one write a cycle, fixed priority
-    in the order of READERS and WRITERS; clients of different pools do not disturb each other.
+    in the order of readers() and writers(); clients of different pools do not disturb each other.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
-        members = {f"read_{n}": In(BufferRead(config, rotate=n == "mat_in")) for n in READERS}
-        members |= {f"write_{n}": In(BufferWrite(config)) for n in WRITERS}
+        members = {
+            f"read_{n}": In(BufferRead(config, rotate=config.attention and n == ROTATED)) for n in readers(config)
+        }
+        members |= {f"write_{n}": In(BufferWrite(config)) for n in writers(config)}
         super().__init__(members)
 
     def elaborate(self, platform):
         c = self._config
         m = Module()
         low = ceil_log2(c.pool_rows)
-        readers = [(n, getattr(self, f"read_{n}")) for n in READERS]
-        writers = [(n, getattr(self, f"write_{n}")) for n in WRITERS]
+        reading = [(n, getattr(self, f"read_{n}")) for n in readers(c)]
+        writing = [(n, getattr(self, f"write_{n}")) for n in writers(c)]
 
         def pool_of(addr):
             return (addr >> low)[: max(1, ceil_log2(c.pools))]
 
-        pool_data, read_ready, write_ready = [], {n: [] for n in READERS}, {n: [] for n in WRITERS}
+        pool_data, read_ready, write_ready = [], {n: [] for n, _ in reading}, {n: [] for n, _ in writing}
         for p in range(c.pools):
             pool = block(Pool(c), f"vf_pool_{c.cores}x{c.word}x{c.pool_rows}")
             m.submodules[f"pool{p}"] = pool
@@ -103,36 +116,36 @@ class ActivationBuffer(wiring.Component):
 
             taken = Const(0, 1)
             addr = Const(0, low)
-            for _, r in reversed(readers):
+            for _, r in reversed(reading):
                 addr = Mux(r.valid & (pool_of(r.addr) == p), r.addr[:low], addr)
-            for n, r in readers:
+            for n, r in reading:
                 want = Signal(name=f"read_{n}_pool{p}")
                 m.d.comb += want.eq(r.valid & (pool_of(r.addr) == p))
                 read_ready[n].append(want & ~taken)
                 taken = taken | want
-            mat = self.read_mat_in
-            m.d.comb += [
-                pool.read_enable.eq(taken),
-                pool.read_addr.eq(addr),
-                pool.read_addr_upper.eq(mat.addr_upper[:low]),
-                pool.read_upper.eq(Mux(mat.valid & (pool_of(mat.addr) == p), mat.upper, 0)),
-            ]
+            m.d.comb += [pool.read_enable.eq(taken), pool.read_addr.eq(addr)]
+            if c.attention:
+                mat = getattr(self, f"read_{ROTATED}")
+                m.d.comb += [
+                    pool.read_addr_upper.eq(mat.addr_upper[:low]),
+                    pool.read_upper.eq(Mux(mat.valid & (pool_of(mat.addr) == p), mat.upper, 0)),
+                ]
 
             taken = Const(0, 1)
             addr, payload, mask = Const(0, low), Const(0, c.row_bytes * 8), Const(0, c.cores)
-            for _, w in reversed(writers):
+            for _, w in reversed(writing):
                 mine = w.valid & (pool_of(w.addr) == p)
                 addr, payload, mask = Mux(mine, w.addr[:low], addr), Mux(mine, w.data, payload), Mux(mine, w.mask, mask)
-            for n, w in writers:
+            for n, w in writing:
                 want = Signal(name=f"write_{n}_pool{p}")
                 m.d.comb += want.eq(w.valid & (pool_of(w.addr) == p))
                 write_ready[n].append(want & ~taken)
                 taken = taken | want
             m.d.comb += [pool.write_enable.eq(mask), pool.write_addr.eq(addr), pool.write_data.eq(payload)]
 
-        for n, w in writers:
+        for n, w in writing:
             m.d.comb += w.ready.eq(Cat(*write_ready[n]).any())
-        for n, r in readers:
+        for n, r in reading:
             m.d.comb += r.ready.eq(Cat(*read_ready[n]).any())
             # two stages behind the request: which pool answered, and the rotation
             source = [Signal(max(1, ceil_log2(c.pools)), name=f"{n}_source{i}", reset_less=True) for i in range(2)]
@@ -146,7 +159,7 @@ class ActivationBuffer(wiring.Component):
             row = pool_data[0]
             for p in range(1, c.pools):
                 row = Mux(source[1] == p, pool_data[p], row)
-            if n == "mat_in":
+            if c.attention and n == ROTATED:
                 turn = [Signal(range(c.cores), name=f"{n}_turn{i}", reset_less=True) for i in range(2)]
                 m.d.sync += [turn[0].eq(r.offset), turn[1].eq(turn[0])]
                 row = rotate(m, row, turn[1], c)
@@ -155,7 +168,7 @@ class ActivationBuffer(wiring.Component):
 
 
 def rotate(m: Module, row, offset, config: AcceleratorConfig):
-    """Rotator: output lane i = bank (i + offset) mod cores; log2(cores) multiplexer levels."""
+    """Rotator: output lane i = bank (i + offset) mod cores; log2(cores) multiplexer levels (any number of cores)."""
     bits = config.word * 8
     for level in range(ceil_log2(config.cores)):
         turned = Signal(config.row_bytes * 8, name=f"rotate{level}")

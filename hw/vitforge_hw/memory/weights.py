@@ -1,90 +1,155 @@
-"""Weight buffer, parameter memories and program memory: written by DMA (and the key loader), read privately."""
+"""Weight buffer, parameter memories, Ksum memory: written by DMA, key loader and R-MAC, read privately."""
 
-from amaranth import Cat, Module, Mux
+from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
-from amaranth.utils import ceil_log2
+from amaranth.utils import ceil_log2, exact_log2
 
 from ..arch.config import AcceleratorConfig
 from ..emit import block
-from ..interfaces import MemoryRead, WeightWrite
+from ..interfaces import KsumWrite, MemoryRead, WeightWrite
 from .ram import Ram
 
 
 class WeightBuffer(wiring.Component):
-    """``weight_rows`` rows of lanes x width bytes in beat-wide columns.
+    """``weight_rows`` rows of lanes x width bytes in beat-wide columns, one copy for each engine.
 
     Members
     -------
-    loader : In(WeightWrite), mask per slice of ``cores`` lanes; has priority
-    dma : In(WeightWrite), mask per beat
-    read : In(MemoryRead), the PE array's port
+    loader : (with attention) In(WeightWrite), mask per slice of ``cores`` lanes; always accepted
+    z : (with trio) In(WeightWrite), mask per beat; accepted unless the loader writes
+    dma : In(WeightWrite), mask per beat; accepted unless one of the others writes
+    read_<engine> : In(MemoryRead), one engine's port
 
-    Latency/throughput: read data after 2 cycles, one row a cycle; one write a cycle.
+    Latency/throughput: read data after 2 cycles, one row a cycle and port; one write a cycle, into every copy.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = c = config
         bits = c.weight_row_bytes * 8
-        super().__init__(
-            {
-                "loader": In(WeightWrite(bits, c.weight_row_bytes // c.row_bytes)),
-                "dma": In(WeightWrite(bits, c.beats_per_weight_row)),
-                "read": In(MemoryRead(bits)),
-            }
-        )
+        members = {"dma": In(WeightWrite(bits, c.beats_per_weight_row))}
+        if c.attention:
+            members["loader"] = In(WeightWrite(bits, c.weight_row_bytes // c.row_bytes))
+        if c.trio:
+            members["z"] = In(WeightWrite(bits, c.beats_per_weight_row))
+        members |= {f"read_{e}": In(MemoryRead(bits)) for e in c.engine_names}
+        super().__init__(members)
 
     def elaborate(self, platform):
         c = self._config
         m = Module()
         address = ceil_log2(c.weight_rows)
         bits = c.beat_bytes * 8
-        m.d.comb += [self.loader.ready.eq(1), self.dma.ready.eq(~self.loader.valid)]
-        columns = []
-        for i in range(c.beats_per_weight_row):
-            column = block(Ram(bits, c.weight_rows), f"vf_ram_{bits}x{c.weight_rows}")
-            m.submodules[f"column{i}"] = column
-            by_loader = self.loader.valid & self.loader.mask[i // c.beats_per_row]
-            m.d.comb += [
-                column.write_enable.eq(by_loader | (self.dma.valid & self.dma.ready & self.dma.mask[i])),
-                column.write_addr.eq(Mux(self.loader.valid, self.loader.addr[:address], self.dma.addr[:address])),
-                column.write_data.eq(
-                    Mux(self.loader.valid, self.loader.data.word_select(i, bits), self.dma.data.word_select(i, bits))
-                ),
-                column.read_enable.eq(1),
-                column.read_addr.eq(self.read.addr[:address]),
-            ]
-            columns.append(column.read_data)
-        m.d.comb += self.read.data.eq(Cat(*columns))
+        # in order of priority: port, beats that a mask bit stands for
+        writers = [(self.loader, c.beats_per_row)] if c.attention else []
+        writers += [(self.z, 1)] if c.trio else []
+        writers += [(self.dma, 1)]
+
+        addr, row = self.dma.addr[:address], self.dma.data
+        before = Const(0, 1)
+        for port, _ in writers:
+            m.d.comb += port.ready.eq(~before)
+            before = before | port.valid
+        for port, _ in reversed(writers[:-1]):
+            addr = Mux(port.valid, port.addr[:address], addr)
+            row = Mux(port.valid, port.data, row)
+        write_addr, write_data = Signal(address), Signal(len(self.dma.data))
+        m.d.comb += [write_addr.eq(addr), write_data.eq(row)]
+
+        for engine in c.engine_names:
+            columns = []
+            read = getattr(self, f"read_{engine}")
+            for i in range(c.beats_per_weight_row):
+                column = block(Ram(bits, c.weight_rows), f"vf_ram_{bits}x{c.weight_rows}")
+                m.submodules[f"column{i}" if engine == "mat" else f"{engine}_column{i}"] = column
+                mine = Cat(port.valid & port.ready & port.mask[i // beats] for port, beats in writers)
+                m.d.comb += [
+                    column.write_enable.eq(mine.any()),
+                    column.write_addr.eq(write_addr),
+                    column.write_data.eq(write_data.word_select(i, bits)),
+                    column.read_enable.eq(1),
+                    column.read_addr.eq(read.addr[:address]),
+                ]
+                columns.append(column.read_data)
+            m.d.comb += read.data.eq(Cat(*columns))
         return m
 
 
 class ParameterMemory(wiring.Component):
     """``rows`` beats: parameter entries of post-processing or LayerNorm.
 
+    Parameters
+    ----------
+    config : beat size
+    rows : beats
+    read_bytes : whole beats, a power of two of them, read at once
+
     Members
     -------
     write : In(WeightWrite) of one beat
-    read : In(MemoryRead) of one beat
+    read : In(MemoryRead) of ``read_bytes``; the address counts beats, the read begins at the multiple of ``read_bytes``
+        at or below it
 
     Latency: 2 cycles, one read and one write a cycle.
     """
 
-    def __init__(self, config: AcceleratorConfig, rows: int):
+    def __init__(self, config: AcceleratorConfig, rows: int, read_bytes: int | None = None):
         self._bits, self._rows = config.beat_bytes * 8, rows
-        super().__init__({"write": In(WeightWrite(self._bits, 1)), "read": In(MemoryRead(self._bits))})
+        self._columns = (read_bytes or config.beat_bytes) // config.beat_bytes
+        super().__init__({"write": In(WeightWrite(self._bits, 1)), "read": In(MemoryRead(self._bits * self._columns))})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.ram = ram = block(Ram(self._bits, self._rows), f"vf_ram_{self._bits}x{self._rows}")
+        low, depth = exact_log2(self._columns), self._rows // self._columns
         address = ceil_log2(self._rows)
-        m.d.comb += [
-            self.write.ready.eq(1),
-            ram.write_enable.eq(self.write.valid & self.write.mask[0]),
-            ram.write_addr.eq(self.write.addr[:address]),
-            ram.write_data.eq(self.write.data),
-            ram.read_enable.eq(1),
-            ram.read_addr.eq(self.read.addr[:address]),
-            self.read.data.eq(ram.read_data),
-        ]
+        write = self.write
+        m.d.comb += write.ready.eq(1)
+        data = []
+        for i in range(self._columns):
+            ram = block(Ram(self._bits, depth), f"vf_ram_{self._bits}x{depth}")
+            m.submodules["ram" if self._columns == 1 else f"ram{i}"] = ram
+            enable = write.valid & write.mask[0]
+            m.d.comb += [
+                ram.write_enable.eq(enable & (write.addr[:low] == i) if low else enable),
+                ram.write_addr.eq(write.addr[low:address]),
+                ram.write_data.eq(write.data),
+                ram.read_enable.eq(1),
+                ram.read_addr.eq(self.read.addr[low:address]),
+            ]
+            data.append(ram.read_data)
+        m.d.comb += self.read.data.eq(Cat(*data))
+        return m
+
+
+class KsumMemory(wiring.Component):
+    """``ksum_rows`` words of ``word`` int8: sums of keys over the tokens, one copy for each engine.
+
+    Members
+    -------
+    write : In(KsumWrite)
+    read_<engine> : In(MemoryRead) of one word
+
+    Latency: 2 cycles, one word a cycle and port.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = c = config
+        bits = c.word * 8
+        super().__init__({"write": In(KsumWrite(c))} | {f"read_{e}": In(MemoryRead(bits)) for e in c.engine_names})
+
+    def elaborate(self, platform):
+        c = self._config
+        m = Module()
+        bits, address = c.word * 8, ceil_log2(c.ksum_rows)
+        for engine in c.engine_names:
+            read = getattr(self, f"read_{engine}")
+            m.submodules[engine] = ram = block(Ram(bits, c.ksum_rows), f"vf_ram_{bits}x{c.ksum_rows}")
+            m.d.comb += [
+                ram.write_enable.eq(self.write.valid),
+                ram.write_addr.eq(self.write.addr[:address]),
+                ram.write_data.eq(self.write.data),
+                ram.read_enable.eq(1),
+                ram.read_addr.eq(read.addr[:address]),
+                read.data.eq(ram.read_data),
+            ]
         return m

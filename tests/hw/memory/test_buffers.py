@@ -1,16 +1,18 @@
-"""Activation buffer (arbitration, rotator, latency) and weight buffer against a dictionary of rows."""
+"""Activation buffer (arbitration, rotator, latency), weight buffer, parameter and Ksum memories against lists."""
 
+import dataclasses
 import functools
 import random
 
 import pytest
 
 from vitforge_hw.arch.config import get_config
-from vitforge_hw.memory.activation import READERS, WRITERS, ActivationBuffer
-from vitforge_hw.memory.weights import WeightBuffer
+from vitforge_hw.memory.activation import ActivationBuffer, readers, writers
+from vitforge_hw.memory.weights import KsumMemory, ParameterMemory, WeightBuffer
 from vitforge_sim.replay import Simulator
 
-CONFIG = get_config("tiny")
+PRESETS = {name: get_config(name) for name in ("tiny", "tiny_hybrid", "trio", "hybrid")}
+SEVEN = dataclasses.replace(PRESETS["trio"], name="seven", pool_rows=64)  # 7 banks, small enough for every run
 
 
 def simulate(dut, *processes):
@@ -21,24 +23,38 @@ def simulate(dut, *processes):
     sim.run()
 
 
+def test_clients():
+    """Which ports there are, in order of priority."""
+    assert readers(PRESETS["tiny"]) == ("mat_in", "mat_res", "layernorm", "softmax", "shifter", "loader", "result")
+    assert writers(PRESETS["tiny"]) == ("mat", "layernorm", "shifter", "image")
+    assert readers(PRESETS["trio"]) == ("mat_in", "rmac_in", "mat_res", "rmac_res", "layernorm", "result")
+    assert writers(PRESETS["trio"]) == ("mat", "rmac", "layernorm", "image")
+    both = ("mat_in", "rmac_in", "mat_res", "rmac_res", "layernorm", "softmax", "shifter", "loader", "result")
+    assert readers(PRESETS["hybrid"]) == both
+    assert writers(PRESETS["hybrid"]) == ("mat", "rmac", "layernorm", "shifter", "image")
+
+
+@pytest.mark.parametrize("config", [PRESETS["tiny"], PRESETS["tiny_hybrid"], SEVEN], ids=lambda c: c.name)
 @pytest.mark.parametrize("seed", range(3))
-def test_activation_buffer(seed):
-    """Random writes by every client, then random reads by all clients at once: data, order and latency 2."""
+def test_activation_buffer(config, seed):
+    """Random writes by every client (some of few banks), then random reads by all at once: data, order, latency 2."""
     rng = random.Random(seed)
-    dut = ActivationBuffer(CONFIG)
-    rows = [rng.randrange(CONFIG.act_rows) for _ in range(40)] + [0, CONFIG.pool_rows - 1, CONFIG.pool_rows]
+    dut = ActivationBuffer(config)
+    rows = [rng.randrange(config.act_rows) for _ in range(40)] + [0, config.pool_rows - 1, config.pool_rows]
     rows = list(dict.fromkeys(rows))
-    word = CONFIG.word * 8
-    content, writers_left, readers_left = {}, [len(WRITERS)], [len(READERS)]
+    word = config.word * 8
+    content, writers_left, readers_left = {}, [len(writers(config))], [len(readers(config))]
 
     async def writer(ctx, name, mine):
         port = getattr(dut, f"write_{name}")
-        for addr in mine:
-            value = rng.getrandbits(CONFIG.row_bytes * 8)
-            content[addr] = value
+        everything = (1 << config.cores) - 1
+        for addr, mask in [(a, everything) for a in mine] + [(a, rng.getrandbits(config.cores)) for a in mine]:
+            value = rng.getrandbits(config.row_bytes * 8)
+            kept = sum(((1 << word) - 1) << b * word for b in range(config.cores) if not mask >> b & 1)
+            content[addr] = content.get(addr, 0) & kept | value & ~kept
             ctx.set(port.addr, addr)
             ctx.set(port.data, value)
-            ctx.set(port.mask, (1 << CONFIG.cores) - 1)
+            ctx.set(port.mask, mask)
             ctx.set(port.valid, 1)
             await ctx.tick().until(port.ready)
             ctx.set(port.valid, 0)
@@ -51,22 +67,21 @@ def test_activation_buffer(seed):
         port = getattr(dut, f"read_{name}")
         expected, cycle = [], 0
         for _ in range(60):
-            addr, offset = rng.choice(rows), rng.randrange(CONFIG.cores)
+            addr, offset = rng.choice(rows), 0
             ctx.set(port.addr, addr)
-            banks = [addr] * CONFIG.cores
-            if name == "mat_in":
-                pool = addr // CONFIG.pool_rows
-                upper = rng.choice([r for r in rows if r // CONFIG.pool_rows == pool])
-                mask = rng.getrandbits(CONFIG.cores)
+            banks = [addr] * config.cores
+            if name == "mat_in" and config.attention:
+                offset = rng.randrange(config.cores)
+                pool = addr // config.pool_rows
+                upper = rng.choice([r for r in rows if r // config.pool_rows == pool])
+                mask = rng.getrandbits(config.cores)
                 ctx.set(port.addr_upper, upper)
                 ctx.set(port.upper, mask)
                 ctx.set(port.offset, offset)
-                banks = [upper if mask >> b & 1 else addr for b in range(CONFIG.cores)]
-            else:
-                offset = 0
+                banks = [upper if mask >> b & 1 else addr for b in range(config.cores)]
             want = 0
-            for lane in range(CONFIG.cores):
-                bank = (lane + offset) % CONFIG.cores
+            for lane in range(config.cores):
+                bank = (lane + offset) % config.cores
                 want |= (content[banks[bank]] >> bank * word & (1 << word) - 1) << lane * word
             ctx.set(port.valid, rng.random() < 0.7)
             accepted = ctx.get(port.valid & port.ready)
@@ -81,39 +96,137 @@ def test_activation_buffer(seed):
         ctx.set(port.valid, 0)
         readers_left[0] -= 1
 
-    share = {n: rows[i :: len(WRITERS)] for i, n in enumerate(WRITERS)}
-    processes = [functools.partial(writer, name=n, mine=share[n]) for n in WRITERS]
-    processes += [functools.partial(reader, name=n) for n in READERS]
+    names = writers(config)
+    processes = [functools.partial(writer, name=n, mine=rows[i :: len(names)]) for i, n in enumerate(names)]
+    processes += [functools.partial(reader, name=n) for n in readers(config)]
     simulate(dut, *processes)
     assert readers_left == [0]
 
 
-def test_weight_buffer_columns():
-    """Beats by DMA and slices by the loader land in their columns; the loader wins a collision."""
-    dut = WeightBuffer(CONFIG)
-    beat, piece = CONFIG.beat_bytes * 8, CONFIG.row_bytes * 8
-    rng = random.Random(1)
-    data = rng.getrandbits(CONFIG.weight_row_bytes * 8)
-    keys = rng.getrandbits(piece)
+def test_priority():
+    """All read one pool: each cycle the first in the order is served."""
+    config = PRESETS["hybrid"]
+    dut = ActivationBuffer(dataclasses.replace(config, pool_rows=64))
 
     async def bench(ctx):
-        for i in range(CONFIG.beats_per_weight_row):
-            ctx.set(dut.dma.addr, 5)
-            ctx.set(dut.dma.mask, 1 << i)
-            ctx.set(dut.dma.data, data & ((1 << beat) - 1) << i * beat)
-            ctx.set(dut.dma.valid, 1)
+        ports = [getattr(dut, f"read_{n}") for n in readers(config)]
+        for n in range(len(ports)):
+            for i, port in enumerate(ports):
+                ctx.set(port.addr, 64 + i)
+                ctx.set(port.valid, i >= n)
+            assert [ctx.get(p.ready & p.valid) for p in ports] == [i == n for i in range(len(ports))]
             await ctx.tick()
-        ctx.set(dut.loader.valid, 1)
-        ctx.set(dut.loader.addr, 5)
-        ctx.set(dut.loader.mask, 2)
-        ctx.set(dut.loader.data, keys << piece)
-        assert ctx.get(dut.dma.ready) == 0
-        await ctx.tick()
-        ctx.set(dut.loader.valid, 0)
-        ctx.set(dut.dma.valid, 0)
-        ctx.set(dut.read.addr, 5)
-        await ctx.tick().repeat(2)
-        low = data & (1 << piece) - 1
-        assert ctx.get(dut.read.data) == (keys << piece | low)
+
+    simulate(dut, bench)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_weight_buffer(name):
+    """Beats by DMA, slices by the loader and rows of Z, all at once: loader before Z before DMA; every engine reads
+    the same rows, two cycles later."""
+    config = dataclasses.replace(PRESETS[name], weight_rows=64)
+    dut = WeightBuffer(config)
+    rng = random.Random(1)
+    row_bits = config.weight_row_bytes * 8
+    columns = {"dma": config.beats_per_weight_row}
+    if config.trio:
+        columns = {"z": config.beats_per_weight_row} | columns
+    if config.attention:
+        columns = {"loader": config.weight_row_bytes // config.row_bytes} | columns
+    ports = {n: getattr(dut, n) for n in columns}
+    reads = [getattr(dut, f"read_{e}") for e in config.engine_names]
+    content = [0] * config.weight_rows
+
+    async def bench(ctx):
+        pipe, won, lost = [None, None], 0, 0
+        for _ in range(600):
+            taken = False
+            written = []
+            for n, port in ports.items():
+                valid = rng.random() < 0.5
+                count = columns[n]
+                mask = (1 << count) - 1 if n == "z" else 1 << rng.randrange(count)
+                addr, value = rng.randrange(config.weight_rows), rng.getrandbits(row_bits)
+                for signal, level in ((port.valid, valid), (port.addr, addr), (port.mask, mask), (port.data, value)):
+                    ctx.set(signal, level)
+                if valid and not taken:
+                    size = row_bits // count
+                    keep = sum(((1 << size) - 1) << i * size for i in range(count) if not mask >> i & 1)
+                    written.append((addr, keep, value))
+                if valid:
+                    won, lost = won + (not taken), lost + taken
+                    assert ctx.get(port.ready) == (not taken), n
+                taken = taken or valid
+            addrs = [rng.randrange(config.weight_rows) for _ in reads]
+            for read, addr in zip(reads, addrs):
+                ctx.set(read.addr, addr)
+            pipe.append([content[a] for a in addrs])
+            for addr, keep, value in written:
+                content[addr] = content[addr] & keep | value & ~keep
+            due = pipe.pop(0)
+            if due is not None:
+                assert [ctx.get(r.data) for r in reads] == due
+            await ctx.tick()
+        assert won > 200 and (lost > 100 or len(ports) == 1)
+
+    simulate(dut, bench)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_parameter_memory(name):
+    """Beats in, aligned reads of param_read_bytes out, the address in beats."""
+    config = PRESETS[name]
+    dut = ParameterMemory(config, 64, config.param_read_bytes)
+    rng = random.Random(2)
+    beat, per_read = config.beat_bytes * 8, config.param_read_bytes // config.beat_bytes
+    content = [rng.getrandbits(beat) for _ in range(64)]
+
+    async def bench(ctx):
+        order = list(range(64))
+        rng.shuffle(order)
+        ctx.set(dut.write.valid, 1)
+        ctx.set(dut.write.mask, 1)
+        for addr in order:
+            ctx.set(dut.write.addr, addr)
+            ctx.set(dut.write.data, content[addr])
+            await ctx.tick()
+        ctx.set(dut.write.valid, 0)
+        pipe = [None, None]
+        for i in range(100):
+            addr = i * per_read % 64
+            ctx.set(dut.read.addr, addr)
+            pipe.append(sum(content[addr + j] << j * beat for j in range(per_read)))
+            if (due := pipe.pop(0)) is not None:
+                assert ctx.get(dut.read.data) == due
+            await ctx.tick()
+
+    simulate(dut, bench)
+    assert config.param_read_bytes >= 8 * config.post_channels
+
+
+@pytest.mark.parametrize("name", [n for n, c in PRESETS.items() if c.trio])
+def test_ksum_memory(name):
+    """Words written at random, read by both engines at different addresses; a read in the write's cycle is old."""
+    config = PRESETS[name]
+    dut = KsumMemory(config)
+    rng = random.Random(3)
+    content = [0] * config.ksum_rows
+
+    async def bench(ctx):
+        pipe = [None, None]
+        for _ in range(500):
+            reads = [rng.randrange(config.ksum_rows) for _ in config.engine_names]
+            for e, addr in zip(config.engine_names, reads):
+                ctx.set(getattr(dut, f"read_{e}").addr, addr)
+            pipe.append([content[a] for a in reads])
+            addr, value, valid = rng.randrange(config.ksum_rows), rng.getrandbits(config.word * 8), rng.random() < 0.6
+            ctx.set(dut.write.valid, valid)
+            ctx.set(dut.write.addr, addr)
+            ctx.set(dut.write.data, value)
+            if valid:
+                content[addr] = value
+            if (due := pipe.pop(0)) is not None:
+                assert [ctx.get(getattr(dut, f"read_{e}").data) for e in config.engine_names] == due
+            await ctx.tick()
 
     simulate(dut, bench)

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from vitforge_hw.arch.config import AcceleratorConfig
-from vitforge_hw.arch.isa import Chunk, Instruction
+from vitforge_hw.arch.isa import DEPTHWISE, KEY_VALUE, POINTWISE, TOKEN_SUM, Chunk, Instruction
 
+from ..graph.ir import TensorInfo
 from . import image
-from .access import cdiv
+from .access import cdiv, row_groups
 from .allocate import Place
 from .options import CompileOptions
 from .proof import Proof, prove
@@ -37,12 +38,17 @@ class Stored:
     layers: dict[str, int]
 
 
+def tensor_entry(t: TensorInfo) -> dict[str, int | str]:
+    """What a build keeps of a tensor; height and width are 0 where it is not spatial."""
+    return dict(tokens=t.tokens, channels=t.channels, fmt=t.fmt, height=t.height, width=t.width)
+
+
 @dataclasses.dataclass
 class Build:
     """A compiled model.
 
     programs, labels: per chunk, instruction by instruction. places: tensor -> Place. pieces: what lies in the memory
-    image. memory_image: the bytes to put into DRAM. tensors: name -> (tokens, channels, fmt). model_hash: of the graph.
+    image. memory_image: the bytes to put into DRAM. tensors: name -> tensor_entry. model_hash: of the graph.
     macs: layer -> multiplications of the model (the class token's row of the patch embedding has none).
     """
 
@@ -69,7 +75,7 @@ class Build:
     def image_bytes(self) -> int:
         """DRAM bytes of one job's image."""
         place = self.places[self.input]
-        rows = place.groups * place.stride * self.config.row_bytes
+        rows = place.groups * place.stride * self.config.beats_per_row * self.config.beat_bytes
         unit = 16 * self.config.beat_bytes
         return cdiv(rows, unit) * unit
 
@@ -87,7 +93,7 @@ class Build:
         t = self.tensors[self.input]
         if x.shape != (t["tokens"], t["channels"]):
             raise ValueError(f"image: must have shape {(t['tokens'], t['channels'])}, not {tuple(x.shape)}")
-        return image.image_bytes(np.asarray(x), self.config)
+        return image.image_bytes(np.asarray(x), self.config, t.get("height", 0), t.get("width", 0))
 
     def logits(self, result: bytes) -> np.ndarray:
         """Integer logits (classes,) from a job's result."""
@@ -101,17 +107,25 @@ class Build:
 
     def _writes(self, chunk: Chunk, instruction: Instruction, label: Label) -> Iterator[Write]:
         op = instruction.op
-        if chunk not in (Chunk.IMAGE_DMA, Chunk.MAT, Chunk.SHIFTER, Chunk.LAYERNORM):
+        kind = op.get("kind", POINTWISE) if chunk == Chunk.RMAC else POINTWISE
+        writers = (Chunk.IMAGE_DMA, Chunk.MAT, Chunk.SHIFTER, Chunk.LAYERNORM, Chunk.RMAC)
+        if chunk not in writers or kind == KEY_VALUE or (kind == TOKEN_SUM and op["dest"]):
             return
-        planes = self.places[label.tensor].planes
+        place, step = self.places[label.tensor], row_groups(chunk, op)
+        groups, stride = 1, op.get("out_stride", 0)
         if chunk == Chunk.IMAGE_DMA:
-            n = stride = op["beats"] // self.config.beats_per_row
+            n = stride = place.stride
+            groups = step = op["beats"] // self.config.beats_per_row // n
+        elif chunk in (Chunk.MAT, Chunk.RMAC) and kind == POINTWISE:
+            n, groups = op["tiles"] * place.planes, op["groups"] + 1
         else:
-            n, stride = (op["tiles"] if chunk == Chunk.MAT else op["blocks"]) * planes, op["out_stride"]
+            n, groups = op["blocks"] * place.planes, op["out_groups"] if kind == DEPTHWISE else 1
+        first = label.first * step if chunk == Chunk.IMAGE_DMA else label.first
         for row in range(instruction.rows):
-            for i in range(n):
-                block, plane = label.channel // self.config.word + i // planes, i % planes
-                yield Write(op["out_addr"] + row * stride + i, label.tensor, label.first + row, block, plane)
+            for group in range(row * step, row * step + groups):
+                for i in range(n):
+                    block, plane = label.channel // self.config.word + i // place.planes, i % place.planes
+                    yield Write(op["out_addr"] + group * stride + i, label.tensor, first + group, block, plane)
 
     def codes(self) -> Iterator[tuple[str, int]]:
         """(softmax layer, group) of each entry of the code ring, in order."""

@@ -89,9 +89,9 @@ def replace(memory_image: bytes, chunk: Chunk, number: int, new: Instruction, co
     return striped(logical[:at] + word + logical[at + INSTRUCTION_BYTES :], config)
 
 
-def image_bytes(x: np.ndarray, config: AcceleratorConfig) -> bytes:
-    """An input tensor (tokens, channels) of int8 as the job's image in DRAM."""
-    rows = memmap.rows_to_beats(memmap.to_rows(x, config.cores, config.word), config.beat_bytes)
+def image_bytes(x: np.ndarray, config: AcceleratorConfig, height: int = 0, width: int = 0) -> bytes:
+    """An input tensor (tokens, channels) of int8 as the job's image in DRAM; height and width of a spatial one."""
+    rows = memmap.rows_to_beats(memmap.to_map_rows(x, height, width, config.cores, config.word), config.beat_bytes)
     return memmap.stripe(rows.tobytes(), config.masters)
 
 

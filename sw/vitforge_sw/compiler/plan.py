@@ -83,7 +83,7 @@ class Planner:
 
     # ------------------------------------------------------------ steps
 
-    def add(self, chunk: Chunk, layer: str, first: int, rows: int, channel: int = 0, **op: int) -> int:
+    def add(self, chunk: Chunk, layer: str, first: int, rows: int, channel: int = 0, /, **op: int) -> int:
         self.steps.append(Step(chunk, layer, first, rows, op, channel))
         self.last.setdefault(layer, []).append(len(self.steps) - 1)
         return len(self.steps) - 1
@@ -166,7 +166,7 @@ class Planner:
             in_first=first, in_tokens=self.net.tensor(x.name).tokens,
             weight_addr=address, param_addr=params, out_addr=out.row(first) + self.block(node) + t0 * out.planes,
             out_stride=out.stride, out_wide=out.planes - 1, narrow=int(node.narrow), act=_ACTS[node.act],
-            gelu_exp=node.gelu_exp,
+            act0=node.gelu_exp,
         )  # fmt: skip
         if node.residual is not None:
             r = self.places[node.residual.name]

@@ -7,7 +7,7 @@ before shifter row n does (code ring). Shown:
 - no deadlock: with the strongest extra order a chunk could impose (one row at a time) and the code ring's capacity,
   all rows of both images can be executed; the constraints do not change with the order, so every order can go on;
 - no race: two accesses to a memory row, one of them a write, are ordered by these edges alone. In-order chunks make a
-  vector clock of eight counters enough: A is finished before B starts iff clock_B[chunk(A)] > number(A). Two writes of
+  vector clock of all counters enough: A is finished before B starts iff clock_B[chunk(A)] > number(A). Two writes of
   one chunk, and a read before a write of one chunk, are in order by themselves.
 
 Programs repeat unchanged and waits reach back one image at most, so two images stand for any number.
@@ -20,21 +20,23 @@ import numpy as np
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import IMAGE_SHIFT, Chunk, Instruction, Wait
 
-from .access import ACT, LN_PARAM, MEMORY_NAMES, PARAM, WEIGHT, accesses, cdiv, memory_rows
+from .access import ACT, KSUM, LN_PARAM, MEMORIES, MEMORY_NAMES, PARAM, WEIGHT, accesses, cdiv, memory_rows
 from .steps import Label
 
 N = len(Chunk)
 _WRITERS = {
-    ACT: (Chunk.MAT, Chunk.SHIFTER, Chunk.LAYERNORM, Chunk.IMAGE_DMA),
-    WEIGHT: (Chunk.LOADER, Chunk.WEIGHT_DMA),
+    ACT: (Chunk.MAT, Chunk.SHIFTER, Chunk.LAYERNORM, Chunk.IMAGE_DMA, Chunk.RMAC),
+    WEIGHT: (Chunk.LOADER, Chunk.WEIGHT_DMA, Chunk.RMAC),
     PARAM: (Chunk.WEIGHT_DMA,),
     LN_PARAM: (Chunk.WEIGHT_DMA,),
+    KSUM: (Chunk.RMAC,),
 }
 _READERS = {
-    ACT: (Chunk.MAT, Chunk.SHIFTER, Chunk.LAYERNORM, Chunk.SOFTMAX, Chunk.LOADER, Chunk.RESULT_DMA),
-    WEIGHT: (Chunk.MAT,),
-    PARAM: (Chunk.MAT,),
+    ACT: (Chunk.MAT, Chunk.SHIFTER, Chunk.LAYERNORM, Chunk.SOFTMAX, Chunk.LOADER, Chunk.RESULT_DMA, Chunk.RMAC),
+    WEIGHT: (Chunk.MAT, Chunk.RMAC),
+    PARAM: (Chunk.MAT, Chunk.RMAC),
     LN_PARAM: (Chunk.LAYERNORM,),
+    KSUM: (Chunk.MAT, Chunk.RMAC),
 }
 
 
@@ -151,9 +153,11 @@ def legal_order(
 
 
 def _row_accesses(programs: dict[Chunk, list[Instruction]], config: AcceleratorConfig):
-    """Per chunk and instruction: [(memory, write, per row: slice or index array)], reads first."""
+    """Per chunk and instruction: [(memory, write, per row: slice, index array, or None)], reads first."""
 
     def compact(index):
+        if not len(index):
+            return None
         lo, hi = int(index[0]), int(index[-1])
         return slice(lo, hi + 1) if hi - lo + 1 == len(index) else index
 
@@ -169,7 +173,7 @@ def _row_accesses(programs: dict[Chunk, list[Instruction]], config: AcceleratorC
                         f"program: {c.name} instruction {n} leaves the {MEMORY_NAMES[a.memory]} "
                         f"({a.index.min()}..{a.index.max()} of {limits[a.memory]} rows)"
                     )
-                each = [compact(a.index)] * i.rows if a.shared else [compact(x) for x in a.index]
+                each = [compact(a.index)] * i.rows if a.shared else [compact(a.row(r)) for r in range(i.rows)]
                 rows.append((a.memory, a.write, each))
             entries.append(rows)
         out.append(entries)
@@ -188,10 +192,10 @@ def prove(
     sizes = memory_rows(config)
     writes = [np.zeros((len(_WRITERS[m]), s), dtype=np.int32) for m, s in enumerate(sizes)]
     reads = [np.zeros((len(_READERS[m]), s), dtype=np.int32) for m, s in enumerate(sizes)]
-    writer = [[_WRITERS[m].index(c) if c in _WRITERS[m] else -1 for c in range(N)] for m in range(4)]
-    reader = [[_READERS[m].index(c) if c in _READERS[m] else -1 for c in range(N)] for m in range(4)]
-    of_writer = [np.array(_WRITERS[m], dtype=np.intp) for m in range(4)]
-    of_reader = [np.array(_READERS[m], dtype=np.intp) for m in range(4)]
+    writer = [[_WRITERS[m].index(c) if c in _WRITERS[m] else -1 for c in range(N)] for m in MEMORIES]
+    reader = [[_READERS[m].index(c) if c in _READERS[m] else -1 for c in range(N)] for m in MEMORIES]
+    of_writer = [np.array(_WRITERS[m], dtype=np.intp) for m in MEMORIES]
+    of_reader = [np.array(_READERS[m], dtype=np.intp) for m in MEMORIES]
     finish = [np.zeros((t * 2, N), dtype=np.int32) for t in events.totals]
     start = np.zeros((N, N), dtype=np.int32)
     checked = 0
@@ -213,6 +217,8 @@ def prove(
         n, row = events.rows[c][number % events.totals[c]]
         for memory, write, each in rows[c][n]:
             index = each[row]
+            if index is None:
+                continue
             w = writes[memory]
             checked += index.stop - index.start if isinstance(index, slice) else len(index)
             late = w[:, index].max(axis=1) > known[of_writer[memory]]
@@ -242,4 +248,3 @@ def prove(
             np.maximum(end, finish[Chunk.SOFTMAX][number], out=end)
         end[c] = number + 1
     return Proof(len(order), checked, order)
-

@@ -14,7 +14,7 @@ import numpy as np
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import IMAGE_SHIFT, WAITS, Chunk, Instruction, Wait
 
-from .access import Access, accesses, advance, memory_rows, split_unit
+from .access import Access, accesses, advance, memory_rows, reads_again, row_groups, split_unit
 from .steps import Step
 
 N = len(Chunk)
@@ -41,10 +41,13 @@ class Memory:
             if a.shared:
                 need[0] = np.maximum(need[0], found)
             else:
-                need = np.maximum(need, found.T)
+                part = need[a.first : a.first + len(a.index)]
+                np.maximum(part, found.T, out=part)
         for a in items:
             w, r = self.writes[a.memory], self.reads[a.memory]
-            done = first + rows if a.shared else np.broadcast_to((first + 1 + np.arange(rows))[:, None], a.index.shape)
+            done = first + rows
+            if not a.shared:
+                done = np.broadcast_to((first + a.first + 1 + np.arange(len(a.index)))[:, None], a.index.shape)
             if a.write:
                 w[:, a.index] = 0
                 r[:, a.index] = 0
@@ -92,7 +95,25 @@ class Clocks:
 
 
 def derive(steps: list[Step], config: AcceleratorConfig) -> list[tuple[Step, Instruction]]:
-    """Instructions with waits, in schedule order (cut steps give several)."""
+    """Instructions with waits, in schedule order (cut steps give several).
+
+    Where a step was cut whose second part reads again what the first has read, the waits of what overwrites it were
+    made for the whole step: the parts become the steps.
+    """
+    while True:
+        found = _derive(steps, config)
+        cut = [len(parts) > 1 and reads_again(s.chunk, s.op) for s, parts in zip(steps, found)]
+        if not any(cut):
+            return [p for parts in found for p in parts]
+        new, last = [], []
+        for step, parts, again in zip(steps, found, cut):
+            new += [s for s, _ in parts] if again else [step]
+            last.append(len(new) - 1)
+        steps = [dataclasses.replace(s, barriers=tuple(last[b] for b in s.barriers)) for s in new]
+
+
+def _derive(steps: list[Step], config: AcceleratorConfig) -> list[list[tuple[Step, Instruction]]]:
+    """Per step its instructions."""
     totals = [0] * N
     for s in steps:
         totals[s.chunk] += s.rows
@@ -114,7 +135,7 @@ def derive(steps: list[Step], config: AcceleratorConfig) -> list[tuple[Step, Ins
             assert need[:, step.chunk].max() <= first, (step.layer, "reads what it writes itself")
             starts = clocks.starts(step.chunk, need)
             if image:
-                out += _emit(step, need, starts, clocks, totals, config)
+                out.append(_emit(step, need, starts, clocks, totals, config))
             clocks.commit(step.chunk, first, starts)
             position[step.chunk] += step.rows
             ends.append(position[step.chunk])
@@ -138,7 +159,7 @@ def _emit(step: Step, need: np.ndarray, starts: np.ndarray, clocks: Clocks, tota
                 break
         else:
             raise ValueError(f"layer {step.layer}: row {base} of {step.chunk.name} needs more than {WAITS} waits")
-        part = dataclasses.replace(step, first=step.first + base, rows=rows, op=op)
+        part = dataclasses.replace(step, first=step.first + base * row_groups(step.chunk, op), rows=rows, op=op)
         parts.append((part, Instruction(step.chunk, rows, op, tuple(waits))))
         clocks.start[step.chunk] = starts[base + rows - 1]
         base += rows

@@ -5,14 +5,16 @@ import dataclasses
 import numpy as np
 
 from vitforge_hw.arch import memmap
-from vitforge_hw.arch.isa import Chunk, Instruction
+from vitforge_hw.arch.isa import KEY_VALUE, POINTWISE, TOKEN_SUM, Chunk, Instruction
 
+from ..compiler.access import row_groups
 from ..compiler.build import Build
 from ..compiler.image import decode, result_logits
 from ..compiler.proof import OrderError
 from ..compiler.steps import Label
 from ..graph.ir import FORMATS
 from . import chunks
+from .memories import Memories
 from .poison import Poison
 
 START, READ, WRITE, FINISH = range(4)  #: phases of a row, in order; each phase keeps the rows' order inside a chunk
@@ -58,7 +60,7 @@ class Machine:
                 label = build.labels[chunk][n]
                 rows += [(instruction, r, label) for r in range(instruction.rows)]
             self.events.append(rows)
-        self.memories = chunks.Memories(self.config, logical, self.rng)
+        self.memories = Memories(self.config, logical, self.rng)
         self.poison = Poison(build, self.memories.arrays(), self.rng)
 
     def run(self, images: list[np.ndarray], holds: tuple[Hold, ...] = ()) -> list[Result]:
@@ -158,20 +160,43 @@ class Machine:
             for at, data in m.result:
                 self.results[image][at : at + len(data)] = data
             if value is not None:
-                self._capture(image, chunk, label, row, value)
+                self._capture(image, chunk, instruction.op, label, row, value)
         elif phase == FINISH and chunk == Chunk.SHIFTER:
             self.ring -= self._entry(n)
         self.done[c][phase] = n + 1
 
-    def _capture(self, image: int, chunk: Chunk, label: Label, row: int, value: np.ndarray):
-        """Keep what a row wrote as part of its tensor."""
-        cores, group = self.config.cores, label.first + row
+    def _capture(self, image: int, chunk: Chunk, op: dict[str, int], label: Label, row: int, value: np.ndarray):
+        """Keep what a row wrote as part of its tensor, still with padding pixels."""
+        kind = op.get("kind", POINTWISE) if chunk == Chunk.RMAC else POINTWISE
+        first, channel = (label.first + row * row_groups(chunk, op)) * self.config.cores, label.channel
         if chunk == Chunk.IMAGE_DMA:
-            value = self.memories.tokens(value, self.build.places[label.tensor].planes)
-        t = self.build.tensors[label.tensor]
-        array = self.tensors[image].setdefault(label.tensor, np.zeros((t["tokens"], t["channels"]), dtype=np.int64))
-        target = array[group * cores : (group + 1) * cores, label.channel : label.channel + value.shape[1]]
+            place = self.build.places[label.tensor]
+            value = self.memories.tokens(value.reshape(-1, place.stride, value.shape[1]), place.planes)
+            first = (label.first + row) * len(value)
+        elif kind == KEY_VALUE:  # row: a head's columns of Z
+            first, channel = 0, channel + (label.first + row) * value.shape[1]
+        elif kind == TOKEN_SUM:
+            first = 0
+        tensors = self.tensors[image]
+        if label.tensor not in tensors:
+            t = self.build.tensors[label.tensor]
+            size = t["tokens"] if kind in (KEY_VALUE, TOKEN_SUM) else self._padded(t)
+            tensors[label.tensor] = np.zeros((size, t["channels"]), dtype=np.int64)
+        target = tensors[label.tensor][first : first + len(value), channel : channel + value.shape[1]]
         target[:] = value[: target.shape[0], : target.shape[1]]
+
+    def _padded(self, t: dict) -> int:
+        """Tokens of a tensor with those that fill groups."""
+        cores = self.config.cores
+        width = t.get("width", 0)
+        return (t["height"] * -(-width // cores) if width else -(-t["tokens"] // cores)) * cores
+
+    def _plain(self, name: str, x: np.ndarray) -> np.ndarray:
+        """(tokens, channels), pixel after pixel."""
+        t = self.build.tensors[name]
+        if t.get("width", 0) and len(x) == self._padded(t):
+            x = x.reshape(t["height"], -1, x.shape[1])[:, : t["width"]].reshape(t["tokens"], -1)
+        return x[: t["tokens"]]
 
     # ------------------------------------------------------------ jobs
 
@@ -183,7 +208,8 @@ class Machine:
         t = self.build.tensors[self.build.output]
         data = bytes(self.results[image])
         planes = FORMATS[t["fmt"]][2]
-        return Result(result_logits(data, 1, t["channels"], planes, self.config), self.tensors[image], data)
+        tensors = {name: self._plain(name, x) for name, x in self.tensors[image].items()}
+        return Result(result_logits(data, 1, t["channels"], planes, self.config), tensors, data)
 
 
 def emulate(build: Build, images: list[np.ndarray], seed: int = 0, depth: int | None = 3) -> list[Result]:

@@ -1,8 +1,8 @@
-"""The integer contract on numpy arrays: one function per chunk, equal to vitforge_hw.arch.arith element by element."""
+"""The integer contract on numpy arrays: equal to arch.arith and arch.arith_trio element by element."""
 
 import numpy as np
 
-from vitforge_hw.arch import arith
+from vitforge_hw.arch import arith, arith_trio
 
 _GELU = np.array(arith.GELU_TABLE + (0,), dtype=np.int64)
 _RSQRT = np.array(arith.RSQRT_TABLE, dtype=np.int64)
@@ -40,18 +40,55 @@ def matmul(x, w):
     return np.rint(np.asarray(x, dtype=np.float64) @ np.asarray(w, dtype=np.float64).T).astype(np.int64)
 
 
+def matmul8(x, w):
+    """(tokens, K) x (N, K)^T of int8: where K <= 2^10 every partial sum is an integer below 2^24, exact in float32."""
+    kind = np.float32 if x.shape[1] <= 1 << 10 else np.float64
+    return (x.astype(kind) @ w.astype(kind).T).astype(np.int64)
+
+
 def gelu(p, e: int):
     """arith.gelu."""
     index = np.minimum(_shift_either(np.abs(p), e - arith.GELU_FRAC), arith.GELU_ENTRIES)
     return np.maximum(p, 0) - _shift_either(_GELU[index], arith.GELU_OUT_FRAC - e)
 
 
-def postprocess(acc, params: dict, act: int, gelu_exp: int, residual, out_bits: int, narrow: bool):
-    """arith.postprocess; acc (tokens, channels), params: arrays (channels,) by the names of POST_PARAM_FIELDS."""
-    p = saturate(round_shift(acc + params["bias"], params["s1"]), 12)
-    h = gelu(p, gelu_exp) if act == arith.ACT_GELU else p
-    total = (h << params["eh"]) + (np.asarray(residual, dtype=np.int64) << params["er"])
-    return saturate(round_shift(total, params["s2"]) + params["offset"], out_bits, narrow)
+def hardswish(p, q3: int, q6: int):
+    """arith_trio.hardswish."""
+    return p * np.clip(p + q3, 0, q6)
+
+
+def constants(entries: dict) -> dict:
+    """Arrays of POST_PARAM_FIELDS to the constants of arith_trio.postprocess."""
+    e = entries["e"]
+    shared = {k: entries[k] for k in ("bias", "s2", "offset")}
+    return shared | dict(m1=entries["m1"] + (1 << 15), s1=entries["s1"] + 15, eh=np.maximum(e, 0), er=np.maximum(-e, 0))
+
+
+def postprocess(acc, constants: dict, act: int, act0: int, act1: int, residual, out_bits: int, narrow: bool):
+    """arith_trio.postprocess, and with GELU arith.postprocess; acc (tokens, channels), constants by the names there.
+
+    ``act0``, ``act1``: fields of the instruction, GELU's fraction bits; q3 and q6.
+    """
+    f = constants
+    p = saturate(round_shift((acc + f["bias"]) * f["m1"], f["s1"]), arith_trio.P_BITS)
+    h = p
+    if act == arith.ACT_GELU:
+        h = gelu(p, act0)
+    elif act == arith_trio.ACT_HARDSWISH:
+        h = hardswish(p, act0, act1)
+    total = (h << f["eh"]) + (np.asarray(residual, dtype=np.int64) << f["er"])
+    return saturate(round_shift(total, f["s2"]) + f["offset"], out_bits, narrow)
+
+
+def divisor_factor(d, rule: int, lo: int):
+    """arith_trio.divisor_factor of divisors d >= 0: (mant, p) arrays."""
+    if rule == arith_trio.DIV_RECIPROCAL:
+        mant, p = row_factor(d)
+    else:
+        i = leading_one(np.maximum(d, 1))
+        r = i + np.where(i > 0, (d >> np.maximum(i - 1, 0)) & 1, 0)
+        mant, p = np.int64(128), lo + np.clip(r - lo, 0, arith_trio.CODE_MAX)
+    return np.where(d > 0, mant, 0), np.where(d > 0, p, 0)
 
 
 def rsqrt(v):
@@ -64,15 +101,26 @@ def rsqrt(v):
     return np.where(v == 0, 0, m), np.where(v == 0, 16, 16 + k // 2)
 
 
-def layernorm(q, params: dict):
-    """arith.layernorm on rows: q (tokens, C)."""
-    x = np.asarray(q, dtype=np.int64) << params["a"]
+def _normalised(x):
+    """z of rows x (tokens, C)."""
     c = x.shape[1]
     s1 = x.sum(axis=1, keepdims=True)
     v = c * (x * x).sum(axis=1, keepdims=True) - s1 * s1
     m, e = rsqrt(v)
-    z = saturate(round_shift((c * x - s1) * m, e - arith.LN_Z_FRAC), 16)
+    return saturate(round_shift((c * x - s1) * m, e - arith.LN_Z_FRAC), 16)
+
+
+def layernorm(q, params: dict):
+    """arith.layernorm on rows: q (tokens, C)."""
+    z = _normalised(np.asarray(q, dtype=np.int64) << params["a"])
     return saturate(round_shift(z * params["gamma"] + params["beta"], params["shift"]), 8)
+
+
+def layernorm_hardswish(q, params: dict, q3: int, q6: int, s2: int, offset: int):
+    """arith_trio.layernorm_hardswish on rows: q (tokens, C)."""
+    z = _normalised(np.asarray(q, dtype=np.int64) << params["a"])
+    p = saturate(round_shift(z * params["gamma"] + params["beta"], params["shift"]), arith_trio.P_BITS)
+    return saturate(round_shift(hardswish(p, q3, q6), s2) + offset, 8)
 
 
 def softmax_codes(x, rule: int, c: int, sc: int):

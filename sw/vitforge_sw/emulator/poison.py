@@ -6,11 +6,16 @@ races; it is counted once along one legal order.
 
 import numpy as np
 
-from vitforge_hw.arch.isa import Chunk
+from vitforge_hw.arch.isa import POINTWISE, TOKEN_SUM, Chunk, Instruction
 
 from ..compiler.access import accesses, memory_rows
 from ..compiler.build import Build
 from ..compiler.proof import Events, legal_order
+
+
+def _partial(chunk: Chunk, i: Instruction) -> bool:
+    """The key loader writes half rows, a sum over tokens one bank."""
+    return chunk == Chunk.LOADER or chunk == Chunk.RMAC and i.op.get("kind", POINTWISE) == TOKEN_SUM
 
 
 class Poison:
@@ -23,6 +28,7 @@ class Poison:
 
     def __init__(self, build: Build, arrays: tuple[np.ndarray, ...], rng: np.random.Generator):
         self.arrays, self.rng = arrays, rng
+        self.partial: list[list[bool]] = []  #: chunk, row of the image: its writes leave parts of their rows alone
         self.rows: list[list[tuple[list, list]]] = []  #: chunk, row of the image -> reads, writes [(memory, rows)]
         for c in Chunk:
             events = []
@@ -32,6 +38,7 @@ class Poison:
                     reads = [(a.memory, a.row(r)) for a in items if not a.write]
                     events.append((reads, [(a.memory, a.row(r)) for a in items if a.write]))
             self.rows.append(events)
+            self.partial.append([_partial(c, i) for i in build.programs[c] for _ in range(i.rows)])
         self.left = [np.full(n, -1, dtype=np.int64) for n in memory_rows(build.config)]
         self.counts = self._count(build)
 
@@ -72,7 +79,7 @@ class Poison:
             left = self.left[memory]
             left[index] -= 1
             self._fill(memory, np.unique(index[left[index] == 0]))
-        if chunk != Chunk.LOADER:  # writes half rows
+        if not self.partial[chunk][row]:
             for memory, index in writes:
                 self._fill(memory, index)
 

@@ -10,10 +10,11 @@ from ..arch import isa
 from ..arch.config import AcceleratorConfig
 from ..interfaces import BufferRead, BufferWrite, ChunkControl, MemoryRead, fields_layout
 from .layernorm_fetch import LayerNormFetch
-from .layernorm_lane import LayerNormLane, store_bits
-from .layernorm_stats import S1_BITS, S2_BITS, LayerNormStats
+from .layernorm_lane import H_STAGE, P_STAGE, Q6_STAGE, LayerNormLane, lane_name, store_bits
+from .layernorm_stats import LayerNormStats, s1_bits, s2_bits
 
 OUT_BLOCKS = 4  #: finished blocks that may wait for the activation buffer, those in the pipeline included
+HARDSWISH = ("act", "q3", "q6", "s2", "offset")
 ROWS_AHEAD = 4  #: rows between their `go` and the start of their second pass
 
 
@@ -21,8 +22,8 @@ class LayerNorm(wiring.Component):
     """LayerNorm of ``cores`` tokens side by side, one channel of each a cycle.
 
     First pass: x = q << a, S1 and S2, x into the lane's local store (a ring). Then V and its reciprocal square root,
-    token by token. Second pass: z, gamma, beta, one re-quantization. Passes of successive rows, also of successive
-    instructions, overlap.
+    token by token. Second pass: z, gamma, beta, one re-quantization; with ``config.trio`` and ``act`` to 12 bits, then
+    Hardswish and another one. Passes of successive rows, also of successive instructions, overlap.
 
     Parameters
     ----------
@@ -33,19 +34,19 @@ class LayerNorm(wiring.Component):
     ctl : instructions, rows and progress
     rd, wr : activation buffer
     params : LayerNorm parameters, one beat per address; never stalls
-    stats_valid, stats_s1, stats_s2 : sums of a row, once per row, S1_BITS (signed) and S2_BITS per token
+    stats_valid, stats_s1, stats_s2 : sums of a row, once per row, s1_bits (signed) and s2_bits per token
     busy : a row has been started and is not yet done
 
     Latency/throughput
     ------------------
     max(C, cores + 23) cycles a row of C channels (C = blocks * word), without a gap between rows and instructions. From
     the transfer of `go` to the acceptance of the row's last write, in an idle machine that never stalls:
-    LayerNorm.latency() = 2 C + n + cores + 33, where n = max(1 + in_wide, 8 * word / beat_bytes). ``done`` follows one
-    cycle later; `go` of a row is accepted up to two rows before its first channel is summed.
+    LayerNorm.latency() = 2 C + n + cores + 33, where n = max(1 + in_wide, 8 * word / beat_bytes), with ``trio`` 7 more.
+    ``done`` follows one cycle later; `go` of a row is accepted up to two rows before its first channel is summed.
 
     Reference
     ---------
-    arch.arith.layernorm
+    arch.arith.layernorm, arch.arith_trio.layernorm_hardswish
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -57,8 +58,8 @@ class LayerNorm(wiring.Component):
                 "wr": Out(BufferWrite(config)),
                 "params": Out(MemoryRead(8 * config.beat_bytes)),
                 "stats_valid": Out(1),
-                "stats_s1": Out(S1_BITS * config.cores),
-                "stats_s2": Out(S2_BITS * config.cores),
+                "stats_s1": Out(s1_bits(config) * config.cores),
+                "stats_s2": Out(s2_bits(config) * config.cores),
                 "busy": Out(1),
             }
         )
@@ -67,7 +68,7 @@ class LayerNorm(wiring.Component):
     def latency(config: AcceleratorConfig, blocks: int, wide: bool) -> int:
         """Cycles from the transfer of `go` to the acceptance of the row's last write."""
         fetch = LayerNormFetch.latency(config, wide)
-        second = 1 + LayerNormLane.OUT_LATENCY + 1
+        second = 1 + LayerNormLane.out_latency(config) + 1
         between = LayerNormLane.SUM_LATENCY + LayerNormStats.latency(config)
         return 2 * blocks * config.word + fetch + between + second - 1
 
@@ -76,12 +77,13 @@ class LayerNorm(wiring.Component):
         config = self.config
         self._lanes = []
         for i in range(config.cores):
-            lane = emit.block(LayerNormLane(config), f"vf_layernorm_lane_{config.word}x{config.max_channels}")
+            lane = emit.block(LayerNormLane(config), lane_name(config))
             m.submodules[f"lane{i}"] = lane
             self._lanes.append(lane)
         m.submodules.fetch = self._fetch = LayerNormFetch(config)
         m.submodules.stats = self._stats = LayerNormStats(config)
-        row = data.StructLayout({"blocks": 8, "param_addr": 16, "out_addr": 16})
+        kept = ("blocks", "param_addr", "out_addr", *(HARDSWISH if config.trio else ()))
+        row = fields_layout([f for f in isa.OP_FIELDS[isa.Chunk.LAYERNORM] if f.name in kept])
         m.submodules.rows = self._rows = SyncFIFO(width=row.size, depth=ROWS_AHEAD)
         self._row = data.View(row, self._rows.r_data)
 
@@ -134,9 +136,7 @@ class LayerNorm(wiring.Component):
         with m.If(ctl.op.ready):
             m.d.sync += [
                 op_valid.eq(ctl.op.valid),
-                op_row.blocks.eq(op.blocks),
-                op_row.param_addr.eq(op.param_addr),
-                op_row.out_addr.eq(op.out_addr),
+                *(op_row[name].eq(op[name]) for name in row.members),
                 in_addr.eq(op.in_addr),
                 in_stride.eq(op.in_stride),
                 in_wide.eq(op.in_wide),
@@ -230,9 +230,10 @@ class LayerNorm(wiring.Component):
             m.d.sync += [active.eq(start), row.eq(self._row), begun.eq(0)]
 
         # stage k of a channel is k cycles behind its step
-        stages = LayerNormLane.OUT_LATENCY + 1
+        out_latency = LayerNormLane.out_latency(self.config)
+        stages = out_latency + 1
         valid = Signal(stages - 1, name="valid_stages")
-        first = Signal(6, name="first_stages")
+        first = Signal(stages - 1 if self.config.trio else 6, name="first_stages")
         end = Signal(stages - 1, name="end_stages")
         m.d.sync += [
             valid.eq(Cat(step, valid)),
@@ -251,13 +252,33 @@ class LayerNorm(wiring.Component):
             take_m=first[3],
             take_shift=first[5],
             blocks=row.blocks,
-            y_valid=valid[11],
+            y_valid=valid[out_latency - 1],
         )
         self._scatter(m, row_s1=stats.sums, row_m=stats.m, row_shift=stats.shift)
 
-        written = self._output(m, end[LayerNormLane.OUT_LATENCY], block_end, row_end, row.out_addr)
+        if self.config.trio:
+            self._constants(m, row, first)
+        written = self._output(m, end[out_latency], block_end, row_end, row.out_addr)
         m.d.sync += room.eq((room + written - (step & block_begin))[: len(room)])
         return step
+
+    def _constants(self, m, row, first):
+        """Hardswish's constants, each while a row's channels are in the stage that takes it.
+
+        `row` holds them until the row's last channel leaves stage 0; the next row begins more than H_STAGE cycles
+        after this one.
+        """
+        kept = Signal(row.shape(), name="row_kept", reset_less=True)
+        with m.If(first[1]):
+            m.d.sync += kept.eq(row)
+        act = kept.act
+        identity = {"q3": (1 << len(kept.q3)) - 1, "q6": 1, "s2": 0, "offset": 0}
+        stages = {"q3": P_STAGE, "q6": Q6_STAGE, "s2": H_STAGE, "offset": H_STAGE + 1}
+        for name, stage in stages.items():
+            constant = Signal.like(kept[name], name=f"row_{name}", reset_less=True)
+            with m.If(first[stage - 1]):
+                m.d.sync += constant.eq(Mux(act, kept[name], identity[name]))
+            self._broadcast(m, **{"y_shift2" if name == "s2" else name: constant})
 
     def _parameters(self, m, row, wanted, row_first):
         """The parameter memory: the second pass (a channel in stage 4 wants its beat) before the fetch unit."""

@@ -7,9 +7,18 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..arch.config import AcceleratorConfig
-from .layernorm_stats import S1_BITS, S2_BITS, LayerNormStats
+from ..units import hardswish
+from ..units.requantize import P_BITS, round_shift, saturate
+from .layernorm_stats import X_BITS, LayerNormStats, s1_bits, s2_bits
 
-X_BITS = 12
+P_STAGE = 12  #: stage of the re-quantized value: y, or p in front of Hardswish
+Q6_STAGE = P_STAGE + hardswish.CLIP_STAGE
+H_STAGE = P_STAGE + hardswish.LATENCY  #: y_shift2 is taken here, the offset a stage later, y follows
+
+
+def lane_name(config: AcceleratorConfig) -> str:
+    """Name of the emitted block."""
+    return f"vf_layernorm_lane_{config.word}x{config.max_channels}" + ("_hardswish" if config.trio else "")
 
 
 def store_bits(config: AcceleratorConfig) -> int:
@@ -42,23 +51,25 @@ class LayerNormLane(wiring.Component):
     take_c, take_s1, take_m, take_shift : latch this row's constants (a row's first channel is in stage 1, 2, 3, 5)
     blocks, row_s1, row_m, row_shift : the constants: C / word, S1, mantissa and shift of the reciprocal square root
     gamma, beta, y_shift : parameters of the channel in stage 8, 9, 10
-    y_valid : the channel in stage 11 counts
-    y : finished block, complete OUT_LATENCY cycles after its last channel was in stage 0
+    q3, q6, y_shift2, offset : with ``trio`` only: constants of Hardswish for the channel in stage P_STAGE, Q6_STAGE,
+        H_STAGE, H_STAGE + 1; without activation 4095, 1, 0, 0, which leave y = sat8(p)
+    y_valid : the channel in stage out_latency(config) - 1 counts
+    y : finished block, complete out_latency(config) cycles after its last channel was in stage 0
 
     Latency
     -------
-    SUM_LATENCY = 3, OUT_LATENCY = 12; one channel a cycle.
+    SUM_LATENCY = 3, out_latency(config) = 12, with ``trio`` 19; one channel a cycle.
 
     Reference
     ---------
-    arch.arith.layernorm
+    arch.arith.layernorm; arch.arith_trio.layernorm_hardswish
     """
 
     SUM_LATENCY = 3
-    OUT_LATENCY = 12
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
+        self.s1_bits, self.s2_bits = s1_bits(config), s2_bits(config)
         word = config.word
         super().__init__(
             {
@@ -70,15 +81,15 @@ class LayerNormLane(wiring.Component):
                 "first": In(1),
                 "a": In(2),
                 "store_addr": In(store_bits(config)),
-                "s1": Out(S1_BITS),
-                "s2": Out(S2_BITS),
+                "s1": Out(self.s1_bits),
+                "s2": Out(self.s2_bits),
                 "fetch_addr": In(store_bits(config)),
                 "take_c": In(1),
                 "take_s1": In(1),
                 "take_m": In(1),
                 "take_shift": In(1),
                 "blocks": In(8),
-                "row_s1": In(S1_BITS),
+                "row_s1": In(self.s1_bits),
                 "row_m": In(16),
                 "row_shift": In(LayerNormStats.SHIFT_BITS),
                 "gamma": In(signed(16)),
@@ -87,7 +98,12 @@ class LayerNormLane(wiring.Component):
                 "y_valid": In(1),
                 "y": Out(8 * word),
             }
+            | ({"q3": In(P_BITS), "q6": In(P_BITS), "y_shift2": In(5), "offset": In(signed(8))} if config.trio else {})
         )
+
+    @staticmethod
+    def out_latency(config: AcceleratorConfig) -> int:
+        return H_STAGE + 3 if config.trio else P_STAGE
 
     def elaborate(self, platform):
         m = Module()
@@ -97,7 +113,7 @@ class LayerNormLane(wiring.Component):
         return m
 
     def _first_pass(self, m, store):
-        word = self.config.word
+        word, s1_bits, s2_bits = self.config.word, self.s1_bits, self.s2_bits
         # the present block, one channel leaves at the bottom
         channels = Signal(X_BITS * word, reset_less=True)
         values = []
@@ -114,15 +130,15 @@ class LayerNormLane(wiring.Component):
         q = Mux(self.a[0], Cat(C(0, 1), q[:-1]), q)
         q = Mux(self.a[1], Cat(C(0, 2), q[:-2]), q)
         x1 = Signal(signed(X_BITS), name="first_x1", reset_less=True)
-        x2 = Signal(signed(S1_BITS), name="first_x2", reset_less=True)
-        square = Signal(S2_BITS, reset_less=True)
+        x2 = Signal(signed(s1_bits), name="first_x2", reset_less=True)
+        square = Signal(s2_bits, reset_less=True)
         addr1 = Signal(store_bits(self.config), reset_less=True)
         valid1 = Signal()
         valid2 = Signal()
         first1 = Signal(reset_less=True)
         first2 = Signal(reset_less=True)
-        s1 = Signal(signed(S1_BITS), name="sum", reset_less=True)
-        s2 = Signal(S2_BITS, name="sum_squares", reset_less=True)
+        s1 = Signal(signed(s1_bits), name="sum", reset_less=True)
+        s2 = Signal(s2_bits, name="sum_squares", reset_less=True)
         m.d.sync += [
             x1.eq(q),
             addr1.eq(self.store_addr),
@@ -135,8 +151,8 @@ class LayerNormLane(wiring.Component):
         ]
         with m.If(valid2):
             m.d.sync += [
-                s1.eq((Mux(first2, C(0, signed(S1_BITS)), s1) + x2)[:S1_BITS]),
-                s2.eq((Mux(first2, C(0, S2_BITS), s2) + square)[:S2_BITS]),
+                s1.eq((Mux(first2, C(0, signed(s1_bits)), s1) + x2)[:s1_bits]),
+                s2.eq((Mux(first2, C(0, s2_bits), s2) + square)[:s2_bits]),
             ]
         m.d.comb += [self.s1.eq(s1), self.s2.eq(s2)]
 
@@ -144,7 +160,7 @@ class LayerNormLane(wiring.Component):
         m.d.comb += [write.addr.eq(addr1), write.data.eq(x1), write.en.eq(valid1)]
 
     def _second_pass(self, m, store):
-        log_word = exact_log2(self.config.word)
+        log_word, s1_bits = exact_log2(self.config.word), self.s1_bits
 
         def register(name, value, bits, sign=True):
             out = Signal(signed(bits) if sign else bits, name=name, reset_less=True)
@@ -158,7 +174,7 @@ class LayerNormLane(wiring.Component):
             return out
 
         blocks = held("blocks_row", self.take_c, self.blocks, 8)
-        s1 = held("s1_row", self.take_s1, self.row_s1.as_signed(), S1_BITS + 1)
+        s1 = held("s1_row", self.take_s1, self.row_s1.as_signed(), s1_bits + 1)
         mantissa = held("m_row", self.take_m, self.row_m, 16)
         z_shift = held("shift_row", self.take_shift, self.row_shift, LayerNormStats.SHIFT_BITS)
 
@@ -166,9 +182,9 @@ class LayerNormLane(wiring.Component):
         read = store.read_port()
         m.d.comb += read.addr.eq(self.fetch_addr)
         x = register("x2", read.data, X_BITS)
-        bits = S1_BITS + 1
+        bits = s1_bits + 1
         cx = Signal(signed(bits - log_word), name="cx3", reset_less=True, attrs={"use_dsp": "no"})
-        m.d.sync += cx.eq((x * blocks)[: bits - log_word])
+        m.d.sync += cx.eq((x * blocks)[: bits - log_word].as_signed())
         d = register("d4", (Cat(C(0, log_word), cx).as_signed() - s1.as_signed())[:bits], bits)
 
         # 5, 6: d m; 7, 8: z = sat16(round_shift(d m, shift + 1))
@@ -178,11 +194,24 @@ class LayerNormLane(wiring.Component):
         dropped = register("dm7", dm >> z_shift, product_bits)
         z = register("z8", round_saturate(m, dropped, 16, "z_rounded"), 16)
 
-        # 9: z gamma; 10: + beta; 11, 12: y = sat8(round_shift(z gamma + beta, shift)), twice the value is shifted
+        # 9: z gamma; 10: + beta; 11, 12: y = sat8(round_shift(z gamma + beta, shift)), twice the value is shifted;
+        # with Hardswish p has 12 bits and y follows
         zg = register("zg9", z * self.gamma, 32)
         t = register("t10", zg + self.beta, 33)
         u = register("u11", Cat(C(0, 1), t).as_signed() >> self.y_shift, 34)
+        result = self._hardswish(m, u) if self.config.trio else round_saturate(m, u, 8, "y_rounded")
         y = Signal(8 * self.config.word, reset_less=True)
         with m.If(self.y_valid):
-            m.d.sync += y.eq(Cat(y[8:], round_saturate(m, u, 8, "y_rounded")))
+            m.d.sync += y.eq(Cat(y[8:], result))
         m.d.comb += self.y.eq(y)
+
+    def _hardswish(self, m, u):
+        """y of a channel in stage H_STAGE + 2 out of twice the shifted value in stage 11."""
+        p = Signal(signed(P_BITS), name="p12", reset_less=True)
+        m.d.sync += p.eq(round_saturate(m, u, P_BITS, "p_rounded"))
+        m.submodules.hardswish = unit = hardswish.Hardswish()
+        m.d.comb += [unit.p.eq(p), unit.q3.eq(self.q3), unit.q6.eq(self.q6)]
+        floor, half = round_shift(m, unit.h, self.y_shift2, "h_shifted")
+        total = Signal(signed(hardswish.H_BITS + 1), reset_less=True)
+        m.d.sync += total.eq((floor.as_signed() + half + self.offset)[: len(total)])
+        return saturate(total, 8)

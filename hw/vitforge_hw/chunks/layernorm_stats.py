@@ -3,15 +3,35 @@
 from amaranth import Cat, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
+from amaranth.utils import ceil_log2, exact_log2
 
 from ..arch import arith
 from ..arch.config import AcceleratorConfig
 from ..units.rsqrt import Rsqrt
 
-S1_BITS = 22  #: sum of at most 1024 values of 12 bits
-S2_BITS = 33  #: sum of their squares
-V_BITS = 42  #: C*S2 - S1^2 is at most (1024 * 4095 / 2)^2
+X_BITS = 12  #: values, PTF exponents applied
+MIN_CHANNELS = 1024  #: widths are made for rows of at least so many channels
+S1_BITS, S2_BITS = 22, 33  #: s1_bits and s2_bits of rows up to MIN_CHANNELS
+
+
+def _longest(config: AcceleratorConfig) -> int:
+    return max(MIN_CHANNELS, config.max_channels)
+
+
+def s1_bits(config: AcceleratorConfig) -> int:
+    """Bits of a sum of ``max_channels`` values, signed: 22 for 1024 channels, 24 for 2560."""
+    return X_BITS + ceil_log2(_longest(config))
+
+
+def s2_bits(config: AcceleratorConfig) -> int:
+    """Bits of a sum of their squares, each at most 2^22: 33 for 1024 channels, 34 for 2560."""
+    return (_longest(config) << 2 * (X_BITS - 1)).bit_length()
+
+
+def v_bits(config: AcceleratorConfig) -> int:
+    """Bits of V = C*S2 - S1^2, at most (C * 4095 / 2)^2: 42 for 1024 channels, 45 for 2560. C*S2 and S1^2 have at most
+    one more."""
+    return (((_longest(config) * ((1 << X_BITS) - 1)) ** 2) >> 2).bit_length()
 
 
 class LayerNormStats(wiring.Component):
@@ -43,14 +63,15 @@ class LayerNormStats(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
+        self.s1_bits, self.s2_bits, self.v_bits = s1_bits(config), s2_bits(config), v_bits(config)
         super().__init__(
             {
                 "load": In(1),
-                "s1": In(S1_BITS * config.cores),
-                "s2": In(S2_BITS * config.cores),
+                "s1": In(self.s1_bits * config.cores),
+                "s2": In(self.s2_bits * config.cores),
                 "blocks": In(8),
                 "done": Out(1),
-                "sums": Out(S1_BITS * config.cores),
+                "sums": Out(self.s1_bits * config.cores),
                 "m": Out(16 * config.cores),
                 "shift": Out(self.SHIFT_BITS * config.cores),
             }
@@ -62,36 +83,36 @@ class LayerNormStats(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        cores = self.config.cores
+        cores, s1_bits, s2_bits, v_bits = self.config.cores, self.s1_bits, self.s2_bits, self.v_bits
         log_word = exact_log2(self.config.word)
 
         # the sums rotate, one token a cycle, until they are back in their places
-        s1 = Signal(S1_BITS * cores, reset_less=True)
-        s2 = Signal(S2_BITS * cores, reset_less=True)
+        s1 = Signal(s1_bits * cores, reset_less=True)
+        s2 = Signal(s2_bits * cores, reset_less=True)
         left = Signal(range(cores + 1))
         with m.If(self.load):
             m.d.sync += [s1.eq(self.s1), s2.eq(self.s2), left.eq(cores)]
         with m.Elif(left != 0):
-            m.d.sync += [s1.eq(Cat(s1[S1_BITS:], s1[:S1_BITS])), s2.eq(s2[S2_BITS:]), left.eq(left - 1)]
+            m.d.sync += [s1.eq(Cat(s1[s1_bits:], s1[:s1_bits])), s2.eq(s2[s2_bits:]), left.eq(left - 1)]
 
         # two products, a register behind each for the multiplier's pipeline, then the difference
-        head = Signal(signed(S1_BITS))
-        m.d.comb += head.eq(s1[:S1_BITS])
-        product_bits = V_BITS + 1 - log_word
+        head = Signal(signed(s1_bits))
+        m.d.comb += head.eq(s1[:s1_bits])
+        product_bits = v_bits + 1 - log_word
         scaled = [Signal(product_bits, name=f"scaled{i}", reset_less=True) for i in range(2)]
-        square = [Signal(V_BITS + 1, name=f"square{i}", reset_less=True) for i in range(2)]
-        v = Signal(V_BITS, reset_less=True)
+        square = [Signal(v_bits + 1, name=f"square{i}", reset_less=True) for i in range(2)]
+        v = Signal(v_bits, reset_less=True)
         valid = Signal(3)
         m.d.sync += [
-            scaled[0].eq(s2[:S2_BITS] * self.blocks),
+            scaled[0].eq(s2[:s2_bits] * self.blocks),
             scaled[1].eq(scaled[0]),
             square[0].eq(head * head),
             square[1].eq(square[0]),
-            v.eq((scaled[1] << log_word)[:V_BITS] - square[1][:V_BITS]),
+            v.eq((scaled[1] << log_word)[:v_bits] - square[1][:v_bits]),
             valid.eq(Cat(left != 0, valid)),
         ]
 
-        m.submodules.rsqrt = rsqrt = Rsqrt(V_BITS)
+        m.submodules.rsqrt = rsqrt = Rsqrt(v_bits)
         m.d.comb += [rsqrt.valid.eq(valid[2]), rsqrt.v.eq(v)]
 
         # results enter at the top and end in token order

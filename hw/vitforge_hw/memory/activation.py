@@ -83,7 +83,8 @@ class ActivationBuffer(wiring.Component):
 
     Members
     -------
-    read_<client> : In(BufferRead); with attention ``mat_in`` has the rotator and its second address
+    read_<client> : In(BufferRead); engines' inputs have the rotator's members, which with attention ``mat_in`` uses and
+        which otherwise mean nothing
     write_<client> : In(BufferWrite)
 
     Latency/throughput: read data 2 cycles after acceptance; per pool one read and one write a cycle, fixed priority
@@ -92,9 +93,7 @@ class ActivationBuffer(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
-        members = {
-            f"read_{n}": In(BufferRead(config, rotate=config.attention and n == ROTATED)) for n in readers(config)
-        }
+        members = {f"read_{n}": In(BufferRead(config, rotate=n.endswith("_in"))) for n in readers(config)}
         members |= {f"write_{n}": In(BufferWrite(config)) for n in writers(config)}
         super().__init__(members)
 

@@ -10,6 +10,9 @@ from vitforge_hw.control.host import Host
 from vitforge_sim.host_bench import DRAM, IMAGE, JOB, RESULT, HostBench
 
 PRESETS = ["tiny", "p2vit"]
+#: rows of 112 bytes in two beats of 64 / of 80 bytes in five beats of 16
+TRIO = get_config("trio")
+FIVE = replace(get_config("trio"), name="five", cores=5, masters=1, read_fifo_beats=64)
 #: two masters, bursts of four, one beat per buffer row, a queue of one job
 SMALL = replace(get_config("tiny"), name="small", masters=2, burst_beats=4, read_fifo_beats=16, job_depth=1)
 
@@ -46,7 +49,13 @@ def expected_result(bench, row, count):
     return data + bytes(-len(data) % 16)
 
 
-@pytest.mark.parametrize("config", [get_config("tiny"), SMALL, get_config("p2vit")], ids=lambda c: c.name)
+def image_rows(c, data):
+    """DRAM's bytes of whole buffer rows without the padding behind each."""
+    size = c.beats_per_row * c.beat_bytes
+    return b"".join(data[i : i + c.row_bytes] for i in range(0, len(data), size))
+
+
+@pytest.mark.parametrize("config", [get_config("tiny"), SMALL, get_config("p2vit"), TRIO, FIVE], ids=lambda c: c.name)
 @pytest.mark.parametrize("stall,latency,pause", [(0, (1, 1), 0), (0.4, (1, 60), 0.4)])
 def test_all_queues_together(config, stall, latency, pause):
     """Lengths x offsets of weights, images (both sources) and results, all chunks active at once."""
@@ -81,7 +90,8 @@ def test_all_queues_together(config, stall, latency, pause):
         base = bench.job if p["job"] else bench.image
         size = p["rows"] * p["beats"] * c.beat_bytes
         data = bytes(base[p["source"] * c.beat_bytes :][:size])
-        assert bench.buffer.bytes(p["out_addr"], size // c.row_bytes) == data, p
+        rows = p["rows"] * p["beats"] // c.beats_per_row
+        assert len(data) == size and bench.buffer.bytes(p["out_addr"], rows) == image_rows(c, data), p
     assert all(mask == (1 << c.cores) - 1 for _, _, mask in bench.buffer.log)
     touched = bytearray(bench.dram[RESULT:])
     for p in results:

@@ -1,9 +1,9 @@
-"""The emulator's numpy operations against arch.arith."""
+"""The emulator's numpy operations against arch.arith and arch.arith_trio."""
 
 import numpy as np
 import pytest
 
-from vitforge_hw.arch import arith
+from vitforge_hw.arch import arith, arith_trio
 from vitforge_sw.emulator import ops
 
 RNG = np.random.default_rng(7)
@@ -17,23 +17,70 @@ def test_gelu_every_input(e):
 
 @pytest.mark.parametrize("bits", [8, 12])
 def test_postprocess(bits):
-    n = 4000
+    n = 3000
     acc = RNG.integers(-(1 << 25), 1 << 25, n) >> RNG.integers(0, 20, n)
-    f = dict(
-        bias=RNG.integers(-(1 << 20), 1 << 20, n) >> RNG.integers(0, 20, n), s1=RNG.integers(0, 24, n),
-        offset=RNG.integers(-128, 128, n),
-        eh=RNG.integers(0, 16, n), er=RNG.integers(0, 16, n), s2=RNG.integers(0, 32, n),
+    e = RNG.integers(-10, 11, n)
+    entries = dict(
+        bias=RNG.integers(-(1 << 25), 1 << 25, n) >> RNG.integers(0, 20, n), m1=RNG.integers(0, 1 << 15, n),
+        s1=RNG.integers(0, 32, n), e=e, s2=RNG.integers(0, 32, n), offset=RNG.integers(-128, 128, n),
     )  # fmt: skip
+    entries["m1"][::2] = 0
     r = RNG.integers(-2048, 2048, n)
-    for act in (0, 1):
+    f = ops.constants(entries)
+    for act, act0, act1 in ((0, 0, 0), (1, 8, 0), (2, 300, 601), (2, 4095, 4095)):
         for narrow in (False, True):
-            got = ops.postprocess(acc, f, act, 8, r, bits, narrow)
+            got = ops.postprocess(acc, f, act, act0, act1, r, bits, narrow)
             for i in range(n):
-                want = arith.postprocess(
-                    int(acc[i]), residual=int(r[i]), act=act, gelu_exp=8, out_bits=bits, narrow=narrow,
-                    **{k: int(v[i]) for k, v in f.items()},
-                )  # fmt: skip
-                assert got[i] == want
+                c = {k: int(v[i]) for k, v in f.items()}
+                kw = dict(residual=int(r[i]), act=act, out_bits=bits, narrow=narrow)
+                if act != arith.ACT_GELU:
+                    want = arith_trio.postprocess(int(acc[i]), q3=act0, q6=act1, **c, **kw)
+                    assert got[i] == want
+                if act != arith_trio.ACT_HARDSWISH and c.pop("m1") == 1 << 15:
+                    c["s1"] -= 15
+                    assert got[i] == arith.postprocess(int(acc[i]), gelu_exp=act0 or 8, **c, **kw)
+
+
+def test_hardswish_every_input():
+    p = np.arange(-2048, 2048)
+    for q3, q6 in ((1, 2), (341, 682), (2048, 4095)):
+        assert ops.hardswish(p, q3, q6).tolist() == [arith_trio.hardswish(int(i), q3, q6) for i in p]
+
+
+@pytest.mark.parametrize(("rule", "lo"), [(1, 0), (0, 0), (0, 7), (0, 15)])
+def test_division(rule, lo):
+    d = np.concatenate([np.arange(1000), RNG.integers(0, 1 << 26, 3000) >> RNG.integers(0, 26, 3000), [(1 << 26) - 1]])
+    mant, p = ops.divisor_factor(d, rule, lo)
+    dividend = RNG.integers(-(1 << 25), 1 << 25, len(d)) >> RNG.integers(0, 20, len(d))
+    shift = RNG.integers(0, 32, len(d))
+    zero = dict.fromkeys(("bias", "s2", "offset", "eh", "er"), 0)
+    y = ops.postprocess(dividend, zero | dict(m1=mant, s1=p + shift), 0, 0, 0, 0, 8, True)
+    for i in range(len(d)):
+        factor = arith_trio.divisor_factor(int(d[i]), rule, lo)
+        assert (int(mant[i]), int(p[i])) == factor
+        assert y[i] == arith_trio.divide(int(dividend[i]), *factor, int(shift[i]))
+
+
+def test_matmul8_is_exact_at_its_limits():
+    for k in (1024, 1040, 4128):
+        x = np.full((3, k), -128, dtype=np.int8)
+        w = np.full((2, k), -128, dtype=np.int8)
+        w[1], x[2] = 127, 127
+        x[1] = RNG.integers(-128, 128, k)
+        assert (ops.matmul8(x, w) == x.astype(np.int64) @ w.astype(np.int64).T).all()
+
+
+def test_layernorm_hardswish():
+    for c in (8, 48, 400):
+        q = RNG.integers(-2048, 2048, (5, c))
+        q[0] = q[0, 0]
+        f = dict(a=np.zeros(c, dtype=np.int64), gamma=RNG.integers(-32768, 32768, c),
+                 beta=RNG.integers(-(1 << 31), 1 << 31, c) >> 12, shift=RNG.integers(8, 24, c))  # fmt: skip
+        kw = dict(q3=341, q6=682, s2=13, offset=-9)
+        got = ops.layernorm_hardswish(q, f, *kw.values())
+        for i in range(len(q)):
+            args = [f[k].tolist() for k in ("gamma", "beta", "shift")]
+            assert got[i].tolist() == arith_trio.layernorm_hardswish(q[i].tolist(), *args, **kw)
 
 
 def test_layernorm():

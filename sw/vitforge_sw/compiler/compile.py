@@ -3,18 +3,23 @@
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
 
-from ..graph.ir import Graph, Linear, Scores
+from ..graph.ir import Graph, Linear, Scores, TensorInfo, inputs_of
+from ..graph.ir_trio import Depthwise, KeyValue, LinearAttend, Pointwise
 from ..graph.serialize import graph_hash
 from . import image
 from .access import cdiv
-from .allocate import allocate
+from .allocate import Allocation, allocate
 from .build import Build, Stored
 from .network import Network, analyse
 from .options import CompileOptions, candidates
-from .plan import plan
+from .plan import Planner, plan
 from .rings import RingError
 from .simulate import simulate
 from .steps import Label, Step
+from .trio_allocate import allocate_trio
+from .trio_network import TrioNetwork, analyse_trio, is_trio
+from .trio_plan import plan_trio, ring_rows
+from .trio_schedule import Scheduler
 from .waits import derive
 
 GOOD = 1.01  #: cycles over busy cycles of the PE array at which no other schedule is tried
@@ -29,6 +34,10 @@ def compile_graph(
     is taken), and of the buffer layouts the first that fits. ``pipelining``: P2-ViT's ablation (CompileOptions).
     ValueError names what does not fit: layer or buffer, rule, sizes.
     """
+    if is_trio(graph):
+        build = _trio(graph, analyse_trio(graph, config), config, options or CompileOptions(pipelining=pipelining))
+        build.prove()
+        return build
     net = analyse(graph, config)
     if options is not None:
         build = _compile(graph, net, config, options)
@@ -80,9 +89,54 @@ def _macs(net: Network) -> dict[str, int]:
     return macs
 
 
-def _compile(graph: Graph, net, config: AcceleratorConfig, options: CompileOptions) -> Build:
+def _compile(graph: Graph, net: Network, config: AcceleratorConfig, options: CompileOptions) -> Build:
     allocation = allocate(net, config, options)
-    planner = plan(net, config, allocation, options)
+    return _link(graph, config, options, allocation, plan(net, config, allocation, options), _macs(net))
+
+
+PIECES = (3, 4, 6, 8, 12, 16)  #: longest weight pieces of an EfficientViT that are tried, in parts of the ring
+
+
+def _trio(graph: Graph, net: TrioNetwork, config: AcceleratorConfig, options: CompileOptions) -> Build:
+    """The first length of weight pieces with which the ring holds what is in use at the same time."""
+    if options.pipelining not in ("both", "none"):
+        raise ValueError(f"pipelining of EfficientViT must be both or none, not {options.pipelining!r}")
+    ring = ring_rows(net, config)
+    error = None
+    for rows in [options.piece_rows] if options.piece_rows else [ring // n for n in PIECES]:
+        try:
+            runs = Scheduler(net, config, options, rows).run()
+            allocation = allocate_trio(net, config, runs)
+            planner = plan_trio(net, config, allocation, runs, options, rows)
+            return _link(graph, config, options, allocation, planner, _trio_macs(net))
+        except RingError as e:
+            error = error or e
+    raise error
+
+
+def _trio_macs(net: TrioNetwork) -> dict[str, int]:
+    macs = {}
+    for layer in net.layers:
+        node = layer.node
+        tokens = net.tensor(inputs_of(node)[0].name).tokens
+        if isinstance(node, (Pointwise, Depthwise)):
+            macs[node.name] = net.tensor(node.out.name).tokens * node.weight.size
+        elif isinstance(node, KeyValue):
+            macs[node.name] = tokens * net.count(node.k) ** 2 // node.heads
+        elif isinstance(node, LinearAttend):
+            macs[node.name] = tokens * net.count(node.q) * (net.count(node.q) // node.heads + 1)
+    return macs
+
+
+def _link(
+    graph: Graph,
+    config: AcceleratorConfig,
+    options: CompileOptions,
+    allocation: Allocation,
+    planner: Planner,
+    macs: dict[str, int],
+) -> Build:
+    """Waits, encoding, maps."""
     pairs = derive(planner.steps, config)
     programs = {c: [i for s, i in pairs if s.chunk == c] for c in Chunk}
     outputs = {n.name: n.out.name for n in graph.nodes}
@@ -104,9 +158,15 @@ def _compile(graph: Graph, net, config: AcceleratorConfig, options: CompileOptio
         used=allocation.used,
         pieces=[Stored(p.name, p.beat + start, len(p.data) // config.beat_bytes, p.layers) for p in planner.pieces],
         memory_image=image.striped(logical, config),
-        tensors={n: dict(tokens=t.tokens, channels=t.channels, fmt=t.fmt) for n, t in sorted(graph.tensors.items())},
+        tensors={n: _tensor(t) for n, t in sorted(graph.tensors.items())},
         input=graph.input,
         output=graph.output,
         model_hash=graph_hash(graph),
-        macs=_macs(net),
+        macs=macs,
     )
+
+
+def _tensor(t: TensorInfo) -> dict:
+    """What a build says about a tensor; maps have height and width."""
+    size = dict(height=t.height, width=t.width) if t.height else {}
+    return dict(tokens=t.tokens, channels=t.channels, fmt=t.fmt, **size)

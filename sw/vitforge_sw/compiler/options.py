@@ -3,6 +3,7 @@
 import dataclasses
 
 PIPELINING = ("both", "inter", "intra", "none")
+ENGINES = ("both", "rmac")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,8 @@ class CompileOptions:
     attend_lead: softmax and shifter array take that part of the rows that they can finish beside k, v, q and scores
     head by head, the rest by row blocks (None: all head by head).
     pipelining: P2-ViT's ablation: both, inter (between layers only), intra (inside attention only), none.
+    engines: of an EfficientViT: both, rmac (everything on R-MAC). Of the other choices EfficientViT knows piece_rows
+    and pipelining both (layers overlap) and none (each layer begins when the one before has ended).
     """
 
     row_blocks: tuple[int, ...] | None = None
@@ -32,8 +35,11 @@ class CompileOptions:
     piece_rows: int | None = None
     attend_lead: float | None = None
     pipelining: str = "both"
+    engines: str = "both"
 
     def __post_init__(self):
+        if self.engines not in ENGINES:
+            raise ValueError(f"engines must be one of {', '.join(ENGINES)}, not {self.engines!r}")
         if self.pipelining not in PIPELINING:
             raise ValueError(f"pipelining must be one of {', '.join(PIPELINING)}, not {self.pipelining!r}")
         for name in ("v_slots", "score_slots", "key_slots"):

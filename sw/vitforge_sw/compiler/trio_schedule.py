@@ -1,0 +1,263 @@
+"""Who does what and when: rows of all layers on MAT, R-MAC and LayerNorm by an event model, then as few runs of rows.
+
+An engine that is free takes the first row in program order that is ready, R-MAC a depthwise layer or K^T V first once
+its input is nearly done: so both share a pointwise layer row by row, R-MAC leaves it early for the depthwise layer, and
+MAT follows with the next pointwise layer's rows. Rows of long duration are halved by output tiles, one half each.
+Consecutive rows of an engine at a constant distance of 1 or 2 become one run, an instruction. Runs are put in an order
+in which every row is written before it is read, if they are executed one after the other.
+"""
+
+import dataclasses
+import heapq
+
+from vitforge_hw.arch.config import AcceleratorConfig
+from vitforge_hw.arch.isa import Chunk
+
+from ..graph.ir_trio import Depthwise, KeySum, KeyValue, LinearAttend, NormAct, Pool
+from .options import CompileOptions
+from .rings import RingError
+from .trio_network import Layer, TrioNetwork
+
+LATENCY = 48  #: cycles from an engine's last step to a row that others may read
+SWITCH = 8  #: cycles between instructions of an engine
+LONG_ROW = 1100  #: cycles of a row that is worth halving
+LEAVE = 2  #: R-MAC leaves a pointwise layer for its depthwise layer when so many rows are left
+AHEAD = 14  #: layers in which R-MAC looks for such work
+WINDOW = 24  #: layers in which an engine looks for work
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One row of a layer, tiles ``tile`` to ``tile + tiles - 1`` (pointwise); ``last``: completes the row."""
+
+    layer: int
+    row: int
+    tile: int
+    tiles: int
+    cycles: int
+    last: bool = True
+
+
+@dataclasses.dataclass
+class Run:
+    """Rows first, first + pitch, ... of one layer's tiles on one chunk; from cycle ``start`` to ``end``."""
+
+    chunk: Chunk
+    layer: int
+    first: int
+    rows: int
+    pitch: int
+    tile: int
+    tiles: int
+    start: float
+    end: float
+
+    @property
+    def top(self) -> int:
+        """The last row."""
+        return self.first + (self.rows - 1) * self.pitch
+
+
+def ranges(a: int, b: int, n: int, unit: int) -> list[tuple[int, int]]:
+    """n nearly equal ranges from a to b, all multiples of ``unit``."""
+    count = (b - a) // unit
+    return [(a + count * i // n * unit, a + count * (i + 1) // n * unit) for i in range(n)]
+
+
+def pieces_of(layer: Layer, rows: int) -> list[tuple[int, int]]:
+    """Ranges of output tiles with at most ``rows`` weight rows each."""
+    unit = layer.gtiles or 1
+    least = unit * layer.steps
+    if least > rows:
+        raise RingError(f"layer {layer.name}: {unit} tiles have {least} weight rows, a piece at most {rows}")
+    n = -(-(layer.tiles // unit) // (rows // least))
+    return ranges(0, layer.tiles, n, unit)
+
+
+def units_of(layer: Layer, piece_rows: int, share: bool) -> list[Unit]:
+    """Units in the order in which they are taken."""
+    if not layer.tiles:
+        return [Unit(layer.number, r, 0, 0, layer.cycles) for r in range(layer.rows)]
+    out, pieces = [], pieces_of(layer, piece_rows)
+    for a, b in pieces:
+        cycles = layer.cycles * (b - a) // layer.tiles
+        half, unit = [(a, b)], layer.gtiles or 1
+        if share and layer.shared and b - a > unit and (cycles > LONG_ROW or layer.rows == 1 and len(pieces) == 1):
+            half = ranges(a, b, 2, unit)
+        for r in range(layer.rows):
+            for t0, t1 in half:
+                cost = layer.cycles * (t1 - t0) // layer.tiles
+                out.append(Unit(layer.number, r, t0, t1 - t0, cost, t1 == layer.tiles))
+    return out
+
+
+class Scheduler:
+    """List schedule of one image; ``runs`` afterwards, in sequential order."""
+
+    def __init__(self, net: TrioNetwork, config: AcceleratorConfig, options: CompileOptions, piece_rows: int):
+        self.net, self.options = net, options
+        both = options.engines == "both"
+        self.chunks = (Chunk.MAT, Chunk.RMAC, Chunk.LAYERNORM) if both else (Chunk.RMAC, Chunk.LAYERNORM)
+        self.units = [units_of(layer, piece_rows, both) for layer in net.layers]
+        self.taken = [0] * len(net.layers)
+        self.left = [len(u) for u in self.units]  #: units not finished
+        self.row_left = [self._row_units(u) for u in self.units]
+        self.row_time = [[0.0] * layer.rows for layer in net.layers]
+        self.done = [0] * len(net.layers)  #: rows finished without a gap
+        self.time = [[] for _ in net.layers]  #: when the first r + 1 rows were finished
+        self.chunks_of = [self._chunks_of(layer) for layer in net.layers]
+        self.sequence: dict[Chunk, list[tuple[Unit, float, float]]] = {c: [] for c in self.chunks}
+
+    @staticmethod
+    def _row_units(units: list[Unit]) -> dict[int, int]:
+        count: dict[int, int] = {}
+        for u in units:
+            count[u.row] = count.get(u.row, 0) + 1
+        return count
+
+    def _chunks_of(self, layer: Layer) -> tuple[Chunk, ...]:
+        if isinstance(layer.node, NormAct):
+            return (Chunk.LAYERNORM,)
+        if Chunk.MAT not in self.chunks or isinstance(layer.node, (Depthwise, KeySum, KeyValue, Pool)):
+            return (Chunk.RMAC,)
+        return (Chunk.MAT,) if isinstance(layer.node, LinearAttend) else (Chunk.MAT, Chunk.RMAC)
+
+    # ------------------------------------------------------------ event model
+
+    def ready(self, u: Unit) -> float | None:
+        """When a unit may start; None: not known yet."""
+        time = 0.0
+        if not self.fused and u.layer:
+            before = self.net.layers[u.layer - 1]
+            if self.done[u.layer - 1] < before.rows:
+                return None
+            time = self.time[u.layer - 1][-1]
+        for tensor, rows in self.net.layers[u.layer].needed(u.row):
+            for writer in self.net.writers.get(tensor, ()):
+                n = writer.rows if rows < 0 else min(rows, writer.rows)
+                if self.done[writer.number] < n:
+                    return None
+                time = max(time, self.time[writer.number][n - 1])
+        return time
+
+    fused = property(lambda s: s.options.pipelining == "both")
+
+    def pick(self, chunk: Chunk, now: float, last: int) -> tuple[Unit | None, float | None]:
+        """A unit that can start now, or when one may (None: unknown)."""
+        wake = None
+        window = [i for i in range(self.first, min(len(self.units), self.first + WINDOW))
+                  if chunk in self.chunks_of[i] and self.taken[i] < len(self.units[i])]  # fmt: skip
+        if chunk == Chunk.RMAC and len(self.chunks) > 2 and self.fused:
+            for i in window:
+                if i < self.first + AHEAD and Chunk.MAT not in self.chunks_of[i]:
+                    sources = [w for t, _, _ in self.net.layers[i].needs for w in self.net.writers.get(t, ())]
+                    untaken = sum(len(self.units[w.number]) - self.taken[w.number] for w in sources)
+                    if untaken <= LEAVE or i == last:
+                        u = self.units[i][self.taken[i]]
+                        ready = self.ready(u)
+                        if ready is not None and ready <= now:
+                            return u, now
+        for i in window:
+            u = self.units[i][self.taken[i]]
+            ready = self.ready(u)
+            if ready is None:
+                continue
+            if ready <= now:
+                return u, now
+            wake = ready if wake is None else min(wake, ready)
+        return None, wake
+
+    def finish(self, u: Unit, time: float):
+        i = u.layer
+        self.left[i] -= 1
+        self.row_left[i][u.row] -= 1
+        self.row_time[i][u.row] = max(self.row_time[i][u.row], time)
+        while self.done[i] < self.net.layers[i].rows and self.row_left[i][self.done[i]] == 0:
+            time = self.row_time[i][self.done[i]]
+            self.time[i].append(max(time, self.time[i][-1]) if self.time[i] else time)
+            self.done[i] += 1
+
+    def run(self) -> list[Run]:
+        free = {c: 0.0 for c in self.chunks}
+        last = {c: -1 for c in self.chunks}
+        self.first = 0
+        idle: dict[Chunk, float | None] = {}
+        while self.first < len(self.units):
+            if self.taken[self.first] == len(self.units[self.first]):
+                self.first += 1
+                continue
+            chunk = min((c for c in self.chunks if c not in idle), key=lambda c: free[c])
+            u, wake = self.pick(chunk, free[chunk], last[chunk])
+            if u is None:
+                # nothing known: look again when another engine has taken something
+                if wake is None:
+                    idle[chunk] = None
+                    if len(idle) == len(self.chunks):
+                        raise ValueError(f"schedule: no row of layer {self.net.layers[self.first].name} can start")
+                else:
+                    others = [free[c] for c in self.chunks if c != chunk and c not in idle and free[c] > free[chunk]]
+                    free[chunk] = max(free[chunk] + 1, min([wake, *others]))
+                continue
+            start = free[chunk] + (SWITCH if last[chunk] != u.layer else 0)
+            end = start + u.cycles
+            self.taken[u.layer] += 1
+            self.sequence[chunk].append((u, start, end))
+            self.finish(u, end + LATENCY)
+            for c in idle:
+                free[c] = max(free[c], free[chunk])
+            idle.clear()
+            free[chunk], last[chunk] = end, u.layer
+        self.end = max(free.values())
+        runs = [r for c in self.chunks for r in coalesce(c, self.sequence[c])]
+        return self.order(runs)
+
+    # ------------------------------------------------------------ sequential order
+
+    def order(self, runs: list[Run]) -> list[Run]:
+        """Topological: an engine's own order, and writers before readers; earliest first."""
+        by_layer: dict[int, list[int]] = {}
+        for i, r in enumerate(runs):
+            by_layer.setdefault(r.layer, []).append(i)
+        before: list[set[int]] = [set() for _ in runs]
+        previous: dict[Chunk, int] = {}
+        for i, r in enumerate(runs):
+            if r.chunk in previous:
+                before[i].add(previous[r.chunk])
+            previous[r.chunk] = i
+            for tensor, rows in self.net.layers[r.layer].needed(r.top):
+                for writer in self.net.writers.get(tensor, ()):
+                    n = writer.rows if rows < 0 else min(rows, writer.rows)
+                    before[i] |= {j for j in by_layer[writer.number] if runs[j].first < n}
+            if not self.fused and r.layer:
+                before[i] |= set(by_layer[r.layer - 1])
+        after: list[list[int]] = [[] for _ in runs]
+        count = [len(b) for b in before]
+        for i, b in enumerate(before):
+            for j in b:
+                after[j].append(i)
+        heap = [(r.start, r.layer, i) for i, r in enumerate(runs) if not count[i]]
+        heapq.heapify(heap)
+        out = []
+        while heap:
+            i = heapq.heappop(heap)[2]
+            out.append(runs[i])
+            for j in after[i]:
+                count[j] -= 1
+                if not count[j]:
+                    heapq.heappush(heap, (runs[j].start, runs[j].layer, j))
+        assert len(out) == len(runs), "cycle of runs"
+        return out
+
+
+def coalesce(chunk: Chunk, sequence: list[tuple[Unit, float, float]]) -> list[Run]:
+    """Maximal runs of rows at distance 1, or 2 (pointwise), of an engine's units in order."""
+    runs: list[Run] = []
+    for u, start, end in sequence:
+        r = runs[-1] if runs else None
+        step = u.row - r.top if r else 0
+        if r and (r.layer, r.tile, r.tiles) == (u.layer, u.tile, u.tiles):
+            if step in ((1, 2) if u.tiles else (1,)) and (r.rows == 1 or step == r.pitch):
+                r.rows, r.pitch, r.end = r.rows + 1, step, end
+                continue
+        runs.append(Run(chunk, u.layer, u.row, 1, 1, u.tile, u.tiles, start, end))
+    return runs

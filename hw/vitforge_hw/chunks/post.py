@@ -1,51 +1,46 @@
-"""Post-processing of the MAT chunk: result FIFO, parameters, lanes."""
+"""Post-processing: lanes and parameters shared by the engines."""
 
 from amaranth import Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, memory, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..arch import isa
 from ..arch.config import ACC_BITS, AcceleratorConfig
 from ..emit import block
-from ..interfaces import READ_LATENCY, MemoryRead, fields_layout
-from ..units import post_lane
-from ..units.post_lane import STAGE, PostLane
-from . import residual_fetch, row_writer
-from .mat_fetch import is_last, op_queue
-
-RESULTS = 8  #: tiles in the result FIFO
-OP = data.StructLayout(
-    {
-        "tiles": 10,
-        "rows": 12,
-        "param_addr": 16,
-        "act": 2,
-        "gelu_exp": 4,
-        "res_mode": 2,
-        "out_wide": 1,
-        "narrow": 1,
-    }
+from ..interfaces import (
+    FACTOR_BITS,
+    MANTISSA_BITS,
+    READ_LATENCY,
+    BufferRead,
+    BufferWrite,
+    EngineOutput,
+    KsumWrite,
+    MemoryRead,
+    WeightWrite,
+    fields_layout,
 )
+from ..units import post_lane
+from ..units.post_lane import PostLane
+from .post_queue import STEP, STEP_FIELDS, PostQueue, phases
+
 FETCH = 1 + READ_LATENCY  #: cycles from the start of a phase to its parameters (address register, memory)
 LANES_AT = FETCH + 1  #: ... to the lanes' inputs
-OUT_AT = LANES_AT + post_lane.LATENCY  #: ... to the lanes' outputs
-LATENCY = OUT_AT + 1  #: start of a tile's last phase to ``push`` of the whole tile
-#: what travels with a phase
-_STEP = data.StructLayout(
-    {
-        "phase": 16,  # one bit per phase
-        "last": 1,
-        "act": 2,
-        "gelu_exp": 4,
-        "res_mode": 2,
-        "wide": 1,
-        "narrow": 1,
-    }
-)
+SUMS = "rmac"  #: the engine with other destinations than whole rows
+
+
+def latency(config: AcceleratorConfig) -> int:
+    """Cycles from the start of a tile's last phase to ``push`` of the whole tile: 17, or 21 with ``trio``."""
+    return LANES_AT + post_lane.latency(config.trio) + 1
+
+
+def tag(config: AcceleratorConfig) -> str:
+    """What a module's name says of the shape."""
+    c = config
+    return f"{c.cores}x{c.word}" + (f"x{c.width}_trio" + "_attention" * c.attention) * c.trio
 
 
 class PostProcess(wiring.Component):
-    """A tile of cores x lanes sums in word / post_channels cycles (phases), post_channels channels of all cores each.
+    """Tiles of cores x lanes sums: word / post_channels cycles (phases), post_channels channels of all cores each.
 
     Parameters
     ----------
@@ -53,162 +48,132 @@ class PostProcess(wiring.Component):
 
     Members
     -------
-    op_valid, op_ready, op : tiles, rows, parameters and formats of an instruction
-    tile_valid, tile_acc : a finished tile (room is guaranteed by credits)
-    popped : a tile has left the result FIFO
-    params : parameter memory
-    res_arrived, res_low, res_high, res_pop : residual rows of the oldest tile
-    push, low, high : a finished tile's bytes, in the buffer's order
-    freed : the writer has a free place again
+    For each engine <e> of config.engine_names:
+
+    <e> : EngineOutput
+    <e>_went : a row has its go: its residual may be read
+    <e>_res, <e>_wr : activation buffer
+
+    params : parameter memory, param_read_bytes from a beat address aligned to them
+    z, ksum_wr : weight buffer, Ksum memory (trio)
 
     Latency/throughput
     ------------------
-    A tile that enters in cycle t starts in t + 1; its last phase starts word / post_channels - 1 cycles later, and
-    ``push`` follows LATENCY (17) cycles after that. One tile in word / post_channels cycles.
+    A tile that enters in cycle t starts in t + 1, when the lanes are free, its residual and with ``divide`` its factor
+    are there and its writer has room; its last phase starts word / post_channels - 1 cycles later; the writer has it
+    ``latency`` (17, trio: 21) cycles after that. One tile in word / post_channels cycles; when two engines offer
+    tiles, alternately.
 
-    Reference: arch.arith.postprocess
+    Reference: arch.arith.postprocess, arch.arith_trio.postprocess, arch.arith_trio.divide
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = c = config
-        super().__init__(
-            {
-                "op_valid": In(1),
-                "op_ready": Out(1),
-                "op": In(OP),
-                "tile_valid": In(1),
-                "tile_acc": In(c.cores * c.lanes * ACC_BITS),
-                "popped": Out(1),
-                "params": Out(MemoryRead(c.beat_bytes * 8)),
-                "res_arrived": In(1),
-                "res_low": In(c.row_bytes * 8),
-                "res_high": In(c.row_bytes * 8),
-                "res_pop": Out(1),
-                "push": Out(1),
-                "low": Out(c.row_bytes * 8),
-                "high": Out(c.row_bytes * 8),
-                "freed": In(1),
-            }
+        self._stage = post_lane.stages(c.trio)
+        self._phases = phases(c)
+        self._out_at = LANES_AT + post_lane.latency(c.trio)
+        # what travels with a phase
+        self._step = data.StructLayout(
+            {"phase": self._phases, "last": 1, "engine": len(c.engine_names)}
+            | {name: STEP.members[name] for name in STEP_FIELDS}
         )
+        members = {"params": Out(MemoryRead(c.param_read_bytes * 8))}
+        for e in c.engine_names:
+            members |= {
+                e: In(EngineOutput(c)),
+                f"{e}_went": In(1),
+                f"{e}_res": Out(BufferRead(c)),
+                f"{e}_wr": Out(BufferWrite(c)),
+            }
+        if c.trio:
+            members["z"] = Out(WeightWrite(c.weight_row_bytes * 8, c.beats_per_weight_row))
+            members["ksum_wr"] = Out(KsumWrite(c))
+        super().__init__(members)
+
+    @property
+    def module_name(self) -> str:
+        c = self._config
+        return f"vf_post_process_{tag(c)}x{c.post_channels}x{c.beat_bytes}"
 
     def elaborate(self, platform):
         c = self._config
         m = Module()
-        phases = c.word // c.post_channels
-        valid, steps = self._start(m, phases)
-        lanes = range(c.post_channels)
-        at = lambda name: steps[LANES_AT + STAGE[name]]  # noqa: E731
+        queues = [self._queue(m, e) for e in c.engine_names]
+        valid, steps = self._start(m, queues)
+        at = lambda name: steps[LANES_AT + self._stage[name]]  # noqa: E731
+        step = steps[FETCH]
 
-        # ---- accumulators of the phase's channels, with the parameters
-        acc = self._results(m, phases, valid[FETCH], steps[FETCH])
-        params = self._parameters(m, steps[FETCH])
-
-        # ---- residual, one cycle before the lanes want it
-        wanted = LANES_AT + STAGE["residual"] - 1
-        step = steps[wanted]
-        m.d.comb += self.res_pop.eq(valid[wanted] & step.last & step.res_mode.any())
-        residual = []
-        for token in range(c.cores):
-            for j in lanes:
-                places = [token * c.word + p * c.post_channels + j for p in range(phases)]
-                low, high = (
-                    self._pick(step.phase, [row.word_select(place, 8) for place in places])
-                    for row in (self.res_low, self.res_high)
-                )
-                value = Signal(signed(16), name=f"residual{token}_{j}", reset_less=True)
-                upper = Mux(step.res_mode[1], high, low[-1].replicate(8))
-                m.d.sync += value.eq(Cat(low, upper) & step.res_mode.any().replicate(16))
-                residual.append(value)
+        # ---- accumulators of the phase's channels, with the parameters; factors of the tokens
+        popped = valid[FETCH] & step.last
+        for i, queue in enumerate(queues):
+            m.d.comb += queue.pop.eq(popped & step.engine[i])
+        acc = self._accumulators(m, step, self._of(step, [q.acc for q in queues]))
+        params = self._parameters(m, step)
+        mantissas, exponents = self._factors(m, step, popped, queues) if c.trio else (None, None)
+        residual = self._residual(m, queues, valid, steps)
 
         # ---- lanes, and their bytes shifted into whole rows
+        kind = "_trio" * c.trio + ("_gelu" if c.trio and c.attention else "")
         low_rows, high_rows = [], []
         for token in range(c.cores):
             low_bytes, high_bytes = [], []
-            for j in lanes:
-                lane = block(PostLane(), "vf_post_lane")
+            for j in range(c.post_channels):
+                lane = block(PostLane(c.trio, c.attention), f"vf_post_lane{kind}")
                 m.submodules[f"lane{token}_{j}"] = lane
                 m.d.comb += [
                     lane.acc.eq(acc[token * c.post_channels + j]),
                     lane.residual.eq(residual[token * c.post_channels + j]),
-                    lane.exp_index.eq(at("exp_index").gelu_exp),
-                    lane.exp_out.eq(at("exp_out").gelu_exp),
-                    lane.act.eq(at("act").act),
-                    lane.wide.eq(at("wide").wide),
+                    lane.wide.eq(at("wide").out_wide),
                     lane.narrow.eq(at("narrow").narrow),
-                    *(getattr(lane, f.name).eq(params[j][STAGE[f.name]][f.name]) for f in isa.POST_PARAM_FIELDS),
                 ]
+                names = ("bias", "s1", "e", "s2", "offset") + ("m1",) * c.trio
+                m.d.comb += [getattr(lane, name).eq(params[j][self._stage[name]][name]) for name in names]
+                if c.attention:
+                    m.d.comb += [
+                        lane.exp_index.eq(at("exp_index").act0[: len(lane.exp_index)]),
+                        lane.exp_out.eq(at("exp_out").act0[: len(lane.exp_out)]),
+                        lane.gelu.eq(at("gelu").act[0]),
+                    ]
+                if c.trio:
+                    m.d.comb += [
+                        lane.mantissa.eq(mantissas[token]),
+                        lane.take_mantissa.eq(at("take_mantissa").divide),
+                        lane.exponent.eq(exponents[token]),
+                        lane.take_exponent.eq(at("take_exponent").divide),
+                        lane.q3.eq(at("q3").act0),
+                        lane.q6.eq(at("q6").act1),
+                        lane.hardswish.eq(at("hardswish").act[1]),
+                    ]
                 low_bytes.append(lane.low)
                 high_bytes.append(lane.high)
             for rows, out, name in ((low_rows, low_bytes, "low"), (high_rows, high_bytes, "high")):
                 r = Signal(c.word * 8, name=f"{name}{token}", reset_less=True)
-                with m.If(valid[OUT_AT]):
+                with m.If(valid[self._out_at]):
                     m.d.sync += r.eq(Cat(r, *out)[c.post_channels * 8 :])
                 rows.append(r)
-        push = Signal()
-        m.d.sync += push.eq(valid[OUT_AT] & steps[OUT_AT].last)
-        m.d.comb += [self.push.eq(push), self.low.eq(Cat(low_rows)), self.high.eq(Cat(high_rows))]
+        for i, queue in enumerate(queues):
+            push = Signal(name=f"push{i}")
+            step = steps[self._out_at]
+            m.d.sync += push.eq(valid[self._out_at] & step.last & step.engine[i])
+            m.d.comb += [queue.push.eq(push), queue.low.eq(Cat(low_rows)), queue.high.eq(Cat(high_rows))]
         return m
 
-    def _start(self, m, phases):
-        """Decides which phase starts; returns its valid bit and description in each following cycle."""
-        c = self._config
-        queue, op = op_queue(m, "ops", OP)
-        m.d.comb += [queue.w_data.eq(self.op), queue.w_en.eq(self.op_valid), self.op_ready.eq(queue.w_rdy)]
-        phase = Signal(phases, init=1)
-        tile = Signal(10)
-        row = Signal(12)
-        results = Signal(range(RESULTS + 1))
-        residuals = Signal(range(residual_fetch.SLOTS + 1))
-        places = Signal(range(row_writer.SLOTS + 1), init=row_writer.SLOTS)
-        needs = op.res_mode.any()
-        go = Signal()
-        first = Signal()
-        last = Signal()
-        m.d.comb += [
-            go.eq(
-                ~phase[0] | (queue.r_rdy & results.any() & places.any() & (~needs | residuals.any()))
-            ),
-            first.eq(go & phase[0]),
-            last.eq(go & phase[-1]),
-        ]
-        tile_last, row_last = is_last(tile, op.tiles), is_last(row, op.rows)
-        m.d.comb += queue.r_en.eq(last & tile_last & row_last)
-        m.d.sync += [
-            results.eq((results + self.tile_valid)[: len(results)] - first),
-            residuals.eq((residuals + self.res_arrived)[: len(residuals)] - (first & needs)),
-            places.eq((places + self.freed)[: len(places)] - first),
-        ]
-        beats = c.word * isa.PARAM_BYTES // c.beat_bytes  # of a tile
-        per_beat = phases // beats
-        beat = Signal(16, reset_less=True)
-        address = Signal(16, reset_less=True)
-        now = Mux(phase[0] & ~tile.any(), op.param_addr, beat)
-        ends_beat = Cat(bit for p, bit in enumerate(phase) if p % per_beat == per_beat - 1).any()
-        with m.If(go):
-            m.d.sync += [phase.eq(Cat(phase[-1], phase[:-1])), beat.eq(now + ends_beat)]
-        with m.If(last):
-            m.d.sync += tile.eq(Mux(tile_last, 0, tile + 1))
-            with m.If(tile_last):
-                m.d.sync += row.eq(Mux(row_last, 0, row + 1))
-        m.d.sync += address.eq(now)
-        m.d.comb += self.params.addr.eq(address)
+    def _queue(self, m, e):
+        """The engine's queue, connected to the outside."""
+        c, sums = self._config, e == SUMS
+        queue = block(PostQueue(c, sums), f"vf_post_queue_{tag(c)}x{c.post_channels}x{c.beat_bytes}" + "_sums" * sums)
+        m.submodules[e] = queue
+        connect(m, flipped(getattr(self, e)), queue.engine)
+        m.d.comb += queue.went.eq(getattr(self, f"{e}_went"))
+        for name in ("res", "wr"):
+            connect(m, getattr(queue, name), flipped(getattr(self, f"{e}_{name}")))
+        for name in ("z", "ksum_wr") * sums:
+            connect(m, getattr(queue, name), flipped(getattr(self, name)))
+        return queue
 
-        step = Signal(_STEP)
-        m.d.comb += [
-            step.phase.eq(phase),
-            step.last.eq(last),
-            step.act.eq(op.act),
-            step.gelu_exp.eq(op.gelu_exp),
-            step.res_mode.eq(op.res_mode),
-            step.wide.eq(op.out_wide),
-            step.narrow.eq(op.narrow),
-        ]
-        valid, steps = [go], [step]
-        for i in range(1, OUT_AT + 1):
-            valid.append(Signal(name=f"valid{i}"))
-            steps.append(Signal(_STEP, name=f"step{i}", reset_less=True))
-            m.d.sync += [valid[i].eq(valid[i - 1]), steps[i].eq(steps[i - 1])]
-        return valid, steps
+    def _of(self, step, values):
+        """The value of the step's engine."""
+        return self._pick(step.engine, values)
 
     def _pick(self, chosen, values):
         """The value whose bit is set in the one-hot ``chosen``."""
@@ -217,42 +182,107 @@ class PostProcess(wiring.Component):
             out = Mux(bit, value, out)
         return out
 
-    def _results(self, m, phases, valid, step):
-        """The result FIFO, one memory per phase; registers with the sums of the phase's channels, token-major."""
+    def _start(self, m, queues):
+        """Decides which phase of which engine starts; returns its valid bit and description in each following cycle."""
         c = self._config
-        sums = [self.tile_acc.word_select(i, ACC_BITS) for i in range(c.cores * c.lanes)]
-        fill = Signal(range(RESULTS))
-        use = Signal(range(RESULTS))
-        with m.If(self.tile_valid):
-            m.d.sync += fill.eq(fill + 1)
-        m.d.comb += self.popped.eq(valid & step.last)
-        with m.If(self.popped):
-            m.d.sync += use.eq(use + 1)
-        count = c.cores * c.post_channels
-        rows = []
-        for p in range(phases):
-            m.submodules[f"results{p}"] = mem = memory.Memory(shape=count * ACC_BITS, depth=RESULTS, init=[])
-            write, read = mem.write_port(), mem.read_port(domain="comb")
-            channels = range(p * c.post_channels, (p + 1) * c.post_channels)
-            part = [sums[token * c.lanes + channel] for token in range(c.cores) for channel in channels]
+        phase = Signal(self._phases, init=1)
+        go = Signal()
+        who = Signal(len(queues))  # one-hot
+        ready = Cat(q.ready for q in queues)
+        if len(queues) == 1:
+            m.d.comb += who.eq(1)
+        else:
+            engine = Signal(2, reset_less=True)
+            second = Signal()  # whose turn it is when both are ready
+            chosen = Mux(ready[1] & (second | ~ready[0]), 0b10, 0b01)
+            m.d.comb += who.eq(Mux(phase[0], chosen, engine))
+            m.d.sync += engine.eq(who)
+            with m.If(go & phase[0]):
+                m.d.sync += second.eq(who[0])
+        m.d.comb += go.eq(~phase[0] | ready.any())
+        with m.If(go):
+            m.d.sync += phase.eq(Cat(phase[-1], phase[:-1]))
+        reads = c.word * isa.PARAM_BYTES // c.param_read_bytes  # of a tile
+        per_read = self._phases // reads
+        ends_read = Cat(bit for p, bit in enumerate(phase) if p % per_read == per_read - 1).any()
+        for mine, queue in zip(who, queues, strict=True):
             m.d.comb += [
-                write.en.eq(self.tile_valid),
-                write.addr.eq(fill),
-                write.data.eq(Cat(part)),
-                read.addr.eq(use),
+                queue.opening.eq(phase[0]),
+                queue.phase.eq(go & mine),
+                queue.ends_read.eq(ends_read),
+                queue.start.eq(go & mine & phase[0]),
+                queue.last.eq(go & mine & phase[-1]),
             ]
-            rows.append(read.data)
-        chosen = Signal(count * ACC_BITS, name="acc", reset_less=True)
-        m.d.sync += chosen.eq(self._pick(step.phase, rows))
-        return [chosen.word_select(i, ACC_BITS).as_signed() for i in range(count)]
+        address = Signal(16, reset_less=True)
+        m.d.sync += address.eq(self._pick(who, [q.params_addr for q in queues]))
+        m.d.comb += self.params.addr.eq(address)
+
+        step = Signal(self._step)
+        m.d.comb += [step.phase.eq(phase), step.last.eq(phase[-1]), step.engine.eq(who)]
+        m.d.comb += [step[name].eq(self._pick(who, [q.step[name] for q in queues])) for name in STEP_FIELDS]
+        valid, steps = [go], [step]
+        for i in range(1, self._out_at + 1):
+            valid.append(Signal(name=f"valid{i}"))
+            steps.append(Signal(self._step, name=f"step{i}", reset_less=True))
+            m.d.sync += [valid[i].eq(valid[i - 1]), steps[i].eq(steps[i - 1])]
+        return valid, steps
+
+    def _accumulators(self, m, step, tile):
+        """Registers with the sums of the phase's channels, token-major."""
+        c = self._config
+        parts = []
+        for p in range(self._phases):
+            channels = range(p * c.post_channels, (p + 1) * c.post_channels)
+            parts.append(
+                Cat(tile.word_select(t * c.lanes + channel, ACC_BITS) for t in range(c.cores) for channel in channels)
+            )
+        chosen = Signal(c.cores * c.post_channels * ACC_BITS, name="acc", reset_less=True)
+        m.d.sync += chosen.eq(self._pick(step.phase, parts))
+        return [chosen.word_select(i, ACC_BITS).as_signed() for i in range(c.cores * c.post_channels)]
+
+    def _factors(self, m, step, popped, queues):
+        """Per token: mantissa with the accumulators, p when the lanes take it."""
+        c = self._config
+        for i, queue in enumerate(queues):
+            m.d.comb += queue.factor_pop.eq(popped & step.engine[i] & step.divide)
+        factor = Signal(c.cores * FACTOR_BITS, reset_less=True)
+        m.d.sync += factor.eq(self._of(step, [q.factor for q in queues]))
+        tokens = [factor.word_select(t, FACTOR_BITS) for t in range(c.cores)]
+        exponents = Cat(t[MANTISSA_BITS:] for t in tokens)
+        assert self._stage["mantissa"] == 0
+        for i in range(self._stage["exponent"]):
+            late = Signal(len(exponents), name=f"exponents{i + 1}", reset_less=True)
+            m.d.sync += late.eq(exponents)
+            exponents = late
+        size = FACTOR_BITS - MANTISSA_BITS
+        return [t[:MANTISSA_BITS] for t in tokens], [exponents.word_select(t, size) for t in range(c.cores)]
+
+    def _residual(self, m, queues, valid, steps):
+        """Registers with the residual of the phase's channels, token-major, read one cycle before the lanes want it."""
+        c = self._config
+        wanted = LANES_AT + self._stage["residual"] - 1
+        step = steps[wanted]
+        for i, queue in enumerate(queues):
+            m.d.comb += queue.res_pop.eq(valid[wanted] & step.last & step.engine[i] & step.res_mode.any())
+        planes = [self._of(step, [q.res_low for q in queues]), self._of(step, [q.res_high for q in queues])]
+        out = []
+        for token in range(c.cores):
+            for j in range(c.post_channels):
+                places = [token * c.word + p * c.post_channels + j for p in range(self._phases)]
+                low, high = (self._pick(step.phase, [row.word_select(place, 8) for place in places]) for row in planes)
+                value = Signal(signed(16), name=f"residual{token}_{j}", reset_less=True)
+                upper = Mux(step.res_mode[1], high, low[-1].replicate(8))
+                m.d.sync += value.eq(Cat(low, upper) & step.res_mode.any().replicate(16))
+                out.append(value)
+        return out
 
     def _parameters(self, m, step):
         """Per channel of the phase: its parameter entry at each stage of the lanes."""
         c = self._config
         layout = fields_layout(isa.POST_PARAM_FIELDS)
         bits = 8 * isa.PARAM_BYTES
-        groups = c.beat_bytes // (isa.PARAM_BYTES * c.post_channels)
-        last = max(STAGE[f.name] for f in isa.POST_PARAM_FIELDS)
+        groups = c.param_read_bytes // (isa.PARAM_BYTES * c.post_channels)
+        last = max(self._stage[f.name] for f in isa.POST_PARAM_FIELDS if f.name in self._stage)
         out = []
         for j in range(c.post_channels):
             entry = self._pick(

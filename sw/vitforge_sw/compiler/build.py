@@ -8,7 +8,6 @@ import numpy as np
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import DEPTHWISE, KEY_VALUE, POINTWISE, TOKEN_SUM, Chunk, Instruction
 
-from ..graph.ir import TensorInfo
 from . import image
 from .access import cdiv, row_groups
 from .allocate import Place
@@ -38,17 +37,13 @@ class Stored:
     layers: dict[str, int]
 
 
-def tensor_entry(t: TensorInfo) -> dict[str, int | str]:
-    """What a build keeps of a tensor; height and width are 0 where it is not spatial."""
-    return dict(tokens=t.tokens, channels=t.channels, fmt=t.fmt, height=t.height, width=t.width)
-
-
 @dataclasses.dataclass
 class Build:
     """A compiled model.
 
     programs, labels: per chunk, instruction by instruction. places: tensor -> Place. pieces: what lies in the memory
-    image. memory_image: the bytes to put into DRAM. tensors: name -> tensor_entry. model_hash: of the graph.
+    image. memory_image: the bytes to put into DRAM. tensors: name -> tokens, channels, fmt
+    and of maps height, width. model_hash: of the graph.
     macs: layer -> multiplications of the model (the class token's row of the patch embedding has none).
     """
 

@@ -14,7 +14,7 @@ from vitforge_hw.chunks.mat_issue import ArrayState
 from .accelerator import CHUNK_BITS
 from .topbench import BenchResult
 
-MONITORS = ("timeline", "array")  #: what `decode` needs
+MONITORS = ("timeline", "array", "rmac_array")  #: what `decode` reads; the last one only where R-MAC is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _only(spans: Spans, wanted: np.ndarray) -> Spans:
 
 def decode(run: BenchResult) -> Timeline:
     """Timeline of a run that recorded `MONITORS`. Raises ValueError if it did not, or if records contradict."""
-    for name in MONITORS:
+    for name in MONITORS[:2]:
         if name not in run.monitors:
             raise ValueError(f"timeline: the run must record monitor {name!r}")
     records = run.monitors["timeline"]

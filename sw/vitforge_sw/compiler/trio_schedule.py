@@ -8,7 +8,6 @@ in which every row is written before it is read, if they are executed one after 
 """
 
 import dataclasses
-import heapq
 
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
@@ -208,44 +207,48 @@ class Scheduler:
             idle.clear()
             free[chunk], last[chunk] = end, u.layer
         self.end = max(free.values())
-        runs = [r for c in self.chunks for r in coalesce(c, self.sequence[c])]
-        return self.order(runs)
+        return self.order()
 
     # ------------------------------------------------------------ sequential order
 
-    def order(self, runs: list[Run]) -> list[Run]:
-        """Topological: an engine's own order, and writers before readers; earliest first."""
-        by_layer: dict[int, list[int]] = {}
-        for i, r in enumerate(runs):
-            by_layer.setdefault(r.layer, []).append(i)
-        before: list[set[int]] = [set() for _ in runs]
-        previous: dict[Chunk, int] = {}
-        for i, r in enumerate(runs):
-            if r.chunk in previous:
-                before[i].add(previous[r.chunk])
-            previous[r.chunk] = i
-            for tensor, rows in self.net.layers[r.layer].needed(r.top):
-                for writer in self.net.writers.get(tensor, ()):
-                    n = writer.rows if rows < 0 else min(rows, writer.rows)
-                    before[i] |= {j for j in by_layer[writer.number] if runs[j].first < n}
-            if not self.fused and r.layer:
-                before[i] |= set(by_layer[r.layer - 1])
-        after: list[list[int]] = [[] for _ in runs]
-        count = [len(b) for b in before]
-        for i, b in enumerate(before):
-            for j in b:
-                after[j].append(i)
-        heap = [(r.start, r.layer, i) for i, r in enumerate(runs) if not count[i]]
-        heapq.heapify(heap)
-        out = []
-        while heap:
-            i = heapq.heappop(heap)[2]
-            out.append(runs[i])
-            for j in after[i]:
-                count[j] -= 1
-                if not count[j]:
-                    heapq.heappush(heap, (runs[j].start, runs[j].layer, j))
-        assert len(out) == len(runs), "cycle of runs"
+    def order(self) -> list[Run]:
+        """Runs one after the other, each when all that its rows read is written, the earliest first; where no whole run
+        can be next, the longest beginning of one."""
+        units: dict[Chunk, list] = {c: [e[0] for e in reversed(s)] for c, s in self.sequence.items()}
+        runs = {c: coalesce(c, s)[::-1] for c, s in self.sequence.items()}
+        left = [self._row_units(u) for u in self.units]
+        done = [0] * len(self.units)  #: rows written without a gap
+
+        def writable(u: Unit) -> bool:
+            if not self.fused and u.layer and done[u.layer - 1] < self.net.layers[u.layer - 1].rows:
+                return False
+            needed = self.net.layers[u.layer].needed(u.row)
+            writers = ((w, rows) for tensor, rows in needed for w in self.net.writers.get(tensor, ()))
+            return all(done[w.number] >= (w.rows if rows < 0 else min(rows, w.rows)) for w, rows in writers)
+
+        out: list[Run] = []
+        while any(runs.values()):
+            heads = []
+            for c in self.chunks:
+                if runs[c]:
+                    r = runs[c][-1]
+                    count = next((n for n in range(r.rows) if not writable(units[c][-1 - n])), r.rows)
+                    heads.append((count < r.rows, r.start, -count, c))
+            whole = [h for h in heads if not h[0]]
+            _, _, count, c = min(whole or [h for h in heads if h[2]])
+            r = runs[c].pop()
+            if -count < r.rows:
+                middle = r.start + (r.end - r.start) * -count / r.rows
+                runs[c].append(dataclasses.replace(
+                    r, first=r.first - count * r.pitch, rows=r.rows + count, start=middle
+                ))  # fmt: skip
+                r = dataclasses.replace(r, rows=-count, end=middle)
+            for _ in range(r.rows):
+                u = units[c].pop()
+                left[u.layer][u.row] -= 1
+                while done[u.layer] < len(left[u.layer]) and left[u.layer][done[u.layer]] == 0:
+                    done[u.layer] += 1
+            out.append(r)
         return out
 
 

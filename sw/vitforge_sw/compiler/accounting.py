@@ -2,11 +2,11 @@
 
 Two engines of 8 x 8 multipliers in each of 16 cores. A pointwise layer takes ceil(Cout / 16) ceil(Cin / 8) cycles a
 pixel on both engines, pixels spread over the cores; a depthwise layer ceil(W / 8) ceil(C / 8) H k^2 cycles on R-MAC,
-spread over the cores. The pointwise layer behind a depthwise one is fused with it: MAT begins ceil(C / 8) k^2 cycles after it,
-R-MAC joins when the depthwise layer has ended. What the description leaves open is read so: the start is not divided by
-the cores; the depthwise layers of multi-scale attention are not fused (a grouped layer follows); the products of
-attention, for which no rule is given, and the head, which is no part of the backbone, count neither as cycles nor as
-multiplications.
+spread over the cores. The pointwise layer behind a depthwise one is fused with it: MAT begins ceil(C / 8) k^2 cycles
+after it, R-MAC joins when the depthwise layer has ended. What the description leaves open is read so: the start is not
+divided by the cores; the depthwise layers of multi-scale attention are not fused (a grouped layer follows); the
+products of attention, for which no rule is given, and the head, which is no part of the backbone, count neither as
+cycles nor as multiplications.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ PUBLISHED = {
 
 @dataclasses.dataclass(frozen=True)
 class Account:
-    """``layers``: (name, cycles, multiplications); a fused pointwise layer has what remains behind its depthwise one."""
+    """``layers``: (name, cycles, multiplications); a fused pointwise layer has what remains behind its depthwise."""
 
     layers: tuple[tuple[str, float, int], ...]
 

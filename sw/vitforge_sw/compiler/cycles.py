@@ -9,8 +9,11 @@ from ..graph.ir import Graph
 from .build import Build
 from .compile import compile_graph
 from .simulate import CHUNK, DATA, SPACE, WEIGHTS, Trace, simulate
+from .timing import engine_steps
 
 SCHEMA = "vitforge-estimate-1"
+ENGINES = (Chunk.MAT, Chunk.RMAC)
+HEAD, STAGES = "head.", "stages."  #: names of an EfficientViT's layers behind its backbone, and of its stages
 _NAMES = {DATA: "waiting_data", SPACE: "waiting_space", WEIGHTS: "waiting_weights", CHUNK: "other"}
 
 
@@ -29,8 +32,10 @@ def estimate(
     Keys: cycles (steady state per image), utilization = model MACs / (multipliers x cycles), first_image_cycles,
     total_cycles, done (per image), macs, dram_bytes (per image), chunks {name: busy, waiting_data, waiting_space,
     waiting_weights, other, rows, instructions}, layers [{name, chunk, cycles, busy, utilization, macs, dram_bytes,
-    bound_by}]. Chunks and layers are those of one image in the steady state; a PE array layer's cycles include its
-    waiting, so that they add up to the image's.
+    bound_by}]. Chunks and layers are those of one image in the steady state. An engine's cycles in a layer include its
+    waiting, so that they add up to the image's; its MACs are its share of the layer's, its utilization is that of its
+    own multipliers. EfficientViT: backbone {cycles, first_image_cycles, macs, utilization}, from the stem's first
+    step to the last row of the last stage, in the steady state and for an image alone.
     """
     if isinstance(model, Graph):
         if config is None:
@@ -45,7 +50,7 @@ def estimate(
     steady = (done[-1] - done[0]) / (images - 1) if images > 1 else float(done[0])
     macs, multipliers = sum(model.macs.values()), model.config.multipliers
     chunks, layers = _attribute(model, trace, max(0, images - 2))
-    return {
+    info = {
         "schema": SCHEMA,
         "preset": model.config.name,
         "config_hash": f"{model.config.hash:08x}",
@@ -63,24 +68,56 @@ def estimate(
         "chunks": chunks,
         "layers": layers,
     }
+    if any(name.startswith(STAGES) for name in model.macs):
+        info["backbone"] = backbone(model, trace, max(0, images - 2))
+    return info
+
+
+def backbone(build: Build, trace: Trace, image: int) -> dict:
+    """From the first step of the stem to the last write of the last stage, of an image and of the first one."""
+
+    def span(image: int) -> int:
+        begin, end = [], []
+        for c in ENGINES:
+            n = trace.events.totals[c]
+            for k in range(n):
+                number, _ = trace.events.rows[c][k]
+                if not build.labels[c][number].layer.startswith(HEAD):
+                    begin.append(int(trace.start[c][image * n + k]))
+                    end.append(int(trace.done[c][image * n + k]))
+        return max(end) - min(begin)
+
+    macs = sum(n for name, n in build.macs.items() if not name.startswith(HEAD))
+    cycles = span(image)
+    utilization = macs / (build.config.multipliers * cycles)
+    return {"cycles": cycles, "first_image_cycles": span(0), "macs": macs, "utilization": utilization}
 
 
 def _traffic(build: Build) -> Counter:
-    """DRAM bytes of each layer."""
+    """DRAM bytes of each layer: the image's (and constants') belong to the first one, the result's to the last."""
     bytes_of = Counter()
     pieces = {p.name: p.layers for p in build.pieces}
     for label in build.labels[Chunk.WEIGHT_DMA]:
         bytes_of.update(pieces[label.layer])
     for i in build.programs[Chunk.IMAGE_DMA]:
-        bytes_of["embed"] += i.rows * i.op["beats"] * build.config.beat_bytes
-    bytes_of["head"] += build.result_bytes
+        bytes_of[build.labels[Chunk.MAT][0].layer] += i.rows * i.op["beats"] * build.config.beat_bytes
+    bytes_of[build.output] += build.result_bytes
     return bytes_of
+
+
+def _shares(build: Build) -> dict[tuple[Chunk, str], float]:
+    """(engine, layer) -> part of the layer's steps that the engine does."""
+    steps: dict[str, Counter] = defaultdict(Counter)
+    for c in ENGINES:
+        for i, label in zip(build.programs[c], build.labels[c]):
+            steps[label.layer][c] += i.rows * engine_steps(i.op, build.config)
+    return {(c, layer): n / sum(each.values()) for layer, each in steps.items() for c, n in each.items()}
 
 
 def _attribute(build: Build, trace: Trace, image: int) -> tuple[dict, list[dict]]:
     """Busy and waiting cycles by chunk and by layer of one image."""
     events = trace.events
-    traffic = _traffic(build)
+    traffic, shares = _traffic(build), _shares(build)
     chunks, layers = {}, []
     for c in Chunk:
         n = events.totals[c]
@@ -101,15 +138,19 @@ def _attribute(build: Build, trace: Trace, image: int) -> tuple[dict, list[dict]
             "rows": n,
             "instructions": len(build.programs[c]),
         }
-        if c in (Chunk.MAT, Chunk.SHIFTER, Chunk.LAYERNORM, Chunk.SOFTMAX):
-            layers += [_layer(build, c, name, counts, traffic) for name, counts in per_layer.items()]
+        if c in (*ENGINES, Chunk.SHIFTER, Chunk.LAYERNORM, Chunk.SOFTMAX):
+            for name, counts in per_layer.items():
+                layers.append(_layer(build, c, name, counts, traffic, shares.get((c, name), 0.0)))
     return chunks, layers
 
 
-def _layer(build: Build, chunk: Chunk, name: str, counts: Counter, traffic: Counter) -> dict:
+def _layer(build: Build, chunk: Chunk, name: str, counts: Counter, traffic: Counter, share: float) -> dict:
+    """``share``: of the layer's MACs and traffic."""
     waiting = {k: v for k, v in counts.items() if k != "busy"}
-    cycles = counts["busy"] + (sum(waiting.values()) if chunk == Chunk.MAT else 0)
-    macs = build.macs.get(name, 0)
+    cycles = counts["busy"] + (sum(waiting.values()) if chunk in ENGINES else 0)
+    macs = build.macs.get(name, 0) * share
+    macs = round(macs) if share == 1 else macs
+    multipliers = build.config.multipliers // build.config.engines
     cause = max(waiting, key=waiting.get, default=None)
     bound = "compute" if cause is None or waiting[cause] <= counts["busy"] else cause
     if bound == CHUNK:
@@ -119,8 +160,8 @@ def _layer(build: Build, chunk: Chunk, name: str, counts: Counter, traffic: Coun
         "chunk": chunk.name.lower(),
         "cycles": cycles,
         "busy": counts["busy"],
-        "utilization": macs / (build.config.multipliers * cycles) if cycles else 0.0,
+        "utilization": macs / (multipliers * cycles) if cycles else 0.0,
         "macs": macs,
-        "dram_bytes": traffic[name],
+        "dram_bytes": traffic[name] * share if chunk in ENGINES else traffic[name],
         "bound_by": bound,
     }

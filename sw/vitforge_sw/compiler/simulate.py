@@ -2,16 +2,18 @@
 
 All constraints are "not before": a row's times follow from rows before it in any legal order, so the rows are walked
 through once in a legal order, without an event queue. Approximated are the arbiters: bursts of the image queue find
-room in DRAM before those of the weight queue, and of the activation buffer's ports only the PE array's input reads,
-which go first, delay softmax, key loader and shifter array.
+room in DRAM before those of the weight queue, of the activation buffer's ports only MAT's input reads, which go first,
+delay softmax, key loader, shifter array and R-MAC, and the engines' tiles find room on the shared post-processing lanes
+in the order in which their rows are walked through.
 """
 
 import bisect
 import dataclasses
+import math
 
 import numpy as np
 
-from vitforge_hw.arch.isa import Chunk
+from vitforge_hw.arch.isa import DEPTHWISE, KEY_VALUE, POINTWISE, Chunk
 
 from .access import accesses, cdiv
 from .build import Build
@@ -20,17 +22,66 @@ from .proof import Events, legal_order
 from .timing import (
     TIMING,
     Timing,
+    depthwise_sets,
+    group_cycles,
+    group_words,
+    key_value_row,
     layernorm_latency,
     layernorm_row,
-    mat_row,
     mat_tail,
+    phases,
+    post_tail,
+    row_tiles,
+    set_cycles,
     shifter_block,
     shifter_latency,
     softmax_row,
+    sum_row,
 )
 
 N = len(Chunk)
 DATA, SPACE, WEIGHTS, CHUNK = "data", "space", "weights", "busy"  #: why a row did not start earlier
+
+
+class Shared:
+    """A unit that gives ``rate`` places a cycle to several users; counted in slots of 64 cycles."""
+
+    SLOT = 64
+
+    def __init__(self, rate: float = 1.0):
+        self.full = rate * self.SLOT
+        self.left: dict[int, float] = {}
+
+    def take(self, start: int, end: int, places: float) -> int:
+        """End of a work of ``places``, spread evenly over [start, end), that finds room where others leave it."""
+        given, slot = 0.0, start // self.SLOT
+        while True:
+            elapsed = min(end, (slot + 1) * self.SLOT) - start
+            due = places * elapsed / max(1, end - start) - given
+            room = self.left.get(slot, self.full)
+            given += min(room, due)
+            self.left[slot] = room - min(room, due)
+            if given >= places - 1e-6:
+                late = slot * self.SLOT
+                return end if late < end else late + math.ceil((self.full - self.left[slot]) * self.SLOT / self.full)
+            slot += 1
+
+
+@dataclasses.dataclass
+class Engine:
+    """The front end of MAT or R-MAC: group register, window buffer.
+
+    words: token groups in the group register [(words, end of their steps)], held: their words. free: the next row's go
+    can be taken; fetched: the last word is asked for; kind: of the last instruction; rows: end of each output row of
+    the present depthwise instruction.
+    """
+
+    words: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    held: int = 0
+    free: int = 0
+    fetched: int = 0
+    kind: int = POINTWISE
+    rows: list[int] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
@@ -74,8 +125,9 @@ class Simulator:
         self.ready = [0] * N  #: the sequencer can look at the next row
         #: the next instruction is there; at the start all chunks ask for one
         self.fetched = [4 + N // 2 * (self.c.instruction_beats + 3)] * N
-        self.words: list[tuple[int, int]] = []  #: rows in the MAT group register: (words, row)
-        self.held = self.first_word = self.fetch_end = self.loaded = 0
+        self.engines = {Chunk.MAT: Engine(), Chunk.RMAC: Engine()}
+        self.lanes = Shared() if self.c.trio else None  #: post-processing
+        self.loaded = 0
         self.bursts: list[list[list[int]]] = [[] for _ in range(self.c.pools)]  #: MAT reads: [start, end], in order
         self.kinds = self._kinds()
         self.entries = [
@@ -112,7 +164,7 @@ class Simulator:
 
     def run(self) -> Trace:
         handlers = (self._mat, self._shifter, self._layernorm, self._softmax, self._loader, self._weight_dma,
-                    self._image_dma, self._result)  # fmt: skip
+                    self._image_dma, self._result, self._rmac)  # fmt: skip
         for c, n in legal_order(self.events, self.c, self.images, first=(Chunk.IMAGE_DMA,)):
             image, instruction, number, row = self.events.at(c, n)
             go, cause = self._sequencer(c, n, instruction, number, row)
@@ -153,26 +205,98 @@ class Simulator:
     # ------------------------------------------------------------ chunks
 
     def _mat(self, n: int, op: dict[str, int], go: int, row: int):
-        c, t = self.c, self.t
-        go = max(go, self.first_word)  # one row may wait behind the one that is being read
-        k = op["ksteps"]
+        self._pointwise(Chunk.MAT, n, op, go)
+
+    def _pointwise(self, s: Chunk, n: int, op: dict[str, int], go: int):
+        """A row's token groups one by one; each group's words stay in the group register for all of its tiles."""
+        c, t, e = self.c, self.t, self.engines[s]
+        go = max(go, e.free)  # one row may wait behind the one that is being read
         room = 1 << (t.mat_fetch_rows * c.max_k // c.word - 1).bit_length()
-        begin = max(go + 2, self.fetch_end)
-        while self.held + k > room and self.words:
-            words, user = self.words.pop(0)
-            self.held -= words
-            begin = max(begin, int(self.end[Chunk.MAT][user]))
-        self.words.append((k, n))
-        self.held += k
-        self.first_word, self.fetch_end = begin, begin + k
-        bursts = self.bursts[op["in_addr"] // c.pool_rows % c.pools]
+        k, cycles = group_words(op), group_cycles(op, c)
+        before = int(self.end[s][n - 1]) if n else 0
+        if e.kind != POINTWISE:
+            before, e.kind = before + t.rmac_switch, POINTWISE
+        end = first = 0
+        for group in range(op.get("groups", 0) + 1):
+            begin = max(go + 2, e.fetched)
+            while e.held + k > room and e.words:
+                words, used = e.words.pop(0)
+                e.held -= words
+                begin = max(begin, used)
+            e.free = begin
+            e.fetched = self._fetch(s, op["in_addr"], begin, k)
+            start = max(before, begin + t.mat_go_to_step - 2)
+            end = self._post(start, max(start + cycles, e.fetched + t.mat_go_to_step - 2), op["tiles"])
+            first = first if group else start
+            before = end
+            e.words.append((k, end))
+            e.held += k
+        self._set(s, n, go, first, end, end - 1 + mat_tail(op, c, t))
+
+    def _fetch(self, s: Chunk, address: int, begin: int, words: int) -> int:
+        """End of an engine's reads of ``words`` from ``begin`` on; MAT's go first."""
+        if s == Chunk.RMAC:
+            return self._reads(address, begin, words)
+        bursts = self.bursts[address // self.c.pool_rows % self.c.pools]
         if bursts and bursts[-1][1] >= begin:
-            bursts[-1][1] = begin + k
+            bursts[-1][1] = begin + words
         else:
-            bursts.append([begin, begin + k])
-        start = max(self.end[Chunk.MAT][n - 1] if n else 0, begin + t.mat_go_to_step - 2)
-        end = start + mat_row(op, c)
-        self._set(Chunk.MAT, n, go, start, end, end - 1 + mat_tail(op, c, t))
+            bursts.append([begin, begin + words])
+        return begin + words
+
+    def _post(self, start: int, end: int, tiles: int) -> int:
+        """End of an engine's work whose tiles share the post-processing lanes with the other engine's."""
+        return self.lanes.take(start, end, tiles * phases(self.c)) if self.lanes else end
+
+    def _rmac(self, n: int, op: dict[str, int], go: int, row: int):
+        c, t, s, e = self.c, self.t, Chunk.RMAC, self.engines[Chunk.RMAC]
+        kind = op.get("kind", POINTWISE)
+        if kind == POINTWISE:
+            return self._pointwise(s, n, op, go)
+        before = int(self.end[s][n - 1]) if n else 0
+        if kind != e.kind:
+            before, e.kind = before + t.rmac_switch, kind
+        go = max(go, e.free)
+        begin = max(go + 2, e.fetched)
+        if kind == DEPTHWISE:
+            start, end = self._depthwise(op, begin, before, row)
+        elif kind == KEY_VALUE:
+            words, cycles = key_value_row(op, c)
+            e.fetched = self._reads(op["in_addr"], begin, words)
+            start = max(before, e.fetched + t.rmac_window_to_step)
+            end = start + cycles
+        else:
+            e.fetched = self._reads(op["in_addr"], begin, sum_row(op))
+            start = max(before, begin)
+            end = max(start + sum_row(op), e.fetched)
+        e.free = begin
+        end = self._post(start, end, row_tiles(op, c))
+        e.rows.append(end)
+        self._set(s, n, go, start, end, end - 1 + t.rmac_step_to_result + post_tail(op, c, t))
+
+    def _depthwise(self, op: dict[str, int], begin: int, before: int, row: int) -> tuple[int, int]:
+        """(start, end) of one output row. Its new map rows are read as soon as the window buffer has room for them."""
+        c, t, e = self.c, self.t, self.engines[Chunk.RMAC]
+        stride, half = op["stride"] + 1, op["kernel"] // 2
+        y = op["first"] + row
+        top = min(op["height"] - 1, y * stride + half)
+        if row == 0:
+            e.rows = []
+            low = max(0, y * stride - half)
+        else:
+            low = min(op["height"] - 1, (y - 1) * stride + half) + 1
+        held = c.window_rows // op["window_stride"]
+        for m in range(low, top + 1):
+            # map row m takes the place of row m - held; the last output row that needs that one must have ended
+            freed = (m - held + half) // stride - op["first"]
+            if 0 <= freed < len(e.rows):
+                begin = max(begin, e.rows[freed])
+            elif row == 0:
+                begin = max(begin, before)  # the window buffer belongs to the instruction before
+            begin = e.fetched = self._reads(op["in_addr"], begin, op["in_groups"] * op["blocks"])
+        sets, cycles = depthwise_sets(op, c)[0], set_cycles(op, c)
+        start = max(before, begin + t.rmac_window_to_step - (sets - 1) * cycles)
+        return start, max(start + sets * cycles, e.fetched + t.rmac_window_to_step + cycles)
 
     def _shifter(self, n: int, op: dict[str, int], go: int, row: int):
         c, t, s = self.c, self.t, Chunk.SHIFTER
@@ -187,7 +311,7 @@ class Simulator:
         """The PE array's bursts in a pool that end behind ``time``."""
         bursts = self.bursts[pool]
         i = max(0, bisect.bisect_right(bursts, [time]) - 1)
-        return bursts[i:i + 256]
+        return bursts[i : i + 256]
 
     def _stalls(self, pool: int, start: int, end: int) -> int:
         """Cycles that the PE array's input bursts keep values from the shifter array, beyond what is read ahead."""
@@ -249,4 +373,3 @@ class Simulator:
 def simulate(build: Build, bytes_per_cycle: float = 64, latency: int = 100, images: int = 4) -> Trace:
     """Times of every row."""
     return Simulator(build, bytes_per_cycle, latency, images).run()
-

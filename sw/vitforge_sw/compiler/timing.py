@@ -6,7 +6,9 @@ The tests compare the table with the constants that the chunks' RTL states.
 import dataclasses
 
 from vitforge_hw.arch.config import AcceleratorConfig
-from vitforge_hw.arch.isa import Chunk
+from vitforge_hw.arch.isa import DEPTHWISE, KEY_VALUE, POINTWISE, TOKEN_SUM, Chunk
+
+from .access import cdiv, narrow_mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +26,13 @@ class Timing:
     mat_step_to_result: int = 11
     mat_result_to_phase: int = 1
     mat_phase_to_write: int = 19
+    trio_lanes: int = 4  #: more, with the dyadic lanes
     mat_write_to_done: int = 1
     mat_fetch_rows: int = 2  #: rows of max_k that the group register holds, rounded up to a power of two
+    # chunks/rmac; pointwise instructions are those of MAT
+    rmac_switch: int = 10  #: last step of an instruction -> first step of one of another kind
+    rmac_window_to_step: int = 8  #: last word that a step needs asked for -> step
+    rmac_step_to_result: int = 14
     # chunks/layernorm
     ln_between_rows: int = 23  #: least cycles of a row: cores + this
     ln_latency: int = 33  #: go -> last write: 2 C + n + cores + this; done one later
@@ -52,15 +59,94 @@ class Timing:
 TIMING = Timing()
 
 
+def phases(c: AcceleratorConfig) -> int:
+    """Cycles of a tile on the post-processing lanes."""
+    return c.word // c.post_channels
+
+
+def group_cycles(op: dict[str, int], c: AcceleratorConfig) -> int:
+    """Cycles of the tiles of one token group of a pointwise instruction on an engine of its own."""
+    return op["tiles"] * max(op["ksteps"] * (c.word // c.width), phases(c), 1 + op["out_wide"])
+
+
+def group_words(op: dict[str, int]) -> int:
+    """Input words of one token group of a pointwise instruction."""
+    return op.get("in_words", 0) or op["ksteps"]
+
+
 def mat_row(op: dict[str, int], c: AcceleratorConfig) -> int:
-    """Cycles of a row of tiles on the PE array."""
-    return op["tiles"] * max(op["ksteps"], c.word // c.post_channels, 1 + op["out_wide"])
+    """Cycles of a row of a pointwise instruction on an engine of its own."""
+    return (op.get("groups", 0) + 1) * group_cycles(op, c)
 
 
 def mat_tail(op: dict[str, int], c: AcceleratorConfig, t: Timing = TIMING) -> int:
     """Last step issued -> done."""
-    tail = t.mat_step_to_result + t.mat_result_to_phase + t.mat_phase_to_write + t.mat_write_to_done
-    return tail + c.word // c.post_channels - 1 + op["out_wide"]
+    return t.mat_step_to_result + post_tail(op, c, t)
+
+
+def post_tail(op: dict[str, int], c: AcceleratorConfig, t: Timing = TIMING) -> int:
+    """A row's last tile -> done."""
+    tail = t.mat_result_to_phase + t.mat_phase_to_write + t.trio_lanes * c.trio + t.mat_write_to_done
+    return tail + phases(c) - 1 + op.get("out_wide", 0)
+
+
+def depthwise_sets(op: dict[str, int], c: AcceleratorConfig) -> tuple[int, int]:
+    """Self-accumulations (of kernel^2 taps) of a row, and the tiles that they give."""
+    if narrow_mapping(op["blocks"], op["stride"] + 1):
+        return cdiv(op["out_groups"], c.width), op["out_groups"]
+    return op["out_groups"] * cdiv(op["blocks"], c.width), op["out_groups"] * op["blocks"]
+
+
+def set_cycles(op: dict[str, int], c: AcceleratorConfig) -> int:
+    """Cycles of one self-accumulation; its tiles leave one by one."""
+    sets, tiles = depthwise_sets(op, c)
+    return max(op["kernel"] ** 2 * (1 + op["stride"]), cdiv(tiles * phases(c), sets))
+
+
+def key_value_row(op: dict[str, int], c: AcceleratorConfig) -> tuple[int, int]:
+    """K^T V of one head: input words read, and cycles of its passes (a pass gives ``width`` tiles)."""
+    groups, blocks = op["in_groups"] * op["height"], op["blocks"]
+    passes = blocks * blocks * (c.word // c.width)
+    return 2 * blocks * groups, passes * max(groups, c.width * phases(c))
+
+
+def window_row(op: dict[str, int], c: AcceleratorConfig) -> int:
+    """Cycles of a row of an RMAC instruction that is not pointwise, in a stream of rows, all its words being there."""
+    if op["kind"] == DEPTHWISE:
+        return depthwise_sets(op, c)[0] * set_cycles(op, c)
+    return max(key_value_row(op, c)) if op["kind"] == KEY_VALUE else sum_row(op)
+
+
+def sum_row(op: dict[str, int]) -> int:
+    """Sums over tokens: a word a cycle."""
+    return op["in_groups"] * op["height"] * op["blocks"]
+
+
+def rmac_row(op: dict[str, int], c: AcceleratorConfig) -> int:
+    """Cycles of a row of any RMAC instruction on an engine of its own."""
+    return mat_row(op, c) if op.get("kind", POINTWISE) == POINTWISE else window_row(op, c)
+
+
+def engine_steps(op: dict[str, int], c: AcceleratorConfig) -> int:
+    """Cycles in which an engine multiplies in a row (sums over tokens: adds)."""
+    kind = op.get("kind", POINTWISE)
+    if kind == POINTWISE:
+        return (op.get("groups", 0) + 1) * op["tiles"] * op["ksteps"] * (c.word // c.width)
+    if kind == DEPTHWISE:
+        return depthwise_sets(op, c)[0] * op["kernel"] ** 2 * (1 + op["stride"])
+    if kind == KEY_VALUE:
+        return op["blocks"] ** 2 * (c.word // c.width) * op["in_groups"] * op["height"]
+    return sum_row(op)
+
+
+def row_tiles(op: dict[str, int], c: AcceleratorConfig) -> int:
+    """Tiles that a row of an engine gives to post-processing."""
+    kind = op.get("kind", POINTWISE)
+    if kind == POINTWISE:
+        return (op.get("groups", 0) + 1) * op["tiles"]
+    if kind == KEY_VALUE:
+        return op["blocks"] ** 2 * c.word
+    return op["blocks"] if kind == TOKEN_SUM else depthwise_sets(op, c)[1]
 
 
 def layernorm_row(op: dict[str, int], c: AcceleratorConfig, t: Timing = TIMING) -> int:
@@ -100,4 +186,5 @@ def row_cycles(chunk: Chunk, op: dict[str, int], c: AcceleratorConfig, t: Timing
         Chunk.WEIGHT_DMA: lambda: op["beats"],
         Chunk.IMAGE_DMA: lambda: op["beats"],
         Chunk.RESULT_DMA: lambda: op["count"],
+        Chunk.RMAC: lambda: rmac_row(op, c),
     }[chunk]()

@@ -7,10 +7,14 @@ from vitforge_hw.arch.isa import Chunk
 from vitforge_sw.compiler import SHAPES, CompileOptions, compile_graph, estimate, shape_graph
 from vitforge_sw.compiler.dram import Dram, ReadQueue
 from vitforge_sw.compiler.random_graph import random_graph
-from vitforge_sw.compiler.timing import TIMING, layernorm_latency, mat_row, mat_tail, shifter_latency
+from vitforge_sw.compiler.simulate import Shared
+from vitforge_sw.compiler.timing import TIMING, engine_steps, layernorm_latency, mat_row, rmac_row, shifter_latency
+from vitforge_sw.compiler.trio_shapes import efficientvit_shapes
+from vitforge_sw.graph.efficientvit import import_efficientvit
 from vitforge_sw.graph.ir import Attend, Softmax
+from vitforge_sw.models.resolve import ModelSpec, build_model
 
-P2VIT, TINY = PRESETS["p2vit"], PRESETS["tiny"]
+P2VIT, TINY, HYBRID = PRESETS["p2vit"], PRESETS["tiny"], PRESETS["tiny_hybrid"]
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +103,7 @@ def test_credits_limit_the_bandwidth():
 
 def test_latencies_are_those_of_the_rtl():
     mat = pytest.importorskip("vitforge_hw.chunks.mat")
+    post = pytest.importorskip("vitforge_hw.chunks.post")
     layernorm = pytest.importorskip("vitforge_hw.chunks.layernorm")
     softmax = pytest.importorskip("vitforge_hw.chunks.softmax")
     shifter = pytest.importorskip("vitforge_hw.chunks.shifter")
@@ -106,14 +111,18 @@ def test_latencies_are_those_of_the_rtl():
     for c in (TINY, P2VIT):
         for tiles, ksteps, wide in ((1, 1, 0), (4, 12, 0), (12, 48, 1), (3, 2, 1)):
             op = dict(tiles=tiles, ksteps=ksteps, out_wide=wide)
-            assert mat_row(op, c) == mat.row_cycles(c, tiles, ksteps, wide)
+            assert mat_row(op, c) >= mat.row_steps(c, tiles, ksteps) == engine_steps(op, c)
             if ksteps >= c.word // c.post_channels:
-                latency = TIMING.mat_go_to_step + mat_row(op, c) - 1 + mat_tail(op, c)
-                assert latency == mat.row_latency(c, tiles, ksteps, wide)
+                assert mat_row(op, c) == engine_steps(op, c)
         for blocks, wide in ((6, 0), (12, 1)):
             op = dict(blocks=blocks, in_wide=wide)
             assert layernorm_latency(op, c) == layernorm.LayerNorm.latency(c, blocks, bool(wide)) + 1
         assert shifter.ShifterArray(c).LATENCY == shifter_latency(c)
+    for c in (TINY, P2VIT, HYBRID, PRESETS["trio"]):
+        to_write = post.latency(c) + 2  # row_writer: push to wr.valid
+        assert to_write == TIMING.mat_phase_to_write + TIMING.trio_lanes * c.trio
+    assert mat.GO_TO_READ + mat.READ_TO_STEP == TIMING.mat_go_to_step
+    assert mat.STEP_TO_RESULT == TIMING.mat_step_to_result
     assert shifter.ShifterArray.START == TIMING.sh_start and shifter.VALUE_ROWS == TIMING.sh_values
     s = softmax.Softmax
     assert (s.GAP, s.LOAD, s.LATENCY) == (TIMING.sm_gap, TIMING.sm_load, TIMING.sm_latency)
@@ -124,3 +133,53 @@ def test_options_reach_the_program():
     build = compile_graph(random_graph(), TINY, CompileOptions(row_blocks=(1, 1, 1, 1, 1)))
     rows = [i.rows for i, x in zip(build.programs[Chunk.MAT], build.labels[Chunk.MAT]) if x.layer.endswith("fc1")]
     assert rows == [1] * 10
+
+
+@pytest.fixture(scope="module")
+def small_trio():
+    """An EfficientViT of 32 x 32 windows on both engines."""
+    args = dict(widths=(8, 16, 16, 24, 32), depths=(1, 1, 1, 1, 1), head_dim=8, head_widths=(64, 64), num_classes=10)
+    net = import_efficientvit(build_model(ModelSpec("small", "efficientvit_b0", args)))
+    return compile_graph(efficientvit_shapes(net, 32), HYBRID)
+
+
+def test_both_engines_add_up(small_trio):
+    result = estimate(small_trio, images=5)
+    steps = dict.fromkeys((Chunk.MAT, Chunk.RMAC), 0)
+    for chunk in steps:
+        mine = [x for x in result["layers"] if x["chunk"] == chunk.name.lower()]
+        assert sum(x["cycles"] for x in mine) == pytest.approx(result["cycles"], rel=0.02)
+        steps[chunk] = sum(i.rows * engine_steps(i.op, HYBRID) for i in small_trio.programs[chunk])
+        assert steps[chunk] <= result["chunks"][chunk.name.lower()]["busy"] < result["cycles"]
+    both = [x for x in result["layers"] if x["chunk"] in ("mat", "rmac")]
+    assert sum(x["macs"] for x in both) == pytest.approx(result["macs"]) == sum(small_trio.macs.values())
+    assert all(0 <= x["utilization"] <= 1 for x in both)
+    assert result["utilization"] == result["macs"] / (512 * result["cycles"])
+    backbone = result["backbone"]
+    assert 0 < backbone["macs"] < result["macs"]
+    assert backbone["first_image_cycles"] < result["first_image_cycles"]
+
+
+def test_rows_of_the_window_engine():
+    """docs/hybrid.md: sets of `width` slots, two cycles a tap with stride 2, tiles drained one by one."""
+    c = PRESETS["trio"]  # 16 lanes, 8 slots, one tile a cycle
+    depthwise = dict(kind=1, blocks=16, out_groups=4, kernel=3, stride=0, in_groups=4, height=28)
+    assert rmac_row(depthwise, c) == 4 * 2 * 9
+    assert rmac_row(depthwise | dict(stride=1), c) == 4 * 2 * 18
+    assert rmac_row(depthwise | dict(blocks=17), c) == 4 * 3 * 9
+    assert rmac_row(depthwise | dict(blocks=1, out_groups=16), c) == 2 * 9  # narrow: 16 groups in 8 slots
+    assert rmac_row(depthwise | dict(blocks=1, stride=1), c) == 4 * 18
+    attention = dict(kind=2, blocks=2, in_groups=2, height=14)
+    assert rmac_row(attention, c) == max(2 * 28 * 2, 4 * 2 * 28)
+    assert rmac_row(dict(kind=3, blocks=5, in_groups=2, height=14), c) == 140
+    pointwise = dict(kind=0, tiles=3, ksteps=4, groups=6, out_wide=0)
+    assert rmac_row(pointwise, c) == mat_row(pointwise, c) == 7 * 3 * 4 * 2
+
+
+def test_shared_lanes():
+    """One user alone is not delayed; two that want more than there is are, by what is missing."""
+    lanes = Shared()
+    assert lanes.take(10, 650, 640) == 650
+    alone = Shared()
+    assert [alone.take(0, 640, 320), alone.take(0, 640, 320)] == [640, 640]
+    assert alone.take(0, 640, 320) == 960

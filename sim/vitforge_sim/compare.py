@@ -5,24 +5,22 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vitforge_hw.arch import memmap
-from vitforge_hw.arch.config import AcceleratorConfig
+from .layouts import Layout
 
 
 @dataclasses.dataclass(frozen=True)
 class WriteList:
-    """The writes of one port for one image, in program order: five arrays of equal length.
+    """The writes of one port for one image, in program order: four arrays of equal length.
 
-    addr: buffer row; tensor: index into ``names``; group: tokens group * cores ...; block: channel block;
-    plane: 0 low (or only) bytes, 1 high bytes.
+    addr: row of the memory; tensor: index into ``names``; group, row: what of the tensor's layout is written
+    (activation buffer: tokens group * cores ..., row block * planes + plane).
     """
 
     names: Sequence[str]
     addr: np.ndarray
     tensor: np.ndarray
     group: np.ndarray
-    block: np.ndarray
-    plane: np.ndarray
+    row: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,76 +64,84 @@ def tensor_report(name: str, values: np.ndarray, lowest: int, highest: int, mism
     )
 
 
-def _valid(tokens: int, channels: int, config: AcceleratorConfig) -> np.ndarray:
-    """(groups, blocks, row bytes): which bytes of a tensor's rows belong to it."""
-    return memmap.to_rows(np.ones((tokens, channels), np.int64), config.cores, config.word).astype(bool)
+@dataclasses.dataclass
+class Part:
+    """What one port wrote of a tensor: complete images, which rows (groups, rows), how many bytes differ."""
+
+    images: int
+    written: np.ndarray
+    mismatches: int
 
 
 def compare_port(
-    port: str,
-    writes: WriteList,
-    golden: Mapping[str, np.ndarray],
-    formats: Mapping[str, tuple[int, int, bool]],
-    records: np.ndarray,
-    images: int,
-    config: AcceleratorConfig,
-) -> tuple[list[TensorReport], Mismatch | None]:
-    """Check one port's records against ``golden``.
+    port: str, writes: WriteList, layouts: Mapping[str, Layout], records: np.ndarray, images: int
+) -> tuple[dict[str, Part], Mismatch | None]:
+    """Check one port's records (cycle, addr, data) against the golden tensors in ``layouts``.
 
-    golden: tensor -> integers (images, tokens, channels); formats: tensor -> (lowest, highest, two planes);
-    records: the monitor's (cycle, addr, data). Order, number and addresses of the writes are checked as well: a
-    difference there is a mismatch of the tensor whose write was due. Returns a report per tensor, and the first
-    mismatch by cycle.
+    Order, number and addresses of the writes are checked as well: a difference there is a mismatch of the tensor whose
+    write was due. Returns what was compared of every tensor, and the first mismatch by cycle.
     """
     count = len(writes.addr)
     due = count * images
     first: Mismatch | None = None
     if len(records) != due:
         n = min(len(records), due - 1)
-        where = n % count
-        name = writes.names[writes.tensor[where]]
+        where = n % count if count else 0
+        name = writes.names[writes.tensor[where]] if count else port
         got = len(records) - due
         cycle = int(records["cycle"][-1]) if len(records) else 0
-        first = Mismatch(n // count, name, f"{name} (number of writes of port {port})", (where,), due, due + got, cycle)
+        what = f"{name} (number of writes of port {port})"
+        first = Mismatch(n // max(count, 1), name, what, (where,), due, due + got, cycle)
     usable = min(len(records), due)
     wrong_address = np.flatnonzero(records["addr"][:usable] != np.tile(writes.addr, images)[:usable])
     if wrong_address.size:
         i = int(wrong_address[0])
         name = writes.names[writes.tensor[i % count]]
-        at = (int(writes.group[i % count]), int(writes.block[i % count]))
+        at = (int(writes.group[i % count]), int(writes.row[i % count]))
         want, got = int(writes.addr[i % count]), int(records["addr"][i])
         what = f"{name} (row address on port {port})"
         found = Mismatch(i // count, name, what, at, want, got, int(records["cycle"][i]))
         first = found if first is None or found.cycle < first.cycle else first
-    complete = usable // count  # whole images that can be compared byte for byte
-    data = records["data"][: complete * count].reshape(complete, count, -1)[:, :, : config.row_bytes]
+    complete = usable // count if count else 0  # whole images that can be compared byte for byte
+    data = records["data"][: complete * count].reshape(complete, count, -1)
     cycles = records["cycle"][: complete * count].reshape(complete, count)
 
-    reports = []
+    parts = {}
     for index, name in enumerate(writes.names):
-        lowest, highest, wide = formats[name]
+        layout = layouts[name]
         mine = np.flatnonzero(writes.tensor == index)
-        images_, tokens, channels = golden[name].shape
-        expected = np.stack([memmap.to_rows(golden[name][i], config.cores, config.word, wide) for i in range(complete)])
-        rows = writes.block[mine] * (2 if wide else 1) + writes.plane[mine]
-        expected = expected[:, writes.group[mine], rows]
-        mask = _valid(tokens, channels, config)[writes.group[mine], writes.block[mine]]
-        differs = (data[:, mine] != expected) & mask
+        place = writes.group[mine], writes.row[mine]
+        expected = np.zeros((complete, len(mine), layout.valid.shape[2]), np.uint8)
+        for i in range(complete):
+            expected[i] = layout.rows(i)[place]
+        differs = (data[:, mine, : expected.shape[2]] != expected) & layout.valid[place]
+        written = np.zeros(layout.valid.shape[:2], bool)
+        written[place] = True
         bad = int(differs.sum())
-        reports.append(tensor_report(name, golden[name][:complete], lowest, highest, bad))
+        parts[name] = Part(complete, written, bad)
         if bad:
             places = np.argwhere(differs)
             earliest = np.argmin(cycles[:, mine][places[:, 0], places[:, 1]])
             image, write, byte = (int(v) for v in places[earliest])
             w = mine[write]
-            token = int(writes.group[w]) * config.cores + byte // config.word
-            channel = int(writes.block[w]) * config.word + byte % config.word
-            want = int(golden[name][image, token, channel])
-            raw = int(data[image, w, byte])
-            if wide:
-                got = (want & ~0xFF) | raw if writes.plane[w] == 0 else (want & 0xFF) | ((raw ^ 0x80) - 0x80) << 8
-            else:
-                got = (raw ^ 0x80) - 0x80
-            found = Mismatch(image, name, name, (token, channel), want, got, int(cycles[image, w]))
+            token, channel = layout.element(int(writes.group[w]), int(writes.row[w]), byte)
+            want = int(layout.values[image, token, channel])
+            got = layout.with_byte(want, int(writes.row[w]), int(data[image, w, byte]))
+            found = Mismatch(image, name, name, layout.index(token, channel), want, got, int(cycles[image, w]))
             first = found if first is None or found.cycle < first.cycle else first
-    return reports, first
+    return parts, first
+
+
+def port_reports(parts: Sequence[Mapping[str, Part]], layouts: Mapping[str, Layout]) -> list[TensorReport]:
+    """A report per tensor from what all ports wrote of it (two engines share a tensor row by row)."""
+    merged: dict[str, list[Part]] = {}
+    for each in parts:
+        for name, part in each.items():
+            merged.setdefault(name, []).append(part)
+    out = []
+    for name, mine in merged.items():
+        layout, images = layouts[name], min(p.images for p in mine)
+        if images:
+            values = layout.values[:images][:, layout.elements(np.logical_or.reduce([p.written for p in mine]))]
+            out.append(tensor_report(name, values, *layout.ends, sum(p.mismatches for p in mine)))
+    return out

@@ -1,6 +1,7 @@
 """Values inside the units: packed monitor records to integers, compared with the golden model's."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -20,11 +21,14 @@ def unpack_fields(data: np.ndarray, bits: int, count: int, signed: bool) -> np.n
 class Due:
     """What one record of a tap must hold: layer, place (group, block), golden values (images, fields).
 
-    Only the first ``values.shape[1]`` fields are compared: the others belong to no token."""
+    Only the first ``values.shape[1]`` fields are compared, of those the ``valid`` ones (None: all): the others belong
+    to no token. ``index``: how a field is shown (None: place and number)."""
 
     layer: str
     place: tuple[int, int]
     values: np.ndarray
+    valid: np.ndarray | None = None
+    index: Callable[[int], tuple[int, ...]] | None = None
 
 
 def compare_tap(
@@ -35,7 +39,7 @@ def compare_tap(
     if len(records) != per_image * images:
         n = min(len(records), per_image * images - 1)
         known = [i for i in due if i <= n % per_image] or list(due)
-        layer = due[known[-1]].layer
+        layer = due[known[-1]].layer if known else tap
         cycle = int(records["cycle"][-1]) if len(records) else 0
         what = f"{layer}.{tap} (number of records)"
         return [], Mismatch(n // per_image, layer, what, (n % per_image,), per_image * images, len(records), cycle)
@@ -47,14 +51,16 @@ def compare_tap(
         for row, (i, cycle) in enumerate(zip(places, mine["cycle"])):
             item = due[int(i)]
             want = item.values[image]
-            wrong = np.flatnonzero(got[row, : len(want)] != want)
+            differs = got[row, : len(want)] != want
+            valid = slice(None) if item.valid is None else item.valid
+            wrong = np.flatnonzero(differs if item.valid is None else differs & valid)
             entry = layers.setdefault(item.layer, [[], 0])
-            entry[0].append(want)
+            entry[0].append(want[valid])
             if wrong.size:
                 entry[1] += wrong.size
                 if first is None or cycle < first.cycle:
                     j = int(wrong[0])
-                    index = (*item.place, j)
+                    index = item.index(j) if item.index else (*item.place, j)
                     name = f"{item.layer}.{tap}"
                     first = Mismatch(image, item.layer, name, index, int(want[j]), int(got[row, j]), int(cycle))
     limit = (1 << (bits - 1)) if signed else 1 << bits

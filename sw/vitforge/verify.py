@@ -4,17 +4,23 @@ import dataclasses
 
 import numpy as np
 
-from vitforge_hw.arch.isa import Chunk
-from vitforge_sim.accelerator import TAP_BITS, AcceleratorRun
-from vitforge_sim.compare import Mismatch, TensorReport, WriteList, compare_port, tensor_report
-from vitforge_sim.taps import Due, compare_tap
+from vitforge_hw.arch.isa import KEY_VALUE, POINTWISE, TOKEN_SUM, Chunk
+from vitforge_sim.accelerator import AcceleratorRun
+from vitforge_sim.compare import Mismatch, TensorReport, WriteList, compare_port, port_reports, tensor_report
+from vitforge_sim.layouts import GroupLayout, Layout, ZLayout
 from vitforge_sw.compiler.build import Build
 from vitforge_sw.golden import Golden
 from vitforge_sw.golden.linear import clipped_ends
 from vitforge_sw.graph.ir import FORMATS, Graph, Linear
+from vitforge_sw.graph.ir_trio import KeyValue, LinearAttend, Post
 
-PORTS = {"mat": Chunk.MAT, "layernorm": Chunk.LAYERNORM, "shifter": Chunk.SHIFTER, "image": Chunk.IMAGE_DMA}
-ACC_ELEMENTS = 4_000_000  #: accumulators compared per engine at most (whole layers, the first ones)
+from .inside import compare_inside
+
+#: write ports of the activation buffer
+PORTS = {
+    "mat": Chunk.MAT, "rmac": Chunk.RMAC, "layernorm": Chunk.LAYERNORM, "shifter": Chunk.SHIFTER,
+    "image": Chunk.IMAGE_DMA,
+}  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -35,10 +41,54 @@ class Verdict:
         return sum(t.mismatches for t in self.tensors)
 
 
-def _write_list(build: Build, chunk: Chunk) -> WriteList:
-    names: dict[str, int] = {}
-    rows = [(w.address, names.setdefault(w.tensor, len(names)), w.group, w.block, w.plane) for w in build.writes(chunk)]
-    return WriteList(list(names), *np.array(rows, np.int64).reshape(-1, 5).T)
+def _write_list(names: dict[str, int], rows: list[tuple[int, str, int, int]]) -> WriteList:
+    """rows: (address, tensor, group, row of the layout)."""
+    table = [(address, names.setdefault(tensor, len(names)), group, row) for address, tensor, group, row in rows]
+    return WriteList(list(names), *np.array(table, np.int64).reshape(-1, 4).T)
+
+
+def _buffer_writes(build: Build, chunk: Chunk) -> WriteList:
+    """Activation-buffer writes of a chunk."""
+    planes = {name: place.planes for name, place in build.places.items()}
+    rows = [(w.address, w.tensor, w.group, w.block * planes[w.tensor] + w.plane) for w in build.writes(chunk)]
+    return _write_list({}, rows)
+
+
+def _z_writes(build: Build, layouts: dict[str, Layout]) -> WriteList:
+    """Weight-buffer rows of Z = K^T V, a head a row of the instruction."""
+    rows = []
+    for i, label in zip(build.programs[Chunk.RMAC], build.labels[Chunk.RMAC]):
+        if i.op.get("kind", POINTWISE) == KEY_VALUE:
+            count = layouts[label.tensor].valid.shape[1]  # weight rows of a head
+            rows += [(i.op["weight_addr"] + n, label.tensor, label.first + n // count, n % count)
+                     for n in range(i.rows * count)]  # fmt: skip
+    return _write_list({}, rows)
+
+
+def _ksum_writes(build: Build) -> WriteList:
+    """Words of the Ksum memory."""
+    rows = []
+    for i, label in zip(build.programs[Chunk.RMAC], build.labels[Chunk.RMAC]):
+        if i.op.get("kind", POINTWISE) == TOKEN_SUM and i.op.get("dest", 0):
+            first = label.channel // build.config.word
+            rows += [(i.op["weight_addr"] + n, label.tensor, 0, first + n) for n in range(i.op["blocks"])]
+    return _write_list({}, rows)
+
+
+def layouts_of(graph: Graph, build: Build, golden: dict[str, np.ndarray]) -> dict[str, Layout]:
+    """How every golden tensor lies in activation buffer, weight buffer (Z) or Ksum memory."""
+    c, out = build.config, {}
+    ends = saturation(graph)
+    z = {n.out.name: n.heads for n in graph.nodes if isinstance(n, KeyValue)}
+    ksum = {n.ksum.name for n in graph.nodes if isinstance(n, LinearAttend)}
+    for name, info in graph.tensors.items():
+        planes = FORMATS[info.fmt][2]
+        if name in z:
+            out[name] = ZLayout(golden[name], ends[name], z[name], c.word, c.width)
+        elif planes:
+            size, cores = (info.height, info.width), 1 if name in ksum else c.cores
+            out[name] = GroupLayout(golden[name], ends[name], cores, c.word, planes == 2, size)
+    return out
 
 
 def golden_tensors(graph: Graph, patches: np.ndarray, taps: dict | None = None) -> dict[str, np.ndarray]:
@@ -58,17 +108,33 @@ def golden_tensors(graph: Graph, patches: np.ndarray, taps: dict | None = None) 
     return {name: np.concatenate(values) for name, values in tensors.items()}
 
 
-def _formats(graph: Graph) -> dict[str, tuple[int, int, bool]]:
-    """Tensor -> (saturates at, and at, two planes). An end that no value can exceed is moved out of reach: values
-    there were not clipped and do not count as saturated."""
-    found = {n: (*FORMATS[t.fmt][:2], FORMATS[t.fmt][2] == 2) for n, t in graph.tensors.items()}
+def saturation(graph: Graph) -> dict[str, tuple[int, int]]:
+    """Tensor -> values that count as saturated. An end that no value can exceed is moved out of reach: values there
+    were not clipped."""
+    found = {n: FORMATS[t.fmt][:2] for n, t in graph.tensors.items()}
     for node in graph.nodes:
-        if isinstance(node, Linear):
-            lowest, highest, wide = found[node.out.name]
+        if isinstance(node, LinearAttend):
+            found[node.out.name] = -127, 127
+        elif isinstance(node, Linear | Post):
+            lowest, highest = found[node.out.name]
             lowest = -highest if node.narrow else lowest
-            low, high = clipped_ends(node, graph.tensors[node.out.name].fmt)
-            found[node.out.name] = (lowest if low else lowest - 1, highest if high else highest + 1, wide)
+            ends = clipped_ends if isinstance(node, Linear) else hardswish_ends
+            low, high = ends(node, graph.tensors[node.out.name].fmt)
+            found[node.out.name] = lowest if low else lowest - 1, highest if high else highest + 1
     return found
+
+
+def hardswish_ends(node: Post, fmt: str) -> tuple[bool, bool]:
+    """golden.linear.clipped_ends for the second family: Hardswish has a minimum, p is saturated to 12 bits."""
+    if node.act != "hardswish" or node.residual is not None or node.m2 is not None:
+        return True, True
+    p = np.arange(-2048, 2048, dtype=np.int64)
+    h = p * np.clip(p + node.q3, 0, node.q6)
+    ends = np.array([[h.min()], [h.max()]]) << node.eh.astype(np.int64)
+    s2 = node.s2.astype(np.int64)
+    y = ((ends + ((1 << s2) >> 1)) >> s2) + node.offset
+    lo, hi, _ = FORMATS[fmt]
+    return bool(y[0].min() < lo), bool(y[1].max() > hi)
 
 
 def verify(graph: Graph, build: Build, patches: np.ndarray, run: AcceleratorRun, tensors: bool = True) -> Verdict:
@@ -82,15 +148,17 @@ def verify(graph: Graph, build: Build, patches: np.ndarray, run: AcceleratorRun,
     reports: list[TensorReport] = []
     found: list[Mismatch] = []
     if tensors:
-        formats = _formats(graph)
-        for port, chunk in PORTS.items():
-            part, first = compare_port(
-                port, _write_list(build, chunk), golden, formats, run.bench.monitors[port], images, build.config
-            )
-            reports += part
+        layouts = layouts_of(graph, build, golden)
+        lists = {port: _buffer_writes(build, chunk) for port, chunk in PORTS.items() if chunk in build.config.chunks}
+        if build.config.trio:
+            lists |= {"z": _z_writes(build, layouts), "ksum": _ksum_writes(build)}
+        parts = []
+        for port, writes in lists.items():
+            part, first = compare_port(port, writes, layouts, run.bench.monitors[port], images)
+            parts.append(part)
             found += [first] if first else []
-        inside = [_codes(build, golden, run, images), *(_taps(graph, build, taps, run, images) if taps else ())]
-        for part, first in inside:
+        reports += port_reports(parts, layouts)
+        for part, first in compare_inside(graph, build, golden, taps, run, images) if taps else ():
             reports += part
             found += [first] if first else []
     want = golden[graph.output][:, 0].astype(np.int64)
@@ -104,70 +172,3 @@ def verify(graph: Graph, build: Build, patches: np.ndarray, run: AcceleratorRun,
         expected, came = int(want[image, index]), int(got[image, index])
         found.append(Mismatch(image, graph.output, "logits in memory", (index,), expected, came, cycle))
     return Verdict(reports, min(found, key=lambda m: m.cycle, default=None), want, got)
-
-
-def _codes(build: Build, golden: dict, run: AcceleratorRun, images: int):
-    """Words of the code ring: attend_keys x cores codes each."""
-    c = build.config
-    due, position = {}, 0
-    for layer, group in build.codes():
-        codes = golden[layer]
-        queries, keys = codes.shape[1:]
-        rows = min(c.cores, queries - group * c.cores)
-        words = -(-keys // c.attend_keys)
-        padded = np.full((images, c.cores, words * c.attend_keys), 15, np.int64)
-        padded[:, :rows, :keys] = codes[:, group * c.cores : group * c.cores + rows]
-        for w in range(words):
-            block = padded[:, :, w * c.attend_keys : (w + 1) * c.attend_keys].transpose(0, 2, 1)  # key, token
-            due[position] = Due(layer, (group, w), block.reshape(images, -1) if rows == c.cores else block)
-            position += 1
-    for i, item in list(due.items()):  # a last group with missing tokens: only the first key's valid tokens are due
-        if item.values.ndim == 3:
-            rows = golden[item.layer].shape[1] - item.place[0] * c.cores
-            due[i] = Due(item.layer, item.place, item.values[:, 0, :rows])
-    return compare_tap("codes", due, position, run.bench.monitors["codes"], images, 4, c.cores * c.attend_keys, False)
-
-
-def _taps(graph: Graph, build: Build, taps: dict, run: AcceleratorRun, images: int):
-    c = build.config
-    monitors = run.bench.monitors
-
-    def per_token(chunk: Chunk, suffix: str):
-        due, position = {}, 0
-        for instruction, label in zip(build.programs[chunk], build.labels[chunk]):
-            values = taps.get(f"{label.layer}.{suffix}")
-            for row in range(instruction.rows):
-                group = label.first + row
-                if values is not None:
-                    due[position] = Due(label.layer, (group, 0), values[:, group * c.cores : (group + 1) * c.cores])
-                    position += 1
-        return due, position
-
-    for tap, chunk, suffix, signed in (
-        ("stats_s1", Chunk.LAYERNORM, "S1", True),
-        ("stats_s2", Chunk.LAYERNORM, "S2", False),
-        ("log_sum", Chunk.SOFTMAX, "L", True),
-    ):
-        due, count = per_token(chunk, suffix)
-        if count:
-            yield compare_tap(suffix, due, count, monitors[tap], images, TAP_BITS[tap], c.cores, signed)
-
-    for tap, chunk in (("tile", Chunk.MAT), ("attend", Chunk.SHIFTER)):
-        due, position, budget, layers = {}, 0, ACC_ELEMENTS, []
-        for instruction, label in zip(build.programs[chunk], build.labels[chunk]):
-            values = taps[f"{label.layer}.acc"]
-            if label.layer not in layers:
-                budget -= values[0].size
-                layers.append(label.layer)
-            op = instruction.op
-            n = op["tiles"] if chunk == Chunk.MAT else op["blocks"]
-            first = label.channel // c.word if chunk == Chunk.MAT else 0
-            for row in range(instruction.rows):
-                for block in range(n):
-                    if budget >= 0 or len(layers) == 1:
-                        group, channel = label.first + row, (first + block) * c.word
-                        part = values[:, group * c.cores : (group + 1) * c.cores, channel : channel + c.word]
-                        if part.shape[2] == c.word:
-                            due[position] = Due(label.layer, (group, block), part.reshape(images, -1))
-                    position += 1
-        yield compare_tap("acc", due, position, monitors[tap], images, TAP_BITS[tap], c.cores * c.word, True)

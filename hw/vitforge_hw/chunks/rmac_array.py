@@ -1,0 +1,226 @@
+"""Multipliers of R-MAC: one set of cells for every kind of instruction."""
+
+from amaranth import C, Cat, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from ..arch.config import ACC_BITS, AcceleratorConfig
+from ..arch.isa import DEPTHWISE, KEY_VALUE, POINTWISE, TOKEN_SUM
+from ..emit import block
+from ..units import rmac_cell
+from ..units.adder_tree import AdderTree
+from ..units.pe_cell import PACKED_BITS, pack
+from ..units.rmac_cell import RMacCell
+
+SUM_LATENCY = 1 + rmac_cell.LATENCY  #: operands to down-forward accumulators: broadcast registers, cell
+OWN_LATENCY = 1 + rmac_cell.OWN_LATENCY  #: operands to their own accumulators
+
+
+def tree_inputs(config: AcceleratorConfig) -> int:
+    """Inputs of a lane's adder tree: a number of every core."""
+    return 1 << ceil_log2(config.cores + 1 & ~1)
+
+
+class RMacArray(wiring.Component):
+    """ceil(cores / 2) x lanes cells, their operands by ``kind``, and a tree per lane that adds over the cores.
+
+    - POINTWISE: two tokens x[token][i], weight w[lane * width + i]; a tile is the down-forward sum of its steps.
+    - DEPTHWISE: slots[token][slot i][lane], weight w[i * lanes + lane]; slot i's own accumulators are a tile.
+    - KEY_VALUE: two elements v[token][2 e], v[token][2 e + 1] and relu(k[token][i]): the lower half of a pair's lanes
+      serves its first token, the upper half the second; own accumulators, added over the cores: tile i has Z[lane][i].
+    - TOKEN_SUM: words of ``sum_x``, added over the cores and accumulated.
+
+    The own accumulators are copied to the shadow copy with a step's last operands; its tiles leave one a cycle.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    kind : with the operands of a step; all steps on their way are of one kind
+    x : byte ``token * width + i``; w : weight row; slots, k, v : as WindowBuffer has them
+    valid, first, last : a step of the first three kinds; it begins, ends a sum
+    tiles : with ``last``: tiles that leave the shadow copy, at most ``width``; at least as many cycles lie between two
+        ``last``
+    sum_x, sum_valid, sum_first, sum_last : words (int8, byte ``token * word + channel``) to be added
+    tile_valid, tile_acc : a tile, element ``token * lanes + lane`` of ACC_BITS; of a sum over the cores token 0
+
+    Latency/throughput
+    ------------------
+    Last operands -> tile_valid: POINTWISE 9, DEPTHWISE 7, KEY_VALUE 7 + tree (4 at 7 cores), TOKEN_SUM 2 + tree.
+    One step a cycle.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = c = config
+        super().__init__(
+            {
+                "kind": In(2),
+                "x": In(c.cores * c.width * 8),
+                "slots": In(c.cores * c.width * c.word * 8),
+                "k": In(c.cores * c.width * 8),
+                "v": In(c.row_bytes * 8),
+                "w": In(c.weight_row_bytes * 8),
+                "valid": In(1),
+                "first": In(1),
+                "last": In(1),
+                "tiles": In(range(c.width + 1)),
+                "sum_x": In(c.row_bytes * 8),
+                "sum_valid": In(1),
+                "sum_first": In(1),
+                "sum_last": In(1),
+                "tile_valid": Out(1),
+                "tile_acc": Out(c.cores * c.lanes * ACC_BITS),
+            }
+        )
+
+    @property
+    def module_name(self) -> str:
+        """For ``block``."""
+        c = self._config
+        return f"vf_rmac_array_{c.cores}x{c.word}x{c.width}"
+
+    def elaborate(self, platform):
+        c = self._config
+        m = Module()
+        pairs = (c.cores + 1) // 2
+
+        # ---- operands of every multiplier
+        kind = self.kind
+        outer, depthwise = kind == KEY_VALUE, kind == DEPTHWISE
+
+        def byte(source, core, *index):
+            """source[core][...] as int8; the token that a last odd core lacks is 0."""
+            if core == c.cores:
+                return C(0, signed(8))
+            place, sizes = core, {1: (c.width,), 2: (c.width, c.word)}[len(index)]
+            for i, size in zip(index, sizes, strict=True):
+                place = place * size + i
+            return source.word_select(place, 8).as_signed()
+
+        def element(core, e):
+            return C(0, signed(8)) if core == c.cores else self.v.word_select(core * c.word + e, 8).as_signed()
+
+        def register(value, bits, name):
+            r = Signal(bits, name=name, reset_less=True)
+            m.d.sync += r.eq(value)
+            return r
+
+        valid, own = Signal(), Signal()
+        first = register(self.first, 1, "first_r")
+        m.d.sync += [
+            valid.eq(self.valid & (kind == POINTWISE)),
+            own.eq(self.valid & (depthwise | outer)),
+        ]
+        load, shift = Signal(), Signal()
+        acc = [[None] * c.lanes for _ in range(2 * pairs)]
+        shadow = [[None] * c.lanes for _ in range(2 * pairs)]
+        for pair in range(pairs):
+            keys = []
+            for n in range(2):
+                core = 2 * pair + n
+                ks = [byte(self.k, core, i) for i in range(c.width)]
+                keys.append([Mux(k[-1], 0, k.as_unsigned())[:8] for k in ks])
+            for lane in range(c.lanes):
+                upper, e = divmod(lane, c.lanes // 2)
+                cell = block(RMacCell(c.width), f"vf_rmac_cell_{c.width}")
+                m.submodules[f"cell{pair}_{lane}"] = cell
+                for i in range(c.width):
+                    a0, a1 = (
+                        Mux(
+                            outer,
+                            element(2 * pair + upper, 2 * e + n),
+                            Mux(
+                                depthwise,
+                                byte(self.slots, 2 * pair + n, i, lane),
+                                byte(self.x, 2 * pair + n, i),
+                            ).as_signed(),
+                        ).as_signed()
+                        for n in range(2)
+                    )
+                    m.d.comb += cell.a[i].eq(register(pack(a0, a1), signed(PACKED_BITS), f"packed{pair}_{lane}_{i}"))
+                    w = Mux(
+                        outer,
+                        keys[upper][i],
+                        Mux(
+                            depthwise,
+                            self.w.word_select(i * c.lanes + lane, 8),
+                            self.w.word_select(lane * c.width + i, 8),
+                        ),
+                    )
+                    m.d.comb += cell.w.word_select(i, 8).eq(register(w, 8, f"w{pair}_{lane}_{i}"))
+                m.d.comb += [
+                    cell.valid.eq(valid),
+                    cell.own.eq(own),
+                    cell.first.eq(first),
+                    cell.load.eq(load),
+                    cell.shift.eq(shift),
+                ]
+                acc[2 * pair][lane], acc[2 * pair + 1][lane] = cell.acc0, cell.acc1
+                shadow[2 * pair][lane], shadow[2 * pair + 1][lane] = cell.shadow0, cell.shadow1
+
+        # ---- shadow copy
+        ended = [self.valid & self.last & (depthwise | outer)]
+        count = [self.tiles]
+        for i in range(OWN_LATENCY):
+            e = Signal(name=f"own_ended{i}")
+            n = Signal.like(self.tiles, name=f"own_tiles{i}", reset_less=True)
+            m.d.sync += [e.eq(ended[-1]), n.eq(count[-1])]
+            ended.append(e)
+            count.append(n)
+        left = Signal.like(self.tiles)
+        m.d.comb += [load.eq(ended[-1]), shift.eq(left.any())]
+        m.d.sync += left.eq(Mux(load, count[-1], (left - shift)[: len(left)]))
+
+        # ---- sums over the cores
+        inputs = tree_inputs(c)
+        leaves = Signal(ACC_BITS * inputs * c.lanes, reset_less=True)
+        tree_valid, tree_first, tree_last = Signal(), Signal(reset_less=True), Signal()
+        from_shadow = outer & left.any()
+        numbers = []
+        for lane in range(c.lanes):
+            m2, f = divmod(lane, 2)
+            for n in range(inputs):
+                if n >= c.cores + 1 & ~1:
+                    numbers.append(C(0, ACC_BITS))
+                    continue
+                pair, upper = divmod(n, 2)
+                z = shadow[2 * pair + f][m2 + upper * c.lanes // 2]
+                word = C(0, signed(8)) if n >= c.cores else self.sum_x.word_select(n * c.word + lane, 8).as_signed()
+                wide = Cat(word, word[-1].replicate(ACC_BITS - 8))
+                numbers.append(Mux(outer, z.as_unsigned(), wide))
+        m.d.sync += [
+            leaves.eq(Cat(numbers)),
+            tree_valid.eq(from_shadow | self.sum_valid),
+            tree_first.eq(from_shadow | self.sum_first),
+            tree_last.eq(from_shadow | (self.sum_valid & self.sum_last)),
+        ]
+        totals = []
+        for lane in range(c.lanes):
+            tree = block(AdderTree(inputs, ACC_BITS), f"vf_adder_tree_{inputs}x{ACC_BITS}")
+            m.submodules[f"tree{lane}"] = tree
+            for n in range(inputs):
+                m.d.comb += tree.x[n].eq(leaves.word_select(lane * inputs + n, ACC_BITS).as_signed())
+            m.d.comb += [tree.valid.eq(tree_valid), tree.first.eq(tree_first)]
+            totals.append(tree.total)
+        summed = Signal(AdderTree.latency(inputs))
+        m.d.sync += summed.eq(Cat(tree_last, summed[:-1]))
+
+        # ---- tiles
+        forward = Signal(SUM_LATENCY)
+        m.d.sync += forward.eq(Cat(self.valid & self.last & (kind == POINTWISE), forward[:-1]))
+        tile_valid = Signal()
+        tile_acc = Signal(c.cores * c.lanes * ACC_BITS, reset_less=True)
+        flat = lambda rows: Cat(rows[t][lane] for t in range(c.cores) for lane in range(c.lanes))  # noqa: E731
+        m.d.sync += tile_valid.eq(forward[-1] | summed[-1] | (depthwise & left.any()))
+        with m.Switch(kind):
+            with m.Case(POINTWISE):
+                m.d.sync += tile_acc.eq(flat(acc))
+            with m.Case(DEPTHWISE):
+                m.d.sync += tile_acc.eq(flat(shadow))
+            with m.Case(KEY_VALUE, TOKEN_SUM):
+                m.d.sync += tile_acc.eq(Cat(*totals))
+        m.d.comb += [self.tile_valid.eq(tile_valid), self.tile_acc.eq(tile_acc)]
+        return m

@@ -1,0 +1,63 @@
+"""Adder tree with an accumulator behind it."""
+
+from amaranth import C, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from .pe_cell import add
+
+
+class AdderTree(wiring.Component):
+    """Adds ``inputs`` numbers a cycle and accumulates the sums; a register behind every level.
+
+    Parameters
+    ----------
+    inputs : numbers a cycle, a power of two
+    bits : width of inputs and sum
+
+    Members
+    -------
+    x : the numbers
+    valid, first : they count; they begin a new sum
+    total : the accumulator
+
+    Latency/throughput: numbers of cycle t are in ``total`` in cycle t + latency(inputs); one set a cycle.
+
+    Reference: sum(x) modulo 2^bits
+    """
+
+    def __init__(self, inputs: int, bits: int):
+        if inputs & (inputs - 1):
+            raise ValueError(f"adder tree: inputs must be a power of two, not {inputs}")
+        self._inputs, self._bits = inputs, bits
+        super().__init__(
+            {
+                "x": In(signed(bits)).array(inputs),
+                "valid": In(1),
+                "first": In(1),
+                "total": Out(signed(bits)),
+            }
+        )
+
+    @staticmethod
+    def latency(inputs: int) -> int:
+        """Levels and the accumulator."""
+        return ceil_log2(inputs) + 1
+
+    def elaborate(self, platform):
+        m = Module()
+        nodes, valid, first = list(self.x), self.valid, self.first
+        while len(nodes) > 1:
+            level = ceil_log2(len(nodes))
+            pairs = list(zip(nodes[::2], nodes[1::2], strict=True))
+            nodes = [Signal(signed(self._bits), name=f"node{level}_{i}", reset_less=True) for i in range(len(pairs))]
+            v, f = Signal(name=f"valid{level}"), Signal(name=f"first{level}", reset_less=True)
+            m.d.sync += [n.eq(add(a, b, self._bits)) for n, (a, b) in zip(nodes, pairs, strict=True)]
+            m.d.sync += [v.eq(valid), f.eq(first)]
+            valid, first = v, f
+        total = Signal.like(self.total, reset_less=True)
+        with m.If(valid):
+            m.d.sync += total.eq(add(Mux(first, C(0, signed(self._bits)), total), nodes[0], self._bits))
+        m.d.comb += self.total.eq(total)
+        return m

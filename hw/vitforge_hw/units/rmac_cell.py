@@ -1,0 +1,134 @@
+"""Multiplier cell of R-MAC: down-forward accumulation as in the PE array, or an accumulator for every product."""
+
+from amaranth import C, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..arch.config import ACC_BITS
+from .pe_cell import FIELD, PACKED_BITS, PRODUCT_BITS, TREE, add
+
+LATENCY = 7  #: cycles from an operand to the down-forward accumulator that holds it
+OWN_LATENCY = 4  #: cycles from an operand to its own accumulators
+
+
+class RMacCell(wiring.Component):
+    """``width`` packed multipliers of one lane: two values share a multiplier (units.pe_cell.pack).
+
+    Down-forward (``valid``): the sum of all products goes to acc0, acc1. Self-accumulation (``own``): product i is split
+    into its two fields and added to accumulators (i, 0) and (i, 1); ``load`` copies these to a shadow copy, of which
+    ``shift`` takes i = 0 away, so that it leaves while the next sums are being made.
+
+    Parameters
+    ----------
+    width : multipliers, 8 or 16
+
+    Members
+    -------
+    a : the packed operands
+    w : ``width`` int8 operands, -127..127, element 0 in the low byte
+    valid, own, first : a step of either accumulation; it begins a new sum
+    acc0, acc1 : down-forward accumulators of the lower and the upper field
+    load, shift : the shadow copy takes the own accumulators (has priority); it moves on by one
+    shadow0, shadow1 : element 0 of the shadow copy
+
+    Latency/throughput
+    ------------------
+    Operands of cycle t: in acc0/acc1 in t + LATENCY (7), in their own accumulators in t + OWN_LATENCY (4). One step a cycle.
+
+    Reference
+    ---------
+    sum(a * w) modulo 2^27; a[i] * w[i] summed over steps
+    """
+
+    def __init__(self, width: int):
+        if width % TREE:
+            raise ValueError(f"R-MAC cell: width must be a multiple of {TREE}, not {width}")
+        self._width = width
+        super().__init__(
+            {
+                "a": In(signed(PACKED_BITS)).array(width),
+                "w": In(8 * width),
+                "valid": In(1),
+                "own": In(1),
+                "first": In(1),
+                "load": In(1),
+                "shift": In(1),
+                "acc0": Out(signed(ACC_BITS)),
+                "acc1": Out(signed(ACC_BITS)),
+                "shadow0": Out(signed(ACC_BITS)),
+                "shadow1": Out(signed(ACC_BITS)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+
+        def reg(value, name):
+            r = Signal(signed(len(value)), name=name, reset_less=True)
+            m.d.sync += r.eq(value)
+            return r
+
+        def delay(value, n, name, reset_less=False):
+            stages = []
+            for i in range(n):
+                s = Signal(name=f"{name}{i}", reset_less=reset_less)
+                m.d.sync += s.eq(value)
+                stages.append(s)
+                value = s
+            return stages
+
+        valid = delay(self.valid, LATENCY - 1, "valid")
+        own = delay(self.own, OWN_LATENCY - 1, "own")
+        first = delay(self.first, LATENCY - 1, "first", reset_less=True)
+
+        def split(p, bits):
+            """Both fields of a sum of products, sign-extended to ``bits`` bits."""
+            return p[:FIELD].as_signed(), add(p[FIELD:].as_signed(), p[FIELD - 1 : FIELD], bits)
+
+        products = []
+        for i in range(self._width):
+            a = reg(self.a[i], f"a_r{i}")
+            w = reg(self.w.word_select(i, 8).as_signed(), f"w_r{i}")
+            products.append(reg((a * w)[:PRODUCT_BITS].as_signed(), f"product{i}"))
+
+        # ---- self-accumulation: one product has 15 bits
+        bits = PRODUCT_BITS - FIELD
+        shadow = []
+        for i, p in enumerate(products):
+            fields = []
+            for n, field in enumerate(split(p, bits)):
+                part = reg(field[:bits].as_signed(), f"part{n}_{i}")
+                acc = Signal(signed(ACC_BITS), name=f"own_acc{n}_{i}", reset_less=True)
+                with m.If(own[-1]):
+                    m.d.sync += acc.eq(add(Mux(first[OWN_LATENCY - 2], C(0, signed(ACC_BITS)), acc), part, ACC_BITS))
+                fields.append((acc, Signal(signed(ACC_BITS), name=f"shadow{n}_{i}", reset_less=True)))
+            shadow.append(fields)
+        with m.If(self.load):
+            m.d.sync += [copy.eq(acc) for fields in shadow for acc, copy in fields]
+        with m.Elif(self.shift):
+            m.d.sync += [
+                here[n][1].eq(there[n][1]) for here, there in zip(shadow, shadow[1:], strict=False) for n in range(2)
+            ]
+        m.d.comb += [self.shadow0.eq(shadow[0][0][1]), self.shadow1.eq(shadow[0][1][1])]
+
+        # ---- down-forward: trees of eight products, then split
+        sums = [[], []]
+        for tree in range(self._width // TREE):
+            nodes, size = products[tree * TREE : (tree + 1) * TREE], PRODUCT_BITS
+            while len(nodes) > 1:
+                size += 1
+                nodes = [
+                    reg(add(x, y, size), f"tree{tree}_{size - PRODUCT_BITS}_{i}")
+                    for i, (x, y) in enumerate(zip(nodes[::2], nodes[1::2], strict=True))
+                ]
+            for part, field in zip(sums, split(nodes[0], FIELD), strict=True):
+                part.append(field)
+        for n, (part, out) in enumerate(zip(sums, (self.acc0, self.acc1), strict=True)):
+            # as wide as the accumulators, so that the Verilog needs no implicit extension
+            total = Signal(signed(ACC_BITS), name=f"sum{n}", reset_less=True)
+            acc = Signal(signed(ACC_BITS), name=f"acc{n}_r", reset_less=True)
+            m.d.sync += total.eq(sum(part[1:], part[0]))
+            with m.If(valid[-1]):
+                m.d.sync += acc.eq(add(Mux(first[-1], C(0, signed(ACC_BITS)), acc), total, ACC_BITS))
+            m.d.comb += out.eq(acc)
+        return m

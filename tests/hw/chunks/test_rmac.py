@@ -1,0 +1,292 @@
+"""The R-MAC engine: every tile's sums against arith_trio and plain integers, order, post-processing ops, cycles."""
+
+import random
+
+import numpy as np
+import pytest
+
+from vitforge_hw.arch import arith_trio, isa
+from vitforge_hw.arch.config import ACC_BITS, AcceleratorConfig
+from vitforge_hw.chunks.rmac import RMac
+from vitforge_hw.interfaces import DEST_BUFFER, DEST_KSUM, DEST_Z, FACTOR_BITS, POST_OP, RESULTS
+from vitforge_sim.chunkbench import ChunkBench
+from vitforge_sim.replay import BOTH
+
+SMALL = dict(
+    trio=True, pool_rows=1024, weight_rows=1024, param_rows=1024, ln_param_rows=512, max_channels=128, max_tokens=64,
+    program_rows=1024, masters=1, read_fifo_beats=64, job_depth=4, ksum_rows=32, max_k=96,
+)  # fmt: skip
+#: tiny_hybrid's shape
+FOUR = AcceleratorConfig(
+    name="four", cores=4, word=8, width=8, post_channels=4, attend_keys=2, code_rows=128, window_rows=64, **SMALL
+)
+#: trio's shape: an odd number of tokens, half a word a step, no masks
+SEVEN = AcceleratorConfig(
+    name="seven", cores=7, word=16, width=8, attention=False, post_channels=16, code_rows=64, window_rows=64, **SMALL
+)
+ROWS = 2048  #: of the test's activation buffer
+
+
+def cdiv(a, b):
+    return -(-a // b)
+
+
+class RMacBench(ChunkBench):
+    """ChunkBench with the weight memories and the post-processing lanes' side of ``out``."""
+
+    def __init__(self, config, instructions, memory, weights, ksum, *, pace=1, **options):
+        self.config, self.pace = config, pace
+        dut = RMac(config)
+        super().__init__(dut, instructions, **options)
+        self.read_port(dut.rd, lambda addr: int.from_bytes(memory[addr % len(memory)].tobytes(), "little"))
+        self.memory_port(dut.weights, lambda addr: weights[addr % len(weights)])
+        self.memory_port(dut.ksum, lambda addr: ksum[addr % len(ksum)])
+        self.watch("tile", dut.out.tile_valid, dut.out.tile_acc)
+        self.watch("factor", dut.out.factor_valid, dut.out.factor)
+        self.watch("row_end", dut.array[2])
+        self.watch("state", 1, dut.array[:2])
+        self.posted = []
+        self.sim.add_process(self._post)
+
+    async def _ops(self, ctx):
+        port = self.dut.ctl.op
+        for item in self.instructions:
+            fields = (isa.ROWS_FIELD, *isa.op_fields(isa.Chunk.RMAC, item["kind"]))
+            while not self._free("op"):
+                await ctx.tick()
+            ctx.set(port.valid, 1)
+            ctx.set(port.payload.as_value(), isa.pack(fields, item, "test"))
+            ready = 0
+            while not ready:
+                _, _, ready = await ctx.tick().sample(port.ready)
+            ctx.set(port.valid, 0)
+
+    async def _post(self, ctx):
+        """Takes instructions, gives tiles' places back (one in ``pace`` cycles), and ends a row with its last tile."""
+        out, tiles, rows, waiting, rest = self.dut.out, 0, [], 0, 0
+        while True:
+            ready, popped = int(self._free("post_op")), int(waiting > 0 and rest == 0 and self._free("pop"))
+            done = 0
+            rest = self.pace - 1 if popped else max(rest - 1, 0)
+            if popped:
+                waiting -= 1
+                tiles += 1
+                if tiles == rows[0]:
+                    done, tiles, rows = 1, 0, rows[1:]
+            ctx.set(out.op.ready, ready)
+            ctx.set(out.popped, popped)
+            ctx.set(out.done, done)
+            _, _, valid, op, tile = await ctx.tick().sample(out.op.valid, out.op.payload, out.tile_valid)
+            if valid and ready:
+                self.posted.append({name: int(getattr(op, name)) for name, _ in POST_OP})
+                rows += [op.tiles * (op.groups + 1)] * op.rows
+            waiting += tile
+            assert waiting <= RESULTS, "a tile without a place"
+
+
+def signed(x):
+    return np.asarray(x, np.uint8).view(np.int8).astype(np.int64)
+
+
+# ---------------------------------------------------------------- instructions
+
+
+def depthwise(c, width, height, blocks, k, stride=1, pad=0, first=0, rows=None, **fields):
+    """A depthwise convolution, its fields worked out; the input map lies at in_addr."""
+    groups = cdiv(width, c.cores)
+    narrow = blocks == 1 and stride == 1
+    size = cdiv(groups, c.width) if narrow else groups * cdiv(blocks, c.width)
+    assert size * (k + stride) <= c.window_rows, "the test's map does not fit"
+    return dict(
+        kind=isa.DEPTHWISE, rows=arith_trio.conv_size(height, stride) - first if rows is None else rows,
+        in_addr=16, in_stride=blocks + 1, in_groups=groups, width=width, height=height, blocks=blocks, kernel=k,
+        stride=stride - 1, pad=pad, first=first, window_stride=size, weight_addr=7, param_addr=3, out_addr=900,
+        out_stride=blocks, out_groups=cdiv(arith_trio.conv_size(width, stride), c.cores),
+    ) | fields  # fmt: skip
+
+
+def key_value(c, heads, width, height, blocks, **fields):
+    return dict(
+        kind=isa.KEY_VALUE, rows=heads, in_addr=40, v_addr=300, in_stride=heads * blocks + 1,
+        in_groups=cdiv(width, c.cores), width=width, height=height, blocks=blocks, weight_addr=100, param_addr=5,
+        narrow=1,
+    ) | fields  # fmt: skip
+
+
+def token_sum(c, width, height, blocks, **fields):
+    return dict(
+        kind=isa.TOKEN_SUM, rows=1, in_addr=80, in_stride=blocks + 2, in_groups=cdiv(width, c.cores), width=width,
+        height=height, blocks=blocks, weight_addr=12, param_addr=9, out_addr=800, narrow=1,
+    ) | fields  # fmt: skip
+
+
+def pointwise(**fields):
+    base = {f.name: 0 for f in isa.OP_FIELDS[isa.Chunk.RMAC]}
+    return base | dict(kind=isa.POINTWISE, rows=2, tiles=3, ksteps=2, in_addr=8, in_stride=4) | fields
+
+
+# ---------------------------------------------------------------- reference
+
+
+def pixels(c, memory, op, words, base):
+    """int64 (height, width, words * word) of a map, padding left out."""
+    g = op["in_groups"]
+    out = np.zeros((op["height"], g * c.cores, words * c.word), np.int64)
+    for y in range(op["height"]):
+        for x in range(g):
+            at = base + (y * g + x) * op["in_stride"]
+            rows = signed(memory[at : at + words])  # word, core, channel
+            out[y, x * c.cores : (x + 1) * c.cores] = rows.transpose(1, 0, 2).reshape(c.cores, -1)
+    return out[:, : op["width"]]
+
+
+def depthwise_tiles(c, op, memory, weights):
+    """Tiles of one instruction: (cores, lanes), None where the output map has no pixel."""
+    k, blocks, stride = op["kernel"], op["blocks"], op["stride"] + 1
+    x = pixels(c, memory, op, blocks, op["in_addr"])
+    narrow = blocks == 1 and stride == 1
+    out_width, tiles = arith_trio.conv_size(op["width"], stride), []
+    for row in range(op["first"], op["first"] + op["rows"]):
+        for g in range(op["out_groups"]):
+            for b in range(blocks):
+                tile = np.full((c.cores, c.lanes), None, object)
+                for lane in range(c.lanes):
+                    at = op["weight_addr"] + (0 if narrow else b // c.width) * k * k
+                    slot = g % c.width if narrow else b % c.width
+                    w = weights[at : at + k * k, slot * c.lanes + lane].reshape(k, k).tolist()
+                    channel = x[:, :, b * c.word + lane].tolist()
+                    for core in range(c.cores):
+                        if g * c.cores + core < out_width:
+                            tile[core, lane] = arith_trio.depthwise(
+                                channel, w, row, g * c.cores + core, stride, op["pad"]
+                            )
+                tiles.append(tile)
+    return tiles
+
+
+def first_token(c, values):
+    tile = np.zeros((c.cores, c.lanes), object)
+    tile[0] = values
+    return tile
+
+
+def key_value_tiles(c, op, memory):
+    tiles, blocks = [], op["blocks"]
+    for head in range(op["rows"]):
+        k, v = (
+            pixels(c, memory, op, blocks, op[name] + head * blocks).reshape(-1, blocks * c.word).T.tolist()
+            for name in ("in_addr", "v_addr")
+        )
+        for vb in range(blocks):
+            for i in range(blocks * c.word):
+                tiles.append(first_token(c, [arith_trio.key_value(k[i], v[vb * c.word + e]) for e in range(c.lanes)]))
+    return tiles
+
+
+def token_sum_tiles(c, op, memory):
+    x = pixels(c, memory, op, op["blocks"], op["in_addr"]).reshape(-1, op["blocks"] * c.word).T.tolist()
+    total = arith_trio.key_sum if op.get("relu") else sum
+    sums = [total(channel) for channel in x]
+    return [first_token(c, sums[b * c.word : (b + 1) * c.word]) for b in range(op["blocks"])]
+
+
+def pointwise_tiles(c, op, memory, weights, ksum):
+    tiles, factors, h = [], [], c.word // c.width
+    words = op["in_words"] or op["ksteps"]
+    for r in range(op["rows"]):
+        for g in range(op["groups"] + 1):
+            at = op["in_addr"] + ((r << op["skip"]) * (op["groups"] + 1) + g) * op["in_stride"]
+            x = signed(memory[at : at + words]).transpose(1, 0, 2).reshape(c.cores, -1)
+            x = np.maximum(x, 0) if op["relu"] else x
+            for t in range(op["tiles"]):
+                n = t // op["gtiles"] if op["gtiles"] else 0
+                part = x[:, n * op["ksteps"] * c.word : (n + 1) * op["ksteps"] * c.word]
+                at = op["weight_addr"] + t * op["ksteps"] * h
+                w = np.concatenate([weights[a].reshape(c.lanes, c.width) for a in range(at, at + op["ksteps"] * h)], 1)
+                tiles.append((part @ w.T).astype(object))
+                if op["divide"]:
+                    at = (op["act1"] & 0x7FF) + n * op["ksteps"]
+                    d = part @ np.concatenate(list(ksum[at : at + op["ksteps"]]))
+                    factors.append([arith_trio.divisor_factor(int(i), op["act1"] >> 11, op["act0"]) for i in d])
+    return tiles, factors
+
+
+def expected_post(c, op):
+    """POST_OP fields that docs/hybrid.md gives for each kind."""
+    if op["kind"] == isa.POINTWISE:
+        names = [name for name, _ in POST_OP if name in op]
+        return {n: op[n] for n in names} | dict(dest=DEST_BUFFER, one_bank=0, hold=0)
+    same = {n: op.get(n, 0) for n in ("param_addr", "out_addr", "out_stride", "narrow", "act", "act0", "act1")}
+    same |= dict(skip=0, res_mode=0, divide=0, out_wide=0, weight_addr=op["weight_addr"], rows=op["rows"])
+    d = op["blocks"] * c.word
+    return same | {
+        isa.DEPTHWISE: dict(tiles=op["blocks"], groups=op.get("out_groups", 0) - 1, dest=DEST_BUFFER, one_bank=0, hold=0),
+        isa.KEY_VALUE: dict(tiles=op["blocks"] * d, groups=0, dest=DEST_Z, hold=d - 1),
+        isa.TOKEN_SUM: dict(
+            tiles=op["blocks"], groups=0, hold=0, one_bank=1, bank=op.get("bank", 0),
+            dest=DEST_KSUM if op.get("dest") else DEST_BUFFER,
+        ),
+    }[op["kind"]]  # fmt: skip
+
+
+def check(c, instructions, seed=1, limit=20000, simulators=(), extreme=False, **options):
+    """Runs the instructions; compares every tile, factor and post-processing op. Returns the record."""
+    rng = np.random.default_rng(seed)
+    memory = rng.integers(0, 256, (ROWS, c.cores, c.word), dtype=np.uint8)
+    weights = rng.integers(-127, 128, (512, c.weight_row_bytes)).astype(np.int8)
+    if extreme:
+        memory = rng.choice(np.array([127, 128], np.uint8), memory.shape)
+        weights = rng.choice(np.array([-127, 127], np.int8), weights.shape)
+    for op in instructions:
+        if op["kind"] == isa.KEY_VALUE:  # v in -127..127
+            heads = op["rows"] * op["blocks"]
+            for g in range(op["in_groups"] * op["height"]):
+                at = op["v_addr"] + g * op["in_stride"]
+                memory[at : at + heads][memory[at : at + heads] == 128] = 129
+        if op["kind"] == isa.DEPTHWISE and op["blocks"] == 1 and not op["stride"]:  # weights of one block in every slot
+            at = op["weight_addr"]
+            for row in weights[at : at + op["kernel"] ** 2]:
+                row[:] = np.tile(row[: c.lanes], c.width)
+    ksum = (rng.integers(0, 128, (64, c.word)) >> rng.integers(0, 8, (64, 1))).astype(np.int8)
+    tiles, factors, per_op = [], [], []
+    for op in instructions:
+        before = len(tiles)
+        if op["kind"] == isa.DEPTHWISE:
+            tiles += depthwise_tiles(c, op, memory, weights.astype(np.int64))
+        elif op["kind"] == isa.KEY_VALUE:
+            tiles += key_value_tiles(c, op, memory)
+        elif op["kind"] == isa.TOKEN_SUM:
+            tiles += token_sum_tiles(c, op, memory)
+        else:
+            more = pointwise_tiles(c, op, memory, weights.astype(np.int64), ksum.astype(np.int64))
+            tiles, factors = tiles + more[0], factors + more[1]
+        per_op.append(len(tiles) - before)
+    raw = lambda a: [int.from_bytes(row.tobytes(), "little") for row in a]  # noqa: E731
+    bench = RMacBench(
+        c, instructions, memory, raw(weights), raw(ksum), seed=seed, simulators=simulators, **options
+    )  # fmt: skip
+    record = bench.run(limit)
+    got = []
+    for _, value in record.watched["tile"]:
+        sums = [value >> ACC_BITS * i & (1 << ACC_BITS) - 1 for i in range(c.cores * c.lanes)]
+        got.append([v - (1 << ACC_BITS) if v >> ACC_BITS - 1 else v for v in sums])
+    assert len(got) == len(tiles)
+    for n, (g, w) in enumerate(zip(got, tiles, strict=True)):
+        g = np.array(g, object).reshape(w.shape)
+        known = w != None  # noqa: E711
+        assert np.array_equal(g[known], w[known]), f"tile {n} of {len(tiles)}, instructions have {per_op}"
+    assert len({v for t in got for v in t}) > 50, "results are alive"
+    for post, op in zip(bench.posted, instructions, strict=True):
+        want = expected_post(c, op)
+        assert {name: post[name] for name in want} == want
+    pieces = [
+        [f >> FACTOR_BITS * i & (1 << FACTOR_BITS) - 1 for i in range(c.cores)] for _, f in record.watched["factor"]
+    ]
+    assert [[(f & 255, f >> 8) for f in tile] for tile in pieces] == factors
+    return record
+
+
+@pytest.mark.parametrize("k", [3, 5])
+@pytest.mark.parametrize("width, height", [(8, 4), (6, 7), (1, 2)])
+def test_depthwise(k, width, height):
+    check(FOUR, [depthwise(FOUR, width, height, 3, k, pad=-5)])

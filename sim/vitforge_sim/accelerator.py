@@ -10,7 +10,7 @@ from vitforge_hw.arch import memmap
 from vitforge_hw.arch.config import ACC_BITS, ATTEND_ACC_BITS, AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
 from vitforge_hw.arch.registers import REGISTERS
-from vitforge_hw.chunks.layernorm_stats import S1_BITS, S2_BITS
+from vitforge_hw.chunks.layernorm_stats import s1_bits, s2_bits
 from vitforge_hw.memory.activation import writers
 
 from . import script
@@ -23,24 +23,23 @@ CHUNK_BITS = 6  #: per chunk in a timeline record (core._watch_timeline)
 UNIT_COUNTERS = tuple(f"{kind}_{c.name.lower()}" for c in Chunk for kind in ("busy", "stall"))
 
 
-#: values inside the units: bits per field; engines have cores * word fields a record, the others one per token
-TAP_BITS = {
-    "tile": ACC_BITS,
-    "rmac_tile": ACC_BITS,
-    "attend": ATTEND_ACC_BITS,
-    "log_sum": 12,
-    "stats_s1": S1_BITS,
-    "stats_s2": S2_BITS,
-}
 ENGINE_TAPS = ("tile", "rmac_tile", "attend")
 _TRIO = {"rmac_tile"}
 _ATTENTION = {"attend", "log_sum"}
 
 
-def taps(config: AcceleratorConfig) -> dict[str, int]:
-    """Those of TAP_BITS that the configuration has."""
+def tap_bits(config: AcceleratorConfig) -> dict[str, int]:
+    """Values inside the units: bits per field; engines have cores * word fields a record, the others one per token."""
+    bits = {
+        "tile": ACC_BITS,
+        "rmac_tile": ACC_BITS,
+        "attend": ATTEND_ACC_BITS,
+        "log_sum": 12,
+        "stats_s1": s1_bits(config),
+        "stats_s2": s2_bits(config),
+    }
     absent = (set() if config.trio else _TRIO) | (set() if config.attention else _ATTENTION)
-    return {name: bits for name, bits in TAP_BITS.items() if name not in absent}
+    return {name: n for name, n in bits.items() if name not in absent}
 
 
 def all_monitors(config: AcceleratorConfig) -> tuple[Monitor, ...]:
@@ -64,7 +63,7 @@ def all_monitors(config: AcceleratorConfig) -> tuple[Monitor, ...]:
         ]
     if config.attention:
         found.append(watch("codes", config.cores * config.attend_keys * 4))
-    for name, bits in taps(config).items():
+    for name, bits in tap_bits(config).items():
         fields = config.cores * (config.word if name in ENGINE_TAPS else 1)
         found.append(watch(name, bits * fields))
     return tuple(found)

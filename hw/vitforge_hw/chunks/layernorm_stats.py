@@ -11,7 +11,6 @@ from ..units.rsqrt import Rsqrt
 
 X_BITS = 12  #: values, PTF exponents applied
 MIN_CHANNELS = 1024  #: widths are made for rows of at least so many channels
-S1_BITS, S2_BITS = 22, 33  #: s1_bits and s2_bits of rows up to MIN_CHANNELS
 
 
 def _longest(config: AcceleratorConfig) -> int:

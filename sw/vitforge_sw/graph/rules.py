@@ -13,6 +13,7 @@ from .ir import FORMATS, Attend, Graph, LayerNorm, Linear, Ref, Scores, Softmax,
 ACTS = ("identity", "gelu")
 CODE_RULES = ("maxrel", "log2")
 _POST = {f.name: f.range for f in isa.POST_PARAM_FIELDS} | {"s1": (0, 47)}
+_POST |= {shift: (0, _POST["e"][1]) for shift in ("eh", "er")}  # an entry holds their difference
 _NORM = {f.name: f.range for f in isa.LN_PARAM_FIELDS} | {"shift": (0, 47)}
 _SOFTMAX = {f.name: f.range for f in isa.OP_FIELDS[isa.Chunk.SOFTMAX]}
 _SHIFTER = {f.name: f.range for f in isa.OP_FIELDS[isa.Chunk.SHIFTER]}

@@ -102,8 +102,14 @@ class Engines(wiring.Component):
         for e, engine in engines.items():
             m.submodules[e] = engine
             own = lambda name, e=e: getattr(self, f"{e}_{name}")  # noqa: E731
-            for name in ("ctl", "rd", "weights") + ("ksum",) * c.trio:
+            for name in ("ctl", "weights") + ("ksum",) * c.trio:
                 connect(m, getattr(engine, name), flipped(own(name)))
+            if e == "mat":
+                connect(m, engine.rd, flipped(own("rd")))
+            else:  # whole groups: nothing to rotate
+                inner, outer = engine.rd, own("rd")
+                m.d.comb += [getattr(outer, name).eq(getattr(inner, name)) for name in ("valid", "addr")]
+                m.d.comb += [getattr(inner, name).eq(getattr(outer, name)) for name in ("ready", "data_valid", "data")]
             for name in ("res", "wr"):
                 connect(m, getattr(lanes, f"{e}_{name}"), flipped(own(name)))
             connect(m, engine.out, getattr(lanes, e))

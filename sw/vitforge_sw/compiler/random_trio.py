@@ -56,8 +56,8 @@ class _Maker:
 
     def dyadic(self, n: int, ratio: float) -> dict[str, np.ndarray]:
         """m1, s1 of about ``ratio``, differing by channel."""
-        r = ratio * np.exp(self.rng.uniform(-0.3, 0.3, n))
-        s1 = np.clip(15 - np.floor(np.log2(r)), 0, 46).astype(np.int32)
+        r = np.minimum(ratio * np.exp(self.rng.uniform(-0.3, 0.3, n)), 1.9)  # the machine shifts by 15 at least
+        s1 = np.clip(15 - np.floor(np.log2(r)), 15, 46).astype(np.int32)
         return dict(m1=np.clip(np.round(r * 2.0**s1), 1, (1 << 16) - 1).astype(np.int32), s1=s1)
 
     def post(

@@ -118,7 +118,7 @@ def analyse_trio(graph: Graph, config: AcceleratorConfig) -> TrioNetwork:
             raise ValueError(f"layer {node.name}: nothing reads its output")
     names = [n for n in graph.tensors if n not in private]
     net = TrioNetwork(graph, [], {n: Shape.of(graph.tensors[n], config) for n in names}, {})
-    checks = _Checks(net, config)
+    checks = Checks(net, config)
     for node in graph.nodes:
         net.layers.append(checks.layer(node))
         net.writers.setdefault(node.out.name, []).append(net.layers[-1])
@@ -127,7 +127,9 @@ def analyse_trio(graph: Graph, config: AcceleratorConfig) -> TrioNetwork:
     return net
 
 
-class _Checks:
+class Checks:
+    """A node to its layer; ValueError names the rule that it breaks."""
+
     def __init__(self, net: TrioNetwork, config: AcceleratorConfig):
         self.net, self.c = net, config
         self.half = config.word // config.width

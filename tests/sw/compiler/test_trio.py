@@ -1,0 +1,152 @@
+"""EfficientViT's compiler: the emulator computes the golden model's tensors whatever the schedule; refusals; sizes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from vitforge_hw.arch.config import PRESETS
+from vitforge_hw.arch.isa import POINTWISE, Chunk
+from vitforge_sw.compiler import CompileOptions, compile_graph, load_build, report, save_build
+from vitforge_sw.compiler.random_trio import random_efficientvit, random_named
+from vitforge_sw.compiler.shapes import shape_graph
+from vitforge_sw.compiler.trio_network import Checks, analyse_trio
+from vitforge_sw.emulator import emulate
+from vitforge_sw.golden.model import run
+from vitforge_sw.graph.ir_trio import Depthwise, KeyValue, LinearAttend, Pointwise
+from vitforge_sw.graph.rules import check_graph
+
+TINY = PRESETS["tiny_hybrid"]
+SEVEN = dataclasses.replace(
+    TINY, name="seven", cores=7, word=16, width=8, attention=False, post_channels=16, pool_rows=2048, weight_rows=512
+)
+
+
+def small(config, seed=1, depths=(1, 1, 1, 1, 1), size=37, **more):
+    d = config.word
+    return random_efficientvit((8, 16, 16, 2 * d, 2 * d), depths, d, (3 * d, 4 * d), size, 10, seed=seed, **more)
+
+
+def random_images(graph, count, seed=2):
+    t = graph.tensors[graph.input]
+    return np.random.default_rng(seed).integers(-128, 128, (count, t.tokens, t.channels)).astype(np.int8)
+
+
+def check(graph, build, count=2, seeds=(0, 1, 2)):
+    """Every tensor of every image, and the logits, against the golden model."""
+    images = random_images(graph, count)
+    golden = {k: np.asarray(v) for k, v in run(graph, images).items()}
+    for seed in seeds:
+        for i, result in enumerate(emulate(build, list(images), seed, (3, 1, None)[seed % 3])):
+            assert set(result.tensors) == set(graph.tensors)
+            for name, value in result.tensors.items():
+                assert np.array_equal(golden[name][i], value), (name, seed)
+            assert np.array_equal(golden[graph.output][i][0], result.logits)
+
+
+@pytest.mark.parametrize("config", [TINY, SEVEN], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "options",
+    [
+        CompileOptions(),
+        CompileOptions(engines="rmac"),
+        CompileOptions(pipelining="none"),
+        CompileOptions(piece_rows=40),
+    ],
+    ids=["both", "rmac", "none", "pieces"],
+)
+def test_every_tensor(config, options):
+    graph = check_graph(small(config, rule="log2" if options.engines == "rmac" else "reciprocal"))
+    build = compile_graph(graph, config, options)
+    check(graph, build)
+    chunks = {Chunk.MAT} if options.engines == "rmac" else set()
+    assert all((not build.programs[c]) == (c in chunks) for c in (Chunk.MAT, Chunk.RMAC))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_deeper_network_of_other_shapes(seed):
+    graph = small(TINY, seed=10 + seed, depths=(1, 2, 2, 2, 1), size=(40, 29)[seed], norm_input=("int8", "int12")[seed])
+    check(graph, compile_graph(graph, TINY), 3, (seed,))
+
+
+def test_engines_share_layers_row_by_row():
+    graph = small(TINY)
+    build = compile_graph(graph, TINY)
+    skips = {
+        label.layer: i.op["skip"]
+        for c in (Chunk.MAT, Chunk.RMAC)
+        for i, label in zip(build.programs[c], build.labels[c])
+        if i.op.get("kind", POINTWISE) == POINTWISE and i.rows > 1
+    }
+    assert sum(skips.values()) >= 4
+    works = {c: {label.layer for label in build.labels[c]} for c in (Chunk.MAT, Chunk.RMAC)}
+    shared = [n.name for n in graph.nodes if isinstance(n, Pointwise)]
+    assert sum(n in works[Chunk.MAT] and n in works[Chunk.RMAC] for n in shared) > len(shared) // 2
+    assert not works[Chunk.MAT] & {n.name for n in graph.nodes if isinstance(n, Depthwise)}
+    assert not works[Chunk.RMAC] & {n.name for n in graph.nodes if isinstance(n, LinearAttend)}
+
+
+def test_same_bytes_every_time_and_build_directory(tmp_path):
+    build = compile_graph(small(TINY), TINY)
+    assert compile_graph(small(TINY), TINY).memory_image == build.memory_image
+    save_build(build, tmp_path / "b")
+    assert dataclasses.asdict(load_build(tmp_path / "b", TINY)) == dataclasses.asdict(build)
+    assert "stages.0.blocks.0.depth_conv" in report(build)
+
+
+@pytest.mark.parametrize(("name", "size"), [("efficientvit_b0", 224), ("efficientvit_b1", 224)])
+def test_published_networks_fit_the_preset(name, size):
+    build = compile_graph(random_named(name, size), PRESETS["trio"])
+    assert build.program_beats < 700 and max(build.used) <= PRESETS["trio"].pool_rows
+    assert 280e6 < sum(build.macs.values()) < 560e6 or name == "efficientvit_b0"
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def refused(match, graph=None, config=TINY, **options):
+    with pytest.raises(ValueError, match=match) as error:
+        compile_graph(graph or small(config), config, CompileOptions(**options) if options else None)
+    assert "\n" not in str(error.value)
+
+
+def test_refusals():
+    refused("model: EfficientViT needs a preset with trio", config=PRESETS["p2vit"], graph=small(SEVEN))
+    refused("must be a multiple of word = 16, not 8", small(TINY), SEVEN)
+    tight = lambda **kw: dataclasses.replace(TINY, **kw)  # noqa: E731
+    refused("layer stages.*: K must be at most max_k = 56, not 64", config=tight(max_k=56))
+    refused("rows of the window buffer, window_rows = 16", config=tight(window_rows=16))
+    refused("Ksum of 2 words must fit ksum_rows = 1", config=tight(ksum_rows=1))
+    refused("at most max_channels = 16 channels, not 32", config=tight(max_channels=16))
+    refused(r"activation buffer: \d+ rows of 32 bytes needed at once \(.*\), 512 rows av", config=tight(pool_rows=128))
+    refused(r"program memory: at least \d+ instructions", config=tight(program_rows=256))
+    refused("weight buffer|tiles have .* weight rows, a piece at most", config=tight(weight_rows=16))
+    refused("pipelining of EfficientViT must be both or none, not 'inter'", pipelining="inter")
+    with pytest.raises(ValueError, match="engines must be one of both, rmac, not 'mat'"):
+        CompileOptions(engines="mat")
+    graph = small(TINY)
+    node = next(n for n in graph.nodes if isinstance(n, KeyValue))
+    with pytest.raises(ValueError, match="at most window_rows / 2 = 2 token groups, not 3"):
+        Checks(analyse_trio(graph, TINY), tight(window_rows=4)).layer(node)
+
+
+def test_refused_layers():
+    graph = small(TINY)
+    node = next(n for n in graph.nodes if isinstance(n, LinearAttend))
+    node.rule = "exact"
+    refused("layer .*division rule 'exact' exists in software only", graph)
+    graph = small(TINY)
+    node = next(n for n in graph.nodes if isinstance(n, Pointwise))
+    node.weight[0, 0] = -128
+    refused("layer stem.in_conv: weights must be -127..127, not -128", graph)
+    graph = small(TINY)
+    node = next(n for n in graph.nodes if isinstance(n, Pointwise))
+    node.bias = node.bias + (1 << 26) - 1000
+    refused(r"layer stem.in_conv: \|acc \+ bias\| must be below 67108864", graph)
+    graph = small(TINY)
+    graph.nodes = graph.nodes[:-2] + graph.nodes[-1:]
+    refused("layer head.classifier.0: nothing reads its output", graph)
+    vit = shape_graph(1, 32, 2, 64, 17, 16, 10)
+    graph = small(TINY)
+    graph.nodes.append(vit.nodes[-1])
+    refused("layer head: Linear is none of the EfficientViT family", graph)

@@ -132,7 +132,7 @@ class PostProcess(wiring.Component):
                     m.d.comb += [
                         lane.exp_index.eq(at("exp_index").act0[: len(lane.exp_index)]),
                         lane.exp_out.eq(at("exp_out").act0[: len(lane.exp_out)]),
-                        lane.gelu.eq(at("gelu").act[0]),
+                        lane.take_gelu.eq(at("take_gelu").act[0]),
                     ]
                 if c.trio:
                     m.d.comb += [
@@ -142,7 +142,7 @@ class PostProcess(wiring.Component):
                         lane.take_exponent.eq(at("take_exponent").divide),
                         lane.q3.eq(at("q3").act0),
                         lane.q6.eq(at("q6").act1),
-                        lane.hardswish.eq(at("hardswish").act[1]),
+                        lane.take_hardswish.eq(at("take_hardswish").act[1]),
                     ]
                 low_bytes.append(lane.low)
                 high_bytes.append(lane.high)

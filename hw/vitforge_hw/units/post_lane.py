@@ -19,14 +19,14 @@ def stages(trio: bool) -> dict[str, int]:
         p, h = dyadic.LATENCY, dyadic.LATENCY + TRIO_ACT_LATENCY
         out = dict.fromkeys(("acc", "bias", "m1", "mantissa", "take_mantissa"), 0)
         out |= dict.fromkeys(("s1", "exponent", "take_exponent"), dyadic.SHIFT_STAGE)
-        out |= {"q3": p, "q6": p + hardswish.CLIP_STAGE, "hardswish": h - 1}
+        out |= {"q3": p, "q6": p + hardswish.CLIP_STAGE, "take_hardswish": h - 1}
     else:
         p, h = requantize.LATENCY, requantize.LATENCY + gelu.LATENCY
         out = {"acc": 0, "bias": 0, "s1": 1}
     return out | {
         "exp_index": p + gelu.INDEX_STAGE,
         "exp_out": p + gelu.OUT_STAGE,
-        "gelu": p + gelu.OUT_STAGE,
+        "take_gelu": p + gelu.OUT_STAGE,
         "residual": h,
         "e": h,
         "s2": h + residual.S2_STAGE,
@@ -52,8 +52,8 @@ class PostLane(wiring.Component):
     Members
     -------
     acc, bias, s1, e, s2, offset, residual, wide, narrow, ... : operands of one result, each given stages(trio)[name]
-        cycles after acc; exp_index, exp_out, gelu with ``attention``, m1, mantissa, take_mantissa, exponent,
-        take_exponent, q3, q6, hardswish with ``trio``
+        cycles after acc; exp_index, exp_out, take_gelu with ``attention``, m1, mantissa, take_mantissa, exponent,
+        take_exponent, q3, q6, take_hardswish with ``trio``
     low, high : result as int8, or as the two bytes of the sign-extended 12 bits
 
     Latency/throughput: latency(trio) (12 or 16) cycles from acc to low, high; one result a cycle.
@@ -77,7 +77,7 @@ class PostLane(wiring.Component):
             "high": Out(8),
         }
         if attention:
-            members |= {"exp_index": In(4), "exp_out": In(4), "gelu": In(1)}
+            members |= {"exp_index": In(4), "exp_out": In(4), "take_gelu": In(1)}
         if trio:
             members |= {
                 "m1": In(M1_BITS),
@@ -87,7 +87,7 @@ class PostLane(wiring.Component):
                 "take_exponent": In(1),
                 "q3": In(P_BITS),
                 "q6": In(P_BITS),
-                "hardswish": In(1),
+                "take_hardswish": In(1),
             }
         super().__init__(members)
 
@@ -103,7 +103,7 @@ class PostLane(wiring.Component):
                 act.p.eq(first.p),
                 act.exp_index.eq(self.exp_index),
                 act.exp_out.eq(self.exp_out),
-                act.act.eq(self.gelu),
+                act.act.eq(self.take_gelu),
             ]
             h = act.h
         else:
@@ -116,7 +116,7 @@ class PostLane(wiring.Component):
             m.submodules.hardswish = hard = hardswish.Hardswish()
             chosen = Signal(signed(hardswish.H_BITS), name="h", reset_less=True)
             m.d.comb += [hard.p.eq(first.p), hard.q3.eq(self.q3), hard.q6.eq(self.q6)]
-            m.d.sync += chosen.eq(Mux(self.hardswish, hard.h, h))
+            m.d.sync += chosen.eq(Mux(self.take_hardswish, hard.h, h))
             h = chosen
         m.d.comb += [
             last.h.eq(h),

@@ -165,16 +165,16 @@ def lane_case(rng, trio, attention):
     exp, size = rng.randrange(3, 11), rng.randrange(4, 26)
     acc = rng.randrange(-(1 << size), 1 << size)
     case = dict(acc=acc, bias=rng.randrange(-1000, 1000), s1=max(0, size - rng.randrange(5, 14)), exp_index=exp,
-                exp_out=exp, gelu=attention and rng.randrange(2), residual=rng.randrange(-2048, 2048),
+                exp_out=exp, take_gelu=attention and rng.randrange(2), residual=rng.randrange(-2048, 2048),
                 e=rng.randrange(-8, 8), s2=rng.randrange(16), offset=rng.randrange(-128, 128),
                 wide=rng.randrange(2), narrow=rng.randrange(2))  # fmt: skip
     if trio:
         q3 = rng.randrange(1 << rng.randrange(1, 12))
-        case |= dict(m1=rng.randrange(1 << 15), q3=q3, q6=min(2 * q3, 4095), hardswish=rng.randrange(2),
+        case |= dict(m1=rng.randrange(1 << 15), q3=q3, q6=min(2 * q3, 4095), take_hardswish=rng.randrange(2),
                      mantissa=rng.randrange(128, 256), exponent=rng.randrange(10))  # fmt: skip
         case["take_mantissa"] = case["take_exponent"] = rng.randrange(4) == 0
-        if case["hardswish"]:
-            case |= dict(gelu=0, s2=rng.randrange(6, 32), e=rng.randrange(-16, 16))
+        if case["take_hardswish"]:
+            case |= dict(take_gelu=0, s2=rng.randrange(6, 32), e=rng.randrange(-16, 16))
     return case
 
 
@@ -190,8 +190,8 @@ def test_lane(trio, attention):
             (c["mantissa"], c["s1"] + c["exponent"]) if c["take_mantissa"] else ((1 << 15) + c["m1"], c["s1"] + 15)
         )  # fmt: skip
         p = arith_trio.dyadic(c["acc"], c["bias"], m1, s1)
-        h = arith.gelu(p, c["exp_out"]) if c["gelu"] else p
-        if trio and c["hardswish"]:
+        h = arith.gelu(p, c["exp_out"]) if c["take_gelu"] else p
+        if trio and c["take_hardswish"]:
             h = arith_trio.hardswish(p, c["q3"], c["q6"])
         total = (h << max(c["e"], 0)) + (c["residual"] << max(-c["e"], 0))
         y = arith.round_shift(total, c["s2"]) + c["offset"]

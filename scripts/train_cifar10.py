@@ -267,7 +267,10 @@ def parser() -> argparse.ArgumentParser:
     root = Path(os.environ.get("VITFORGE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument(
-        "--model", choices=MODELS, default="small", help="timm's networks, or small (default): fits preset tiny_hybrid"
+        "--model",
+        choices=MODELS,
+        default="small",
+        help="timm's networks, or small (default): sized for preset tiny_hybrid",
     )
     p.add_argument(
         "--archive", type=Path, default=root / "cifar10_jpeg.zip", metavar="ZIP", help="default: %(default)s"

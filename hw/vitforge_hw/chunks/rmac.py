@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..arch import isa
-from ..arch.config import AcceleratorConfig
+from ..arch.config import ACC_BITS, AcceleratorConfig
 from ..emit import block
 from ..interfaces import (
     DEST_BUFFER,
@@ -334,15 +334,23 @@ class RMac(wiring.Component):
 
     def _tiles(self, m, mode, array, issue, taps, outer, sums, inside):
         """Finished tiles wait for post-processing's credits; places are taken when a tile's last step is issued."""
-        out = self.out
-        tiles = fifo.SyncFIFO(width=len(out.tile_acc), depth=TILES)
-        m.submodules.tiles = tiles
+        c, out = self._config, self.out
+        credits = Signal(range(RESULTS + 1), init=RESULTS)
+        # one FIFO per token, all in step
+        bits = c.lanes * ACC_BITS
+        tiles = [fifo.SyncFIFO(width=bits, depth=TILES) for _ in range(c.cores)]
+        for core, tile in enumerate(tiles):
+            m.submodules[f"tiles{core}"] = tile
+            m.d.comb += [
+                tile.w_en.eq(array.tile_valid),
+                tile.w_data.eq(array.tile_acc.word_select(core, bits)),
+                tile.r_en.eq(credits.any()),
+            ]
         # whose tiles post-processing has: those of StepIssue count in its own credits, too
         owners = fifo.SyncFIFO(width=1, depth=RESULTS)
         m.submodules.owners = owners
-        credits = Signal(range(RESULTS + 1), init=RESULTS)
         room = Signal(range(TILES + 1))
-        taken = Signal(range(self._config.width + 1))
+        taken = Signal(range(c.width + 1))
         with m.If(issue.valid & issue.last):
             m.d.comb += taken.eq(1)
         with m.Elif(taps.valid & taps.last):
@@ -352,11 +360,8 @@ class RMac(wiring.Component):
         with m.Elif(sums.taken):
             m.d.comb += taken.eq(1)
         m.d.comb += [
-            tiles.w_en.eq(array.tile_valid),
-            tiles.w_data.eq(array.tile_acc),
-            tiles.r_en.eq(credits.any()),
-            out.tile_valid.eq(tiles.r_rdy & credits.any()),
-            out.tile_acc.eq(tiles.r_data),
+            out.tile_valid.eq(tiles[0].r_rdy & credits.any()),
+            out.tile_acc.eq(Cat(tile.r_data for tile in tiles)),
             owners.w_en.eq(out.tile_valid),
             owners.w_data.eq(mode == isa.POINTWISE),
             owners.r_en.eq(out.popped),

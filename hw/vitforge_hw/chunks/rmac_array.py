@@ -176,23 +176,9 @@ class RMacArray(wiring.Component):
 
         # ---- sums over the cores
         inputs = tree_inputs(c)
-        leaves = Signal(ACC_BITS * inputs * c.lanes, reset_less=True)
         tree_valid, tree_first, tree_last = Signal(), Signal(reset_less=True), Signal()
         from_shadow = outer & left.any()
-        numbers = []
-        for lane in range(c.lanes):
-            m2, f = divmod(lane, 2)
-            for n in range(inputs):
-                if n >= c.cores + 1 & ~1:
-                    numbers.append(C(0, ACC_BITS))
-                    continue
-                pair, upper = divmod(n, 2)
-                z = shadow[2 * pair + f][m2 + upper * c.lanes // 2]
-                word = C(0, signed(8)) if n >= c.cores else self.sum_x.word_select(n * c.word + lane, 8).as_signed()
-                wide = Cat(word, word[-1].replicate(ACC_BITS - 8))
-                numbers.append(Mux(outer, z.as_unsigned(), wide))
         m.d.sync += [
-            leaves.eq(Cat(numbers)),
             tree_valid.eq(from_shadow | self.sum_valid),
             tree_first.eq(from_shadow | self.sum_first),
             tree_last.eq(from_shadow | (self.sum_valid & self.sum_last)),
@@ -201,8 +187,13 @@ class RMacArray(wiring.Component):
         for lane in range(c.lanes):
             tree = block(AdderTree(inputs, ACC_BITS), f"vf_adder_tree_{inputs}x{ACC_BITS}")
             m.submodules[f"tree{lane}"] = tree
-            for n in range(inputs):
-                m.d.comb += tree.x[n].eq(leaves.word_select(lane * inputs + n, ACC_BITS).as_signed())
+            e, field = divmod(lane, 2)
+            for n in range(2 * pairs):
+                product = shadow[n & ~1 | field][e + n % 2 * c.lanes // 2]
+                word = C(0, signed(8)) if n == c.cores else self.sum_x.word_select(n * c.word + lane, 8).as_signed()
+                leaf = Signal(signed(ACC_BITS), name=f"leaf{lane}_{n}", reset_less=True)
+                m.d.sync += leaf.eq(Mux(outer, product, word))
+                m.d.comb += tree.x[n].eq(leaf)
             m.d.comb += [tree.valid.eq(tree_valid), tree.first.eq(tree_first)]
             totals.append(tree.total)
         summed = Signal(AdderTree.latency(inputs))
@@ -213,7 +204,7 @@ class RMacArray(wiring.Component):
         m.d.sync += forward.eq(Cat(self.valid & self.last & (kind == POINTWISE), forward[:-1]))
         tile_valid = Signal()
         tile_acc = Signal(c.cores * c.lanes * ACC_BITS, reset_less=True)
-        flat = lambda rows: Cat(rows[t][lane] for t in range(c.cores) for lane in range(c.lanes))  # noqa: E731
+        flat = lambda rows: Cat(Cat(row) for row in rows[: c.cores])  # noqa: E731
         m.d.sync += tile_valid.eq(forward[-1] | summed[-1] | (depthwise & left.any()))
         with m.Switch(kind):
             with m.Case(POINTWISE):
@@ -221,6 +212,6 @@ class RMacArray(wiring.Component):
             with m.Case(DEPTHWISE):
                 m.d.sync += tile_acc.eq(flat(shadow))
             with m.Case(KEY_VALUE, TOKEN_SUM):
-                m.d.sync += tile_acc.eq(Cat(*totals))
+                m.d.sync += tile_acc.eq(Cat(totals))
         m.d.comb += [self.tile_valid.eq(tile_valid), self.tile_acc.eq(tile_acc)]
         return m

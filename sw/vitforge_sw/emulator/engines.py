@@ -27,6 +27,9 @@ def write(m: Memories, op: dict[str, int], row: int, operands: tuple) -> np.ndar
 
 
 def _params(m: Memories, at: int, channels: int) -> dict[str, np.ndarray]:
+    unit = m.config.param_read_bytes // m.config.beat_bytes
+    if at % unit:
+        raise ValueError(f"program: parameters must begin at a multiple of {unit} beats, not at {at}")
     return m.entries(m.param, at, channels, POST_PARAM_FIELDS)
 
 
@@ -162,6 +165,8 @@ def _pixels(m: Memories, op: dict[str, int], address: int) -> np.ndarray:
 
 def _read_key_value(m: Memories, op: dict[str, int], row: int) -> tuple:
     c, blocks = m.config, op["blocks"]
+    if op["in_groups"] * op["height"] > c.window_rows // 2:
+        raise ValueError(f"program: K^T V of more than window_rows / 2 = {c.window_rows // 2} groups")
     k, v = (_pixels(m, op, op[name] + row * blocks) for name in ("in_addr", "v_addr"))
     channels = blocks * c.lanes
     return k, v, _params(m, op["param_addr"] + row * channels * PARAM_BYTES // c.beat_bytes, channels)

@@ -240,7 +240,20 @@ def test_window_rows_must_not_overlap():
         b.run(Chunk.RMAC, 1, **op, window_stride=1)
 
 
+def test_parameters_must_be_aligned():
+    op = dict(tiles=1, ksteps=1, in_stride=1, out_addr=9, out_stride=1)
+    Bench(TRIO).run(Chunk.MAT, 1, **op, param_addr=2)
+    with pytest.raises(ValueError, match="parameters must begin at a multiple of 2 beats, not at 3"):
+        Bench(TRIO).run(Chunk.MAT, 1, **op, param_addr=3)
+
+
 # ---------------------------------------------------------------- linear attention
+
+
+def test_key_value_must_fit_the_window_buffer():
+    op = dict(kind=KEY_VALUE, in_stride=1, in_groups=3, width=12, height=11, blocks=1, v_addr=200)
+    with pytest.raises(ValueError, match="more than window_rows / 2 = 32 groups"):
+        Bench(TINY).run(Chunk.RMAC, 1, **op)
 
 
 @ALL

@@ -6,10 +6,12 @@ those of the tensors that the same layers read or write.
 """
 
 import dataclasses
+import itertools
 
 from vitforge_hw.arch.config import AcceleratorConfig
 
 from ..graph.ir import inputs_of
+from ..graph.ir_trio import Depthwise
 from .allocate import Allocation, Place
 from .trio_network import TrioNetwork
 from .trio_schedule import Run
@@ -47,25 +49,27 @@ def lives(net: TrioNetwork, runs: list[Run], early: int) -> dict[str, Life]:
     return out
 
 
-def neighbours(net: TrioNetwork) -> dict[str, set[str]]:
-    """Tensors that one layer reads or writes together with each tensor."""
-    out: dict[str, set[str]] = {name: set() for name in net.shapes}
+def neighbours(net: TrioNetwork) -> dict[str, dict[str, int]]:
+    """Tensors that should lie in other pools than each tensor, with weights: those that a layer reads or writes
+    together with it, above all a depthwise layer's input (read at full speed) and output (read by the other engine)."""
+    out: dict[str, dict[str, int]] = {name: {} for name in net.shapes}
     for layer in net.layers:
         names = {r.name for r in (*inputs_of(layer.node), layer.node.out)} & set(out)
+        weight = 10 if isinstance(layer.node, Depthwise) else 1
         for name in names:
-            out[name] |= names - {name}
+            for other in names - {name}:
+                out[name][other] = max(weight, out[name].get(other, 0))
     return out
 
 
 def allocate_trio(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run]) -> Allocation:
     """Addresses of every tensor; ValueError with the sizes where the buffer is too small."""
-    stages = [0, len(runs) // 4, len(runs) // 2, 3 * len(runs) // 4, len(runs)]
-    for early in stages:
-        for slack in SLACKS:
-            tensors = lives(net, runs, early)
-            at = _place(tensors, neighbours(net), config, slack)
-            if at is not None:
-                return _allocation(net, config, tensors, at)
+    stages = [len(runs) // 2, 3 * len(runs) // 4, len(runs)]
+    for tight, early, slack in itertools.product((False, True), stages, SLACKS):
+        tensors = lives(net, runs, early)
+        at = _place(tensors, neighbours(net), config, slack, tight)
+        if at is not None:
+            return _allocation(net, config, tensors, at)
     peak, names = _peak(lives(net, runs, len(runs)), len(runs))
     text = ", ".join(f"{n} {net.shapes[n].size}" for n in names)
     raise ValueError(
@@ -86,34 +90,37 @@ def _peak(tensors: dict[str, Life], count: int) -> tuple[int, list[str]]:
 
 
 def _place(
-    tensors: dict[str, Life], near: dict[str, set[str]], config: AcceleratorConfig, slack: int
+    tensors: dict[str, Life], near: dict[str, dict[str, int]], config: AcceleratorConfig, slack: int, tight: bool
 ) -> dict[str, int] | None:
-    """Address of each tensor, or None where they do not fit."""
+    """Address of each tensor, or None where they do not fit; ``tight``: the lowest address, whatever its pool."""
     at: dict[str, int] = {}
+    edges = range(0, config.act_rows, config.pool_rows)
 
-    def pools(name: str, address: int) -> set[int]:
-        return set(range(address // config.pool_rows, (address + tensors[name].size - 1) // config.pool_rows + 1))
+    def shared(a: int, b: int, c: int, d: int) -> float:
+        """Part of rows a..b that lies in pools of rows c..d."""
+        low, high = c // config.pool_rows * config.pool_rows, -(-d // config.pool_rows) * config.pool_rows
+        return max(0, min(b, high) - max(a, low)) / (b - a)
 
-    for tight in (False, True):
-        at.clear()
-        for t in sorted(tensors.values(), key=lambda t: (-t.size, t.name)):
-            taken = sorted((at[n], at[n] + tensors[n].size) for n in at if tensors[n].meets(t, slack))
-            gaps, top = [], 0
-            for a, b in (*taken, (config.act_rows, config.act_rows)):
-                if a - top >= t.size:
-                    gaps.append((top, a))
-                top = max(top, b)
-            if not gaps:
-                break
-            starts = [a for a, _ in gaps]
-            if not tight:
-                edges = range(0, config.act_rows, config.pool_rows)
-                starts += [e for e in edges for a, b in gaps if a < e <= b - t.size]
-            others = [pools(n, at[n]) for n in near[t.name] if n in at]
-            at[t.name] = min(starts, key=lambda a: (0 if tight else sum(bool(pools(t.name, a) & o) for o in others), a))
-        else:
-            return at
-    return None
+    for t in sorted(tensors.values(), key=lambda t: (-t.size, t.name)):
+        gaps, top = [], 0
+        taken = sorted((at[n], at[n] + tensors[n].size) for n in at if tensors[n].meets(t, slack))
+        for a, b in (*taken, (config.act_rows, config.act_rows)):
+            if a - top >= t.size:
+                gaps.append((top, a))
+            top = max(top, b)
+        if not gaps:
+            return None
+        starts = [a for a, _ in gaps]
+        if not tight:
+            starts += [b - t.size for _, b in gaps] + [e for e in edges for a, b in gaps if a < e <= b - t.size]
+        others = [(w, at[n], at[n] + tensors[n].size) for n, w in near[t.name].items() if n in at]
+
+        def cost(a: int):
+            clash = 0 if tight else sum(w * shared(a, a + t.size, c, d) for w, c, d in others)  # noqa: B023
+            return round(clash, 6), a
+
+        at[t.name] = min(starts, key=cost)
+    return at
 
 
 def _allocation(

@@ -6,20 +6,31 @@ from collections import defaultdict
 from pathlib import Path
 
 from vitforge_sw.compiler import Build, compile_graph, load_build, shape_graph
+from vitforge_sw.compiler.accounting import MULTIPLIERS, account, published
 from vitforge_sw.compiler.cycles import estimate
+from vitforge_sw.compiler.trio_network import is_trio
+from vitforge_sw.compiler.trio_shapes import efficientvit_shapes
+from vitforge_sw.graph.efficientvit import import_efficientvit
 from vitforge_sw.graph.frontend import import_vit
 from vitforge_sw.graph.ir import Graph
-from vitforge_sw.graph.serialize import write_atomic
-from vitforge_sw.models.resolve import build_model, resolve_model
+from vitforge_sw.graph.serialize import load_graph, write_atomic
+from vitforge_sw.models.resolve import build_model, image_config, resolve_model
 
 from .rtl import load_config
 
+ENGINES = ("mat", "rmac")
 IMAGES = 4  #: back to back, for the steady state
 
 
 def model_shapes(model: str) -> Graph:
     """The graph of a model's shapes (zero weights): enough for schedule and cycles."""
-    vit = import_vit(build_model(resolve_model(model)))
+    spec = resolve_model(model)
+    net = build_model(spec)
+    if type(net).__name__ == "EfficientVit":
+        graph = efficientvit_shapes(import_efficientvit(net), image_config(net, spec).side)
+        graph.meta["model"] = spec.to_dict()
+        return graph
+    vit = import_vit(net)
     first = vit.blocks[0]
     return shape_graph(
         len(vit.blocks), vit.channels, first.heads, first.fc1.weight.shape[0], vit.tokens,
@@ -36,38 +47,67 @@ def estimate_subject(
         if preset or config:
             raise ValueError(f"estimate {subject}: a build directory has its own configuration, give no --preset")
         build: Build = load_build(folder)
+        stored = folder / "model.safetensors"
+        graph = load_graph(stored) if stored.is_file() else None
     else:
         if not (preset or config):
             raise ValueError(f"estimate {subject}: no such build directory, and a model needs --preset or --config")
-        build = compile_graph(model_shapes(subject), load_config(preset, config))
+        graph = model_shapes(subject)
+        build = compile_graph(graph, load_config(preset, config))
     ports = build.config.beat_bytes
     info = estimate(build, bytes_per_cycle=min(bytes_per_cycle or 64, ports), latency=latency, images=IMAGES)
     info |= {"command": command, "subject": subject, "multipliers": build.config.multipliers}
+    if graph is not None and is_trio(graph):
+        info["accounting"] = accounting(graph)
     if folder.is_dir():
         write_atomic(folder / "estimate.json", (json.dumps(info, indent=1) + "\n").encode())
         roofline(info, folder / "roofline.png")
     return info
 
 
+def accounting(graph: Graph) -> dict:
+    """The authors' account of an EfficientViT, and what they published for it (per cent, or None)."""
+    found = account(graph)
+    name, size = graph.meta.get("model"), 2 * graph.tensors[graph.input].width
+    name = name.get("architecture", "") if isinstance(name, dict) else name
+    figure = published(name, size)
+    return {
+        "multipliers": MULTIPLIERS, "cycles": found.cycles, "macs": found.macs, "utilization": found.utilization,
+        "published": None if figure is None else figure / 100,
+        "layers": [{"name": n, "cycles": cycles, "macs": macs} for n, cycles, macs in found.layers],
+    }  # fmt: skip
+
+
+def kind_of(layer: str) -> str:
+    """A layer's name without block, head and branch: ``blocks.3.attn.q.h1`` is ``attn.q``."""
+    short = re.sub(r"^blocks\.\d+\.|\.h\d+$", "", layer)
+    short = re.sub(r"^stages\.\d+\.blocks\.\d+\.((context|local)_module\.)?|^stem\.res\d+\.", "", short)
+    return re.sub(r"(attend|ksum|kv)\d+$", r"\1", short)
+
+
 def kinds(info: dict) -> list[dict]:
-    """PE array layers summed over blocks and heads (``blocks.3.attn.q.h1`` counts as ``attn.q``)."""
-    groups: dict[str, dict] = defaultdict(lambda: defaultdict(float))
+    """The engines' layers summed over blocks, heads and branches, by engine."""
+    groups: dict[tuple[str, str], dict] = defaultdict(lambda: defaultdict(float))
     for layer in info["layers"]:
-        if layer["chunk"] == "mat":
-            name = re.sub(r"^blocks\.\d+\.", "", re.sub(r"\.h\d+$", "", layer["name"]))
-            for key in ("cycles", "busy", "macs", "dram_bytes"):
-                groups[name][key] += layer[key]
-            groups[name]["layers"] += 1
-    return [{"name": name, **values} for name, values in groups.items()]
+        if layer["chunk"] in ENGINES:
+            key = kind_of(layer["name"]), layer["chunk"]
+            for what in ("cycles", "busy", "macs", "dram_bytes"):
+                groups[key][what] += layer[what]
+            groups[key]["layers"] += 1
+    return [{"name": name, "engine": engine, **values} for (name, engine), values in groups.items()]
 
 
 def print_estimate(info: dict) -> None:
     """One screen: layer kinds, chunks, totals."""
-    print(f"{'layer':16} {'count':>5} {'cycles':>9} {'waiting':>8} {'util %':>7} {'MACs':>12} {'DRAM kB':>9}")
-    for k in kinds(info):
-        utilization = 100 * k["macs"] / (info["multipliers"] * k["cycles"]) if k["cycles"] else 0
+    found = kinds(info)
+    engines = len({k["engine"] for k in found})
+    head = f"{'layer':16} {'engine':6} " if engines > 1 else f"{'layer':16} "
+    print(f"{head}{'count':>5} {'cycles':>9} {'waiting':>8} {'util %':>7} {'MACs':>12} {'DRAM kB':>9}")
+    for k in sorted(found, key=lambda k: [f["name"] for f in found].index(k["name"])):
+        utilization = 100 * k["macs"] * engines / (info["multipliers"] * k["cycles"]) if k["cycles"] else 0
+        title = f"{k['name']:16} {k['engine']:6} " if engines > 1 else f"{k['name']:16} "
         print(
-            f"{k['name']:16} {k['layers']:5.0f} {k['cycles']:9.0f} {k['cycles'] - k['busy']:8.0f} "
+            f"{title}{k['layers']:5.0f} {k['cycles']:9.0f} {k['cycles'] - k['busy']:8.0f} "
             f"{utilization:7.2f} {k['macs']:12.0f} {k['dram_bytes'] / 1e3:9.1f}"
         )
     columns = ("busy", "waiting_data", "waiting_space", "waiting_weights", "other")
@@ -80,18 +120,32 @@ def print_estimate(info: dict) -> None:
     print(f"steady state {info['cycles']:.0f} cycles an image, first image {info['first_image_cycles']}; "
           f"utilization {100 * info['utilization']:.2f} %")  # fmt: skip
     print(f"DRAM {info['dram_bytes'] / 1e6:.2f} MB an image, {bandwidth:.1f} bytes a cycle")
+    if "backbone" in info:
+        b = info["backbone"]
+        print(f"backbone, from the stem's first step to the last stage's last row: {b['cycles']} cycles, "
+              f"{b['macs'] / 1e6:.1f} M MACs, utilization {100 * b['utilization']:.2f} %")  # fmt: skip
+    if "accounting" in info:
+        a = info["accounting"]
+        theirs = "" if a["published"] is None else f"; published {100 * a['published']:.2f} %"
+        print(f"backbone by the authors' account ({a['multipliers']} multipliers): {a['cycles']:.0f} cycles, "
+              f"{a['macs'] / 1e6:.1f} M MACs, utilization {100 * a['utilization']:.2f} %{theirs}")  # fmt: skip
 
 
 def roofline(info: dict, path: Path) -> None:
-    """MACs a cycle over MACs per DRAM byte, a point per PE array layer, under the roof of multipliers and bandwidth."""
+    """MACs a cycle over MACs per DRAM byte, a point per layer, under the roof of multipliers and bandwidth."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    points = [l for l in info["layers"] if l["chunk"] == "mat" and l["dram_bytes"] and l["cycles"]]
-    x = [l["macs"] / l["dram_bytes"] for l in points]
-    y = [l["macs"] / l["cycles"] for l in points]
+    points: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])  # MACs, bytes, cycles of the longer engine
+    for layer in info["layers"]:
+        if layer["chunk"] in ENGINES:
+            p = points[layer["name"]]
+            points[layer["name"]] = [p[0] + layer["macs"], p[1] + layer["dram_bytes"], max(p[2], layer["cycles"])]
+    shown = [p for p in points.values() if all(p)]
+    x = [macs / size for macs, size, _ in shown]
+    y = [macs / cycles for macs, _, cycles in shown]
     figure, axis = plt.subplots(figsize=(7, 4.5))
     grid = [2.0**i for i in range(-2, 11)]
     axis.plot(grid, [min(info["multipliers"], info["bytes_per_cycle"] * g) for g in grid], "k-", label="roof")

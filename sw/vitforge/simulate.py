@@ -73,7 +73,7 @@ def simulate(
     images = len(patches)
     settings = settings or MemorySettings(bandwidth=min(64, build.config.beat_bytes))
     bench = prepare(build, folder, simulator, images, progress, waves)
-    watched = ("image_end", *(MONITORS if trace else ()))
+    watched = ("image_end", *((*MONITORS, *["rmac_array"] * build.config.trio) if trace else ()))
     with working(f"simulating {images} images", progress):
         run = run_accelerator(
             bench, build.config, build.memory_image, build.program_beats, [build.pack_image(p) for p in patches],

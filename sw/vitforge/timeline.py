@@ -1,14 +1,14 @@
-"""The RTL's timeline, by chunk and layer: busy, or waiting and for what; what keeps the PE array from its bound.
+"""The RTL's timeline, by chunk and layer: busy, or waiting and for what; what keeps the engines from their bound.
 
-A chunk's time is cut at the completions of its rows (MAT: at the last step of the PE array), so each cycle belongs to
-one row, hence to one layer. Kinds of a cycle:
+A chunk's time is cut at the completions of its rows (MAT, R-MAC: at the last step of the engine), so each cycle belongs
+to one row, hence to one layer. Kinds of a cycle:
 
-busy     a row is in work (MAT: a step of the PE array)
+busy     a row is in work (MAT, R-MAC: a step of the engine)
 data     the row's wait for what it reads (SHIFTER: also for its codes)
 space    its wait for readers of what it overwrites (SOFTMAX: also for room in the code ring)
 weights  its wait for weights or parameters
-fetch    MAT: the row was started, its words are not there yet
-room     MAT: no place for a finished tile
+fetch    MAT, R-MAC: the row was started, its words are not there yet
+room     MAT, R-MAC: no place for a finished tile
 image    between the programs of two images
 control  none of these: an instruction change, waits being checked
 """
@@ -24,7 +24,9 @@ from vitforge_sim.timeline import ChunkTimeline, Timeline, decode
 from vitforge_sw.compiler import Build
 from vitforge_sw.compiler.proof import Events
 from vitforge_sw.compiler.simulate import Simulator
+from vitforge_sw.compiler.timing import engine_steps
 
+ENGINES = (Chunk.MAT, Chunk.RMAC)
 KINDS = ("busy", "data", "space", "weights", "fetch", "room", "image", "control")
 SCHEMA = "vitforge/timeline/1"
 
@@ -57,7 +59,9 @@ class Attribution:
         self.kinds = Simulator(build, 64, 100, 1).kinds
         entry = [-(-i.op["keys"] // build.config.attend_keys) for i in build.programs[Chunk.SOFTMAX]]
         self.entries = min(build.config.code_rows // max(entry, default=1), ENTRIES)
-        self.segments = {chunk: self._chunk(chunk, timeline.chunks[chunk]) for chunk in Chunk}
+        self.arrays = {Chunk.MAT: (timeline.array, timeline.row_end),
+                       Chunk.RMAC: (timeline.rmac_array, timeline.rmac_row_end)}  # fmt: skip
+        self.segments = {chunk: self._chunk(chunk, timeline.chunks[chunk]) for chunk in build.config.chunks}
 
     def layer(self, chunk: Chunk, row: int) -> str:
         """Layer of a row."""
@@ -68,14 +72,14 @@ class Attribution:
         return row // self.events.totals[chunk]
 
     def _chunk(self, chunk: Chunk, t: ChunkTimeline) -> list[Segment]:
-        ends = self.timeline.row_end if chunk == Chunk.MAT else t.done
+        array, ends = self.arrays.get(chunk, (None, t.done))
         out, begin = [], self.start
         for row, end in enumerate(ends.tolist()):
             end += 1
             go = int(t.go[row])
             first = row % self.events.totals[chunk] == 0
-            if chunk == Chunk.MAT:
-                for a, b, state in self.timeline.array.cut(begin, end):
+            if array is not None:
+                for a, b, state in array.cut(begin, end):
                     if state == ArrayState.STEP:
                         out.append(Segment(a, b, row, "busy"))
                     elif state == ArrayState.NO_ROOM:
@@ -141,43 +145,46 @@ def window(run: AcceleratorRun) -> tuple[int, int, int]:
 
 
 def losses(build: Build, attribution: Attribution, begin: int, end: int, images: int) -> dict[str, float]:
-    """Cycles an image of the PE array: ideal, roundings, waits; they add up to the cycles of an image.
+    """Cycles an image of the engines (mean of both): ideal, roundings, waits; they add up to the cycles of an image.
 
-    ideal: model MACs / multipliers. classifier: its group has one token of ``cores``. token_rounding: tokens to groups.
-    key_rounding: keys of a head to tiles. channel_rounding: other channels, and the class token's row of the embedding.
-    elsewhere: steps of [begin, end) less those of ``images`` programs (negative for one image alone: its last rows,
-    that no logit needs, are computed after its end).
+    ideal: model MACs / multipliers. classifier: layers of one token, whose group has ``cores``. token_rounding: tokens
+    to groups, pixels of a map row to groups. key_rounding: keys of a head to tiles. channel_rounding: other channels,
+    slots of R-MAC, stride 2, sums (additions are no MACs), and the class token's row of the embedding. elsewhere: steps
+    of [begin, end) less those of ``images`` programs (negative for one image alone: its last rows, that no logit needs,
+    are computed after its end).
     """
     c = build.config
     out: Counter = Counter()
-    for kinds in attribution.cycles(Chunk.MAT, begin, end).values():
-        out.update(kinds)
+    engines = [chunk for chunk in ENGINES if chunk in c.chunks]
+    for chunk in engines:
+        for kinds in attribution.cycles(chunk, begin, end).values():
+            out.update(kinds)
     out["elsewhere"] = out.pop("busy", 0)
     steps: Counter = Counter()
-    for instruction, label in zip(build.programs[Chunk.MAT], build.labels[Chunk.MAT]):
-        op = instruction.op
-        steps[(label.layer, label.tensor)] += images * instruction.rows * op["tiles"] * op["ksteps"]
+    for chunk in engines:
+        for instruction, label in zip(build.programs[chunk], build.labels[chunk]):
+            steps[(label.layer, label.tensor)] += images * instruction.rows * engine_steps(instruction.op, c)
     for (layer, tensor), busy in steps.items():
         out["elsewhere"] -= busy
-        ideal = images * build.macs[layer] / c.multipliers
-        tokens = build.tensors[tensor]["tokens"]
-        groups = -(-tokens // c.cores)
+        ideal = images * build.macs.get(layer, 0) * len(engines) / c.multipliers
         out["ideal"] += ideal
-        if layer == "head":
+        info = build.tensors[tensor]
+        if info["tokens"] == 1:
             out["classifier"] += busy - ideal
             continue
-        filled = busy * tokens / (groups * c.cores)
+        row = info.get("width", 0) or info["tokens"]
+        filled = busy * row / (-(-row // c.cores) * c.cores)
         out["token_rounding"] += busy - filled
         out["key_rounding" if ".scores." in layer else "channel_rounding"] += filled - ideal
     first = ("ideal", "token_rounding", "key_rounding", "channel_rounding", "classifier", "elsewhere")
-    return {k: out[k] / images for k in (*first, *KINDS[1:])}
+    return {k: out[k] / images / len(engines) for k in (*first, *KINDS[1:])}
 
 
 def summarise(build: Build, attribution: Attribution, run: AcceleratorRun) -> dict:
     """The content of timeline.json: cycles an image in the steady state."""
     begin, end, images = window(run)
     chunks, layers = {}, []
-    for chunk in Chunk:
+    for chunk in build.config.chunks:
         total: Counter = Counter()
         for layer, kinds in attribution.cycles(chunk, begin, end).items():
             total.update(kinds)
@@ -185,10 +192,11 @@ def summarise(build: Build, attribution: Attribution, run: AcceleratorRun) -> di
             layers.append({"chunk": chunk.name.lower(), "layer": layer, "cycles": sum(each.values()), **each})
         chunks[chunk.name.lower()] = {k: total[k] / images for k in KINDS}
     waits: Counter = Counter()
-    for s in attribution.segments[Chunk.MAT]:
-        n = min(end, s.end) - max(begin, s.begin)
-        if n > 0 and s.kind != "busy":
-            waits[(s.kind, attribution.layer(Chunk.MAT, s.row), s.awaited)] += n
+    for chunk in ENGINES:
+        for s in attribution.segments.get(chunk, ()):
+            n = min(end, s.end) - max(begin, s.begin)
+            if n > 0 and s.kind != "busy":
+                waits[(chunk.name.lower(), s.kind, attribution.layer(chunk, s.row), s.awaited)] += n
     return {
         "schema": SCHEMA,
         "preset": build.config.name,
@@ -201,7 +209,7 @@ def summarise(build: Build, attribution: Attribution, run: AcceleratorRun) -> di
         "chunks": chunks,
         "layers": layers,
         "array_waits": [
-            {"kind": kind, "layer": layer, "awaited": awaited, "cycles": n / images}
-            for (kind, layer, awaited), n in waits.most_common()
+            {"engine": engine, "kind": kind, "layer": layer, "awaited": awaited, "cycles": n / images}
+            for (engine, kind, layer, awaited), n in waits.most_common()
         ],
     }

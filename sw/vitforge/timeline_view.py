@@ -12,13 +12,15 @@ from vitforge_sim.accelerator import AcceleratorRun
 from vitforge_sw.compiler import Build
 from vitforge_sw.graph.serialize import write_atomic
 
-from .timeline import KINDS, Attribution, Segment, attribute, summarise
+from .timeline import ENGINES, KINDS, Attribution, Segment, attribute, summarise
 
 BINS = 900  #: columns of the picture
-#: colours of the PE array's layers and of the kinds of waiting
+#: colours of the engines' layers and of the kinds of waiting
 LAYERS = {
     "embed": "#4e79a7", "k": "#2b6a99", "v": "#3f8fc0", "q": "#66b2d6", "scores": "#59a14f", "proj": "#8cd17d",
-    "fc1": "#b6992d", "fc2": "#e6b73c", "head": "#b07aa1", "busy": "#7a9eb8",
+    "fc1": "#b6992d", "fc2": "#e6b73c", "head": "#b07aa1", "in_conv": "#4e79a7", "inverted_conv": "#b6992d",
+    "depth_conv": "#59a14f", "point_conv": "#e6b73c", "qkv": "#66b2d6", "aggreg": "#2b6a99", "ksum": "#d37295",
+    "kv": "#a0cbe8", "attend": "#3f8fc0", "pool": "#d37295", "classifier": "#b07aa1", "busy": "#7a9eb8",
 }  # fmt: skip
 WAITS = {
     "data": "#e8e8e8", "space": "#f7cfa2", "weights": "#e15759", "fetch": "#9c755f", "room": "#ff9da7",
@@ -27,8 +29,8 @@ WAITS = {
 
 
 def role(layer: str) -> str:
-    """Key of LAYERS for a layer's name: its part without block and head."""
-    part = re.sub(r"^blocks\.\d+\.|\.h\d+$", "", layer).split(".")[-1]
+    """Key of LAYERS for a layer's name: its part without block, head and branch."""
+    part = re.sub(r"^blocks\.\d+\.|\.h\d+$|(\.?\d+)+$", "", layer).split(".")[-1]
     return part if part in LAYERS else "busy"
 
 
@@ -56,7 +58,7 @@ def perfetto(attribution: Attribution) -> dict:
         events.append({"ph": "X", "pid": 1, "tid": int(chunk) + 1, "ts": begin, "dur": end - begin, "name": name,
                        "cat": category, "args": args})  # fmt: skip
 
-    for chunk in Chunk:
+    for chunk in attribution.build.config.chunks:
         name = {"name": chunk.name.lower()}
         events.append({"ph": "M", "pid": 1, "tid": int(chunk) + 1, "name": "thread_name", "args": name})
         events.append({"ph": "M", "pid": 1, "tid": int(chunk) + 1, "name": "thread_sort_index",
@@ -85,7 +87,7 @@ def shares(attribution: Attribution, chunk: Chunk, begin: int, end: int, bins: i
     for s in attribution.segments[chunk]:
         if s.end > begin and s.begin < end:
             if s.kind == "busy":
-                spans[role(attribution.layer(chunk, s.row)) if chunk == Chunk.MAT else "busy"].append(s)
+                spans[role(attribution.layer(chunk, s.row)) if chunk in ENGINES else "busy"].append(s)
             else:
                 spans[s.kind].append(s)
     out = {}
@@ -94,6 +96,11 @@ def shares(attribution: Attribution, chunk: Chunk, begin: int, end: int, bins: i
         total = np.cumsum([n for s in segments for n in (0, s.end - s.begin)])
         out[key] = np.diff(np.interp(edges, times, total)) / (edges[1] - edges[0])
     return out
+
+
+def lanes(build: Build) -> list[Chunk]:
+    """The chunks from top to bottom: the engines first."""
+    return sorted(build.config.chunks, key=lambda c: c not in ENGINES)
 
 
 def picture(attribution: Attribution, run: AcceleratorRun, path: Path, title: str):
@@ -106,11 +113,12 @@ def picture(attribution: Attribution, run: AcceleratorRun, path: Path, title: st
 
     ends = [run.start_cycle, *run.image_end]
     begin, end = ends[-3:-1] if len(ends) > 2 else ends  # the last image has no next one beside it
-    figure, axes = pyplot.subplots(len(Chunk), 1, sharex=True, figsize=(16, 9), layout="constrained")
+    chunks = lanes(attribution.build)
+    figure, axes = pyplot.subplots(len(chunks), 1, sharex=True, figsize=(16, 9), layout="constrained")
     x = (np.arange(BINS) + 0.5) * (end - begin) / BINS
     colours = LAYERS | WAITS
     used = set()
-    for chunk, axis in zip(Chunk, axes):
+    for chunk, axis in zip(chunks, axes):
         found = shares(attribution, chunk, begin, end, BINS)
         keys = [k for k in colours if k in found]
         used |= set(keys)
@@ -135,18 +143,20 @@ def write_timeline(folder: Path, build: Build, run: AcceleratorRun, command: str
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "timeline.json", (json.dumps(info, indent=1) + "\n").encode())
     write_atomic(folder / "perfetto.json", json.dumps(perfetto(attribution), separators=(",", ":")).encode())
-    busy = info["chunks"]["mat"]["busy"] / info["cycles_per_image"]
-    title = f"{build.config.name}: {info['cycles_per_image']:.0f} cycles an image, PE array busy {100 * busy:.2f} %"
+    total = info["cycles_per_image"]
+    names = {"mat": "MAT", "rmac": "R-MAC"} if build.config.trio else {"mat": "PE array"}
+    busy = ", ".join(f"{n} busy {100 * info['chunks'][c]['busy'] / total:.2f} %" for c, n in names.items())
+    title = f"{build.config.name}: {total:.0f} cycles an image, {busy}"
     picture(attribution, run, folder / "timeline.png", title)
     return info
 
 
 def lines(info: dict) -> list[tuple[str, str, str]]:
-    """Rows (what, cycles an image, share) of the table of what the PE array's time goes to."""
+    """Rows (what, cycles an image, share) of the table of what the engines' time goes to."""
     names = {
         "ideal": "model MACs / multipliers", "token_rounding": "tokens rounded up to groups",
         "key_rounding": "keys rounded up to tiles", "channel_rounding": "other channels, class token's embedding",
-        "classifier": "classifier: one token of a group",
+        "classifier": "one token of a group",
         "elsewhere": "others' steps, less own ones after the end",
         "data": "waits for data", "space": "waits for space",
         "weights": "waits for weights", "fetch": "input words on their way", "room": "no room for a result",

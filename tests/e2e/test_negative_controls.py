@@ -113,7 +113,8 @@ def test_flipped_byte(digits, patches, run, monkeypatch, name, index, by):
     first = verdict.first
     assert (first.image, first.tensor, first.index) == (1, name, index)
     assert (first.expected, first.got) == (seen[0], seen[0] - by)
-    assert any(first.cycle in run.bench.monitors[port]["cycle"] for port in verify_module.PORTS)
+    ports = set(verify_module.PORTS) & set(run.bench.monitors)
+    assert any(first.cycle in run.bench.monitors[port]["cycle"] for port in ports)
     assert verdict.mismatches == 1 and not verdict.bit_exact
 
 

@@ -24,6 +24,7 @@ from . import mat_issue, window_buffer
 from .mat_fetch import GroupFetch
 from .mat_issue import ArrayState, StepIssue, word_steps
 from .rmac_array import RMacArray
+from .rmac_tiles import TileFifo
 from .window_buffer import WindowBuffer
 from .window_fetch import WINDOW_OP, WindowFetch
 from .window_issue import OuterIssue, TapIssue
@@ -259,7 +260,10 @@ class RMac(wiring.Component):
             oldest.eq((oldest + freed)[: len(oldest)]),
         ]
         is_outer = mode == isa.KEY_VALUE
-        step, valid, first, last = Signal(taps.step.shape()), Signal(), Signal(), Signal()
+        step = Signal(taps.step.shape())
+        valid = Signal()
+        first = Signal()
+        last = Signal()
         tiles = Signal.like(taps.tiles)
         m.d.comb += [
             step.eq(Mux(is_outer, outer.step.as_value(), taps.step.as_value())),
@@ -336,16 +340,8 @@ class RMac(wiring.Component):
         """Finished tiles wait for post-processing's credits; places are taken when a tile's last step is issued."""
         c, out = self._config, self.out
         credits = Signal(range(RESULTS + 1), init=RESULTS)
-        # one FIFO per token, all in step
-        bits = c.lanes * ACC_BITS
-        tiles = [fifo.SyncFIFO(width=bits, depth=TILES) for _ in range(c.cores)]
-        for core, tile in enumerate(tiles):
-            m.submodules[f"tiles{core}"] = tile
-            m.d.comb += [
-                tile.w_en.eq(array.tile_valid),
-                tile.w_data.eq(array.tile_acc.word_select(core, bits)),
-                tile.r_en.eq(credits.any()),
-            ]
+        tiles = TileFifo(c.cores, c.lanes * ACC_BITS, TILES)
+        m.submodules.tiles = tiles = block(tiles, tiles.module_name)
         # whose tiles post-processing has: those of StepIssue count in its own credits, too
         owners = fifo.SyncFIFO(width=1, depth=RESULTS)
         m.submodules.owners = owners
@@ -360,8 +356,11 @@ class RMac(wiring.Component):
         with m.Elif(sums.taken):
             m.d.comb += taken.eq(1)
         m.d.comb += [
-            out.tile_valid.eq(tiles[0].r_rdy & credits.any()),
-            out.tile_acc.eq(Cat(tile.r_data for tile in tiles)),
+            tiles.push.eq(array.tile_valid),
+            tiles.tile.eq(array.tile_acc),
+            tiles.pop.eq(out.tile_valid),
+            out.tile_valid.eq(tiles.ready & credits.any()),
+            out.tile_acc.eq(tiles.first),
             owners.w_en.eq(out.tile_valid),
             owners.w_data.eq(mode == isa.POINTWISE),
             owners.r_en.eq(out.popped),

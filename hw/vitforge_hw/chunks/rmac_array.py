@@ -108,13 +108,15 @@ class RMacArray(wiring.Component):
             m.d.sync += r.eq(value)
             return r
 
-        valid, own = Signal(), Signal()
+        valid = Signal()
+        own = Signal()
         first = register(self.first, 1, "first_r")
         m.d.sync += [
             valid.eq(self.valid & (kind == POINTWISE)),
             own.eq(self.valid & (depthwise | outer)),
         ]
-        load, shift = Signal(), Signal()
+        load = Signal()
+        shift = Signal()
         acc = [[None] * c.lanes for _ in range(2 * pairs)]
         shadow = [[None] * c.lanes for _ in range(2 * pairs)]
         for pair in range(pairs):
@@ -176,7 +178,9 @@ class RMacArray(wiring.Component):
 
         # ---- sums over the cores
         inputs = tree_inputs(c)
-        tree_valid, tree_first, tree_last = Signal(), Signal(reset_less=True), Signal()
+        tree_valid = Signal()
+        tree_first = Signal(reset_less=True)
+        tree_last = Signal()
         from_shadow = outer & left.any()
         m.d.sync += [
             tree_valid.eq(from_shadow | self.sum_valid),

@@ -215,10 +215,19 @@ class WindowBuffer(wiring.Component):
             strided = rows[2 * (core % lower)] & mine.replicate(len(out))
             m.d.sync += out.eq(Mux(s.stride, strided, rows[core]))
             outputs.append(out)
-        k, v = Signal(len(self.k), reset_less=True), Signal(len(self.v), reset_less=True)
-        m.d.sync += [
-            k.eq(Cat(Cat(row).word_select(s.k_slot, bits).word_select(s.part, c.width * 8) for row in padded)),
-            v.eq(Cat(Cat(row).word_select(s.v_slot, bits) for row in padded)),
-        ]
+        k = Signal(len(self.k), reset_less=True)
+        v = Signal(len(self.v), reset_less=True)
+        parts = range(0, c.word, c.width)
+        with m.Switch(s.k_slot):
+            for slot in range(c.width):
+                with m.Case(slot):
+                    with m.Switch(s.part):
+                        for part, at in enumerate(parts):
+                            with m.Case(part):
+                                m.d.sync += k.eq(Cat(row[slot][at * 8 : (at + c.width) * 8] for row in padded))
+        with m.Switch(s.v_slot):
+            for slot in range(c.width):
+                with m.Case(slot):
+                    m.d.sync += v.eq(Cat(row[slot] for row in padded))
         m.d.comb += [self.slots.eq(Cat(outputs)), self.k.eq(k), self.v.eq(v)]
         return m

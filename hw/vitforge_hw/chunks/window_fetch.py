@@ -192,11 +192,14 @@ class WindowFetch(wiring.Component):
         tail = Signal(range(c.window_rows))
         space = Signal(range(c.window_rows + 1), init=c.window_rows)
 
-        accepted, opens, closes = Signal(), Signal(), Signal()
+        accepted = Signal()
+        opens = Signal()
+        closes = Signal()
         ends_part, ends_group, ends_row, ends = (
             Signal(name=n) for n in ("ends_part", "ends_group", "ends_row", "ends")
         )
-        next_k, next_v = Signal(16), Signal(16)
+        next_k = Signal(16)
+        next_v = Signal(16)
         m.d.comb += [
             opens.eq(slot == 0),
             rd.valid.eq(active & (~opens | space.any())),

@@ -108,7 +108,8 @@ class TapIssue(wiring.Component):
         # ---- loops, innermost first
         ready = Signal()
         half = Signal()
-        dx, dy = Signal(BITS["kernel"]), Signal(BITS["kernel"])
+        dx = Signal(BITS["kernel"])
+        dy = Signal(BITS["kernel"])
         block = Signal(BITS["blocks"])  # set
         group = Signal(BITS["out_groups"] + 1)
         row = Signal(BITS["rows"])
@@ -263,7 +264,8 @@ class OuterIssue(wiring.Component):
         group = Signal(BITS["in_groups"])
         map_row = Signal(BITS["height"])
         part = Signal()
-        kb, vb = Signal(range(c.width)), Signal(range(c.width))
+        kb = Signal(range(c.width))
+        vb = Signal(range(c.width))
         row = Signal(BITS["rows"])
         place = Signal(range(c.window_rows))
         step = Signal()

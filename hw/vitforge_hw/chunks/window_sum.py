@@ -71,7 +71,9 @@ class TokenSum(wiring.Component):
         last_group, rest = edge(m, op, c)
 
         active = Signal()
-        group, map_row, block = Signal(BITS["in_groups"]), Signal(BITS["height"]), Signal(BITS["blocks"])
+        group = Signal(BITS["in_groups"])
+        map_row = Signal(BITS["height"])
+        block = Signal(BITS["blocks"])
         offset = Signal(16)
         accepted = Signal()
         group_last, row_last, block_last = (Signal(name=f"{n}_last") for n in ("group", "row", "block"))

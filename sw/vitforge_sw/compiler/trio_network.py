@@ -54,9 +54,9 @@ class Shape:
 class Layer:
     """A node with its place in the program.
 
-    ``x``: the tensor that it walks over (KeyValue: k); ``cycles``: engine cycles of a row with all tiles; ``tiles``: of
-    a pointwise layer, else 0; ``steps``: weight rows of a tile; ``needs``: (tensor, rows of it per row, rows more,
-    stride): row r needs the first min(all, r * stride + more) rows.
+    ``cycles``: of a row with all tiles on an engine; ``tiles``: of a pointwise layer, else 0; ``steps``: weight rows of
+    a tile; ``fill``: cycles until the window buffer holds what an instruction's first row needs; ``needs``: (tensor,
+    stride, more): row r needs its first min(all, r * stride + more) rows, all where stride is negative.
     """
 
     number: int
@@ -69,6 +69,7 @@ class Layer:
     gtiles: int = 0
     in_words: int = 0
     steps: int = 0
+    fill: int = 0
     needs: list[tuple[str, int, int]] = dataclasses.field(default_factory=list)
 
     name = property(lambda s: s.node.name)
@@ -176,7 +177,7 @@ class Checks:
         steps = ksteps * self.half
         cycles = shape.groups * tiles * max(steps, c.word // c.post_channels)
         return Layer(number, node, shape.rows, shape.groups, cycles, tiles, ksteps, gtiles,
-                     cdiv(k, c.word) if groups > 1 else 0, steps, [(x.name, 1, 1)])  # fmt: skip
+                     cdiv(k, c.word) if groups > 1 else 0, steps, needs=[(x.name, 1, 1)])  # fmt: skip
 
     def pointwise(self, node: Pointwise, number: int) -> Layer:
         largest = int(abs(node.weight.astype("int64")).max(initial=0))
@@ -209,7 +210,9 @@ class Checks:
         turns = cdiv(y.groups, slots) if narrow else y.groups * sets
         words = x.groups * x.blocks * node.stride
         cycles = max(turns * node.kernel**2 * node.stride, words, y.groups * y.blocks * c.word // c.post_channels)
-        return Layer(number, node, y.rows, y.groups, cycles, needs=[(node.x.name, node.stride, node.kernel // 2 + 1)])
+        more = node.kernel // 2 + 1
+        fill = more * x.groups * x.blocks
+        return Layer(number, node, y.rows, y.groups, cycles, fill=fill, needs=[(node.x.name, node.stride, more)])
 
     def total(self, node: KeySum | Pool, number: int) -> Layer:
         x = self.net.shapes[node.x.name]
@@ -228,8 +231,9 @@ class Checks:
         limit = c.window_rows // 2
         self.need(groups <= limit, f"layer {node.name}: at most window_rows / 2 = {limit} token groups, not {groups}")
         passes = blocks * blocks * self.half
-        cycles = passes * max(groups, c.width * c.word // c.post_channels) + 2 * blocks * groups
-        return Layer(number, node, node.heads, 1, cycles, needs=[(node.k.name, -1, 0)])
+        words = 2 * blocks * groups
+        cycles = max(words, passes * max(groups, c.width * c.word // c.post_channels))
+        return Layer(number, node, node.heads, 1, cycles, fill=words, needs=[(node.k.name, -1, 0)])
 
     def norm(self, node: NormAct, number: int) -> Layer:
         c, x = self.c, self.net.shapes[node.x.name]

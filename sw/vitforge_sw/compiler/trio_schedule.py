@@ -20,7 +20,8 @@ from .trio_network import Layer, TrioNetwork
 LATENCY = 48  #: cycles from an engine's last step to a row that others may read
 SWITCH = 8  #: cycles between instructions of an engine
 LONG_ROW = 1100  #: cycles of a row that is worth halving
-LEAVE = 2  #: R-MAC leaves a pointwise layer for its depthwise layer when so many rows are left
+LEAVE = 1  #: R-MAC leaves a pointwise layer for its depthwise layer when at most so many rows are left
+HOLD = 400  #: cycles that R-MAC waits for such work rather than take a row of another layer
 AHEAD = 14  #: layers in which R-MAC looks for such work
 WINDOW = 24  #: layers in which an engine looks for work
 
@@ -154,8 +155,8 @@ class Scheduler:
                     if untaken <= LEAVE or i == last:
                         u = self.units[i][self.taken[i]]
                         ready = self.ready(u)
-                        if ready is not None and ready <= now:
-                            return u, now
+                        if ready is not None and ready <= now + HOLD:
+                            return (u, now) if ready <= now else (None, ready)
         for i in window:
             u = self.units[i][self.taken[i]]
             ready = self.ready(u)
@@ -197,7 +198,7 @@ class Scheduler:
                     others = [free[c] for c in self.chunks if c != chunk and c not in idle and free[c] > free[chunk]]
                     free[chunk] = max(free[chunk] + 1, min([wake, *others]))
                 continue
-            start = free[chunk] + (SWITCH if last[chunk] != u.layer else 0)
+            start = free[chunk] + (SWITCH + self.net.layers[u.layer].fill if last[chunk] != u.layer else 0)
             end = start + u.cycles
             self.taken[u.layer] += 1
             self.sequence[chunk].append((u, start, end))

@@ -10,11 +10,10 @@ from ..arch.isa import DEPTHWISE, KEY_VALUE, POINTWISE, TOKEN_SUM
 from ..emit import block
 from ..units import rmac_cell
 from ..units.adder_tree import AdderTree
-from ..units.pe_cell import PACKED_BITS, pack
 from ..units.rmac_cell import RMacCell
 
-SUM_LATENCY = 1 + rmac_cell.LATENCY  #: operands to down-forward accumulators: broadcast registers, cell
-OWN_LATENCY = 1 + rmac_cell.OWN_LATENCY  #: operands to their own accumulators
+SUM_LATENCY = rmac_cell.LATENCY  #: operands to down-forward accumulators
+OWN_LATENCY = rmac_cell.OWN_LATENCY  #: operands to their own accumulators
 
 
 def tree_inputs(config: AcceleratorConfig) -> int:
@@ -87,81 +86,54 @@ class RMacArray(wiring.Component):
         m = Module()
         pairs = (c.cores + 1) // 2
 
-        # ---- operands of every multiplier
+        # ---- cells: operands of two tokens; the one that a last odd core lacks is 0
         kind = self.kind
-        outer, depthwise = kind == KEY_VALUE, kind == DEPTHWISE
-
-        def byte(source, core, *index):
-            """source[core][...] as int8; the token that a last odd core lacks is 0."""
-            if core == c.cores:
-                return C(0, signed(8))
-            place, sizes = core, {1: (c.width,), 2: (c.width, c.word)}[len(index)]
-            for i, size in zip(index, sizes, strict=True):
-                place = place * size + i
-            return source.word_select(place, 8).as_signed()
-
-        def element(core, e):
-            return C(0, signed(8)) if core == c.cores else self.v.word_select(core * c.word + e, 8).as_signed()
-
-        def register(value, bits, name):
-            r = Signal(bits, name=name, reset_less=True)
-            m.d.sync += r.eq(value)
-            return r
-
-        valid = Signal()
-        own = Signal()
-        first = register(self.first, 1, "first_r")
-        m.d.sync += [
-            valid.eq(self.valid & (kind == POINTWISE)),
-            own.eq(self.valid & (depthwise | outer)),
-        ]
+        outer = kind == KEY_VALUE
+        depthwise = kind == DEPTHWISE
         load = Signal()
         shift = Signal()
+
+        def of_token(source, core, bits):
+            return C(0, bits) if core == c.cores else source.word_select(core, bits)
+
         acc = [[None] * c.lanes for _ in range(2 * pairs)]
         shadow = [[None] * c.lanes for _ in range(2 * pairs)]
         for pair in range(pairs):
-            keys = []
-            for n in range(2):
-                core = 2 * pair + n
-                ks = [byte(self.k, core, i) for i in range(c.width)]
-                keys.append([Mux(k[-1], 0, k.as_unsigned())[:8] for k in ks])
+            x, slots, k, v = (
+                [of_token(source, 2 * pair + n, bits) for n in range(2)]
+                for source, bits in (
+                    (self.x, c.width * 8),
+                    (self.slots, c.width * c.word * 8),
+                    (self.k, c.width * 8),
+                    (self.v, c.word * 8),
+                )
+            )
             for lane in range(c.lanes):
                 upper, e = divmod(lane, c.lanes // 2)
                 cell = block(RMacCell(c.width), f"vf_rmac_cell_{c.width}")
                 m.submodules[f"cell{pair}_{lane}"] = cell
-                for i in range(c.width):
-                    a0, a1 = (
-                        Mux(
-                            outer,
-                            element(2 * pair + upper, 2 * e + n),
-                            Mux(
-                                depthwise,
-                                byte(self.slots, 2 * pair + n, i, lane),
-                                byte(self.x, 2 * pair + n, i),
-                            ).as_signed(),
-                        ).as_signed()
-                        for n in range(2)
-                    )
-                    m.d.comb += cell.a[i].eq(register(pack(a0, a1), signed(PACKED_BITS), f"packed{pair}_{lane}_{i}"))
-                    w = Mux(
-                        outer,
-                        keys[upper][i],
-                        Mux(
-                            depthwise,
-                            self.w.word_select(i * c.lanes + lane, 8),
-                            self.w.word_select(lane * c.width + i, 8),
-                        ),
-                    )
-                    m.d.comb += cell.w.word_select(i, 8).eq(register(w, 8, f"w{pair}_{lane}_{i}"))
                 m.d.comb += [
-                    cell.valid.eq(valid),
-                    cell.own.eq(own),
-                    cell.first.eq(first),
+                    cell.depthwise.eq(depthwise),
+                    cell.outer.eq(outer),
+                    cell.x0.eq(x[0]),
+                    cell.x1.eq(x[1]),
+                    cell.slots0.eq(Cat(slots[0].word_select(i * c.word + lane, 8) for i in range(c.width))),
+                    cell.slots1.eq(Cat(slots[1].word_select(i * c.word + lane, 8) for i in range(c.width))),
+                    cell.wx.eq(self.w.word_select(lane, c.width * 8)),
+                    cell.ws.eq(Cat(self.w.word_select(i * c.lanes + lane, 8) for i in range(c.width))),
+                    cell.k.eq(k[upper]),
+                    cell.v0.eq(v[upper].word_select(2 * e, 8)),
+                    cell.v1.eq(v[upper].word_select(2 * e + 1, 8)),
+                    cell.valid.eq(self.valid & (kind == POINTWISE)),
+                    cell.own.eq(self.valid & (depthwise | outer)),
+                    cell.first.eq(self.first),
                     cell.load.eq(load),
                     cell.shift.eq(shift),
                 ]
-                acc[2 * pair][lane], acc[2 * pair + 1][lane] = cell.acc0, cell.acc1
-                shadow[2 * pair][lane], shadow[2 * pair + 1][lane] = cell.shadow0, cell.shadow1
+                acc[2 * pair][lane] = cell.acc0
+                acc[2 * pair + 1][lane] = cell.acc1
+                shadow[2 * pair][lane] = cell.shadow0
+                shadow[2 * pair + 1][lane] = cell.shadow1
 
         # ---- shadow copy
         ended = [self.valid & self.last & (depthwise | outer)]

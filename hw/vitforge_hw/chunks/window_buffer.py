@@ -56,7 +56,7 @@ def turns(config: AcceleratorConfig, column: int, stride: int, half: int) -> tup
 class WindowBuffer(wiring.Component):
     """``window_rows`` rows of ``width`` slots (words) for each core; writes a word of each core, reads all slots.
 
-    Output core j of a step has the slots of pixel (group, (1 + stride) * j + column - REACH), which may lie in the groups
+    Output core j of a step has the slots of pixel (group, (1 + stride) * j + column - REACH), which may lie in a group
     beside: every core is read at an address of its own, then all are rotated. Narrow mapping: slot j belongs to group
     ``group`` + j, a neighbouring group is a neighbouring slot. Pixels outside the map read ``pad``; output cores that a
     cycle of stride 2 leaves out read 0.

@@ -5,18 +5,20 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import ACC_BITS
-from .pe_cell import FIELD, PACKED_BITS, PRODUCT_BITS, TREE, add
+from .pe_cell import FIELD, PRODUCT_BITS, TREE, add, pack
 
-LATENCY = 7  #: cycles from an operand to the down-forward accumulator that holds it
-OWN_LATENCY = 4  #: cycles from an operand to its own accumulators
+LATENCY = 8  #: cycles from an operand to the down-forward accumulator that holds it
+OWN_LATENCY = 5  #: cycles from an operand to its own accumulators
 
 
 class RMacCell(wiring.Component):
     """``width`` packed multipliers of one lane: two values share a multiplier (units.pe_cell.pack).
 
-    Down-forward (``valid``): the sum of all products goes to acc0, acc1. Self-accumulation (``own``): product i is split
-    into its two fields and added to accumulators (i, 0) and (i, 1); ``load`` copies these to a shadow copy, of which
-    ``shift`` takes i = 0 away, so that it leaves while the next sums are being made.
+    Operands of multiplier i: (x0[i], x1[i]) and wx[i]; with ``depthwise`` (slots0[i], slots1[i]) and ws[i]; with
+    ``outer`` (v0, v1) and relu(k[i]).
+    Down-forward (``valid``): the sum of all products goes to acc0, acc1. Self-accumulation (``own``): product i is
+    split into its two fields and added to accumulators (i, 0) and (i, 1); ``load`` copies these to a shadow copy, of
+    which ``shift`` takes i = 0 away, so that it leaves while the next sums are being made.
 
     Parameters
     ----------
@@ -24,8 +26,9 @@ class RMacCell(wiring.Component):
 
     Members
     -------
-    a : the packed operands
-    w : ``width`` int8 operands, -127..127, element 0 in the low byte
+    depthwise, outer : which operands a step has
+    x0, x1, slots0, slots1 : ``width`` bytes of two tokens; v0, v1 : two elements of a token
+    wx, ws, k : ``width`` int8 operands, -127..127 (k: any), element 0 in the low byte
     valid, own, first : a step of either accumulation; it begins a new sum
     acc0, acc1 : down-forward accumulators of the lower and the upper field
     load, shift : the shadow copy takes the own accumulators (has priority); it moves on by one
@@ -33,11 +36,12 @@ class RMacCell(wiring.Component):
 
     Latency/throughput
     ------------------
-    Operands of cycle t: in acc0/acc1 in t + LATENCY (7), in their own accumulators in t + OWN_LATENCY (4). One step a cycle.
+    Operands of cycle t: in acc0/acc1 in t + LATENCY (8), in their own accumulators in t + OWN_LATENCY (5); ``load`` and
+    ``shift`` act at once. One step a cycle.
 
     Reference
     ---------
-    sum(a * w) modulo 2^27; a[i] * w[i] summed over steps
+    sum(x * wx) modulo 2^27; slots[i] * ws[i] and relu(k[i]) * v summed over steps
     """
 
     def __init__(self, width: int):
@@ -46,8 +50,11 @@ class RMacCell(wiring.Component):
         self._width = width
         super().__init__(
             {
-                "a": In(signed(PACKED_BITS)).array(width),
-                "w": In(8 * width),
+                "depthwise": In(1),
+                "outer": In(1),
+                **{name: In(8 * width) for name in ("x0", "x1", "slots0", "slots1", "wx", "ws", "k")},
+                "v0": In(8),
+                "v1": In(8),
                 "valid": In(1),
                 "own": In(1),
                 "first": In(1),
@@ -87,8 +94,15 @@ class RMacCell(wiring.Component):
 
         products = []
         for i in range(self._width):
-            a = reg(self.a[i], f"a_r{i}")
-            w = reg(self.w.word_select(i, 8).as_signed(), f"w_r{i}")
+            byte = lambda source, i=i: source.word_select(i, 8)  # noqa: E731
+            a0, a1 = (
+                Mux(self.outer, v, Mux(self.depthwise, byte(slots), byte(x))).as_signed()
+                for v, slots, x in ((self.v0, self.slots0, self.x0), (self.v1, self.slots1, self.x1))
+            )
+            key = byte(self.k) & ~byte(self.k)[-1].replicate(8)
+            packed = reg(pack(a0, a1), f"packed{i}")
+            weight = reg(Mux(self.outer, key, Mux(self.depthwise, byte(self.ws), byte(self.wx))).as_signed(), f"w{i}")
+            a, w = reg(packed, f"a_r{i}"), reg(weight, f"w_r{i}")
             products.append(reg((a * w)[:PRODUCT_BITS].as_signed(), f"product{i}"))
 
         # ---- self-accumulation: one product has 15 bits

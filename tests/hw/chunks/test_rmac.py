@@ -220,7 +220,9 @@ def expected_post(c, op):
     same |= dict(skip=0, res_mode=0, divide=0, out_wide=0, weight_addr=op["weight_addr"], rows=op["rows"])
     d = op["blocks"] * c.word
     return same | {
-        isa.DEPTHWISE: dict(tiles=op["blocks"], groups=op.get("out_groups", 0) - 1, dest=DEST_BUFFER, one_bank=0, hold=0),
+        isa.DEPTHWISE: dict(
+            tiles=op["blocks"], groups=op.get("out_groups", 0) - 1, dest=DEST_BUFFER, one_bank=0, hold=0
+        ),
         isa.KEY_VALUE: dict(tiles=op["blocks"] * d, groups=0, dest=DEST_Z, hold=d - 1),
         isa.TOKEN_SUM: dict(
             tiles=op["blocks"], groups=0, hold=0, one_bank=1, bank=op.get("bank", 0),
@@ -286,7 +288,148 @@ def check(c, instructions, seed=1, limit=20000, simulators=(), extreme=False, **
     return record
 
 
-@pytest.mark.parametrize("k", [3, 5])
-@pytest.mark.parametrize("width, height", [(8, 4), (6, 7), (1, 2)])
-def test_depthwise(k, width, height):
-    check(FOUR, [depthwise(FOUR, width, height, 3, k, pad=-5)])
+def row_ends(record, instructions):
+    """Cycles of the rows' last steps, per instruction."""
+    cycles, out = [cycle for (cycle,) in record.watched["row_end"]], []
+    for op in instructions:
+        out.append(cycles[: op["rows"]])
+        cycles = cycles[op["rows"] :]
+    assert not cycles
+    return out
+
+
+def row_budget(c, op):
+    """Steps of a row."""
+    if op["kind"] == isa.DEPTHWISE:
+        k, blocks, narrow = op["kernel"], op["blocks"], op["blocks"] == 1 and not op["stride"]
+        steps = cdiv(op["out_groups"], c.width) if narrow else op["out_groups"] * cdiv(blocks, c.width)
+        return steps * k * k * (1 + op["stride"])
+    if op["kind"] == isa.KEY_VALUE:
+        return op["blocks"] ** 2 * (c.word // c.width) * op["in_groups"] * op["height"]
+    return (op["groups"] + 1) * op["tiles"] * op["ksteps"] * (c.word // c.width)
+
+
+def check_budget(c, instructions, apart=3):
+    """No gap between rows; ``apart`` cycles more at most between instructions of a kind, 20 more between kinds."""
+    record = check(c, instructions)
+    ends = row_ends(record, instructions)
+    for n, (op, cycles) in enumerate(zip(instructions, ends, strict=True)):
+        assert np.diff(cycles).tolist() == [row_budget(c, op)] * (op["rows"] - 1), f"instruction {n}"
+        if n:
+            same = op["kind"] == instructions[n - 1]["kind"]
+            assert cycles[0] - ends[n - 1][-1] <= row_budget(c, op) + (apart if same else 20), f"instruction {n}"
+    return record
+
+
+def test_depthwise_budget():
+    """Kernels, strides, map sizes (smaller than the kernel, not multiples of the cores), sets, first rows: k * k cycles."""
+    c = FOUR
+    check_budget(
+        c,
+        [
+            depthwise(c, 8, 4, 3, 3, pad=-5),
+            depthwise(c, 9, 5, 2, 3, 2, pad=7),
+            depthwise(c, 8, 6, 1, 5, 2, pad=7),
+            depthwise(c, 7, 7, 9, 3, pad=99, first=2, rows=3),
+            depthwise(c, 6, 5, 2, 7, 2, pad=-128),
+            depthwise(c, 3, 2, 2, 7, pad=3),
+            depthwise(c, 11, 5, 2, 5, first=1, rows=2, weight_addr=100),
+            depthwise(c, 5, 7, 10, 5, 2, pad=-1, first=2),
+        ],
+    )
+
+
+def test_full_slots_budget():
+    """A tile of every slot from every step of nine taps, as many reads: still no gap."""
+    c = FOUR
+    check_budget(c, [depthwise(c, 16, 5, 8, 3, pad=1), depthwise(c, 16, 8, 8, 3, 2), depthwise(c, 8, 4, 16, 3)])
+
+
+def test_narrow_budget():
+    """Groups of a map row in the slots, carries between window rows."""
+    c = FOUR
+    check_budget(
+        c,
+        [
+            depthwise(c, 21, 4, 1, 3, pad=-5),
+            depthwise(c, 40, 3, 1, 5, pad=5),
+            depthwise(c, 66, 2, 1, 7, pad=-128),
+            depthwise(c, 4, 3, 1, 3, pad=127, first=1, rows=1),
+        ],
+    )
+
+
+def test_key_value_budget():
+    """Groups cycles a pass; the next head is loaded meanwhile."""
+    record = check_budget(FOUR, [key_value(FOUR, 3, 14, 4, 2), key_value(FOUR, 2, 13, 3, 2)])
+    reads = [cycle for cycle, _ in record.reads]
+    assert reads[-1] - reads[0] < 3 * 64 + 2 * 48, "loading overlaps"
+
+
+def mixed(c):
+    """Every kind, switches between all of them."""
+    return [
+        depthwise(c, 9, 3, 2, 3, pad=-5),
+        pointwise(tiles=4, ksteps=2, groups=1, weight_addr=9),
+        pointwise(relu=1, divide=1, act1=5 | 1 << 11, ksteps=1, rows=3, skip=1),
+        token_sum(c, 6, 3, 3, relu=1, dest=1),
+        key_value(c, 2, 6, 3, 2),
+        depthwise(c, 8, 5, 1, 5, 2, pad=9),
+        token_sum(c, 4, 1, 2, bank=2),
+        pointwise(relu=1, divide=1, act0=6, act1=3, ksteps=2, gtiles=1, in_words=6, in_stride=7),
+        key_value(c, 3, 5, 2, 1, in_addr=500, v_addr=700),
+        pointwise(tiles=1, ksteps=1, groups=3),
+        depthwise(c, 20, 3, 1, 3, pad=-128),
+        token_sum(c, 1, 1, 2),
+    ]
+
+
+def test_kinds_in_verilog():
+    """Every kind after every other, random stalls; repeated on the Verilog."""
+    check(FOUR, mixed(FOUR), stall=0.3, stalled=("rd", "go", "op", "pop", "post_op"), simulators=BOTH)
+
+
+def test_odd_number_of_cores():
+    """trio's shape, all kinds, slow post-processing."""
+    check(SEVEN, [depthwise(SEVEN, 13, 5, 2, 3, 2, pad=7), *mixed(SEVEN)], pace=3, stall=0.1, stalled=("rd", "pop"))
+
+
+@pytest.mark.parametrize("c", [FOUR, SEVEN], ids=lambda c: c.name)
+def test_extremes(c):
+    """Largest products of either sign in both fields."""
+    check(
+        c,
+        [
+            depthwise(c, c.cores + 1, 4, 2, 7, pad=-128),
+            key_value(c, 1, 2 * c.cores, 4, 1),
+            pointwise(tiles=2, ksteps=6, in_stride=6),
+            token_sum(c, 9, 9, 1, narrow=0),
+        ],
+        extreme=True,
+    )
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_programs(seed):
+    rng, c, program = random.Random(seed), FOUR, []
+    while len(program) < 12:
+        kind, width, height = rng.randrange(4), rng.randrange(1, 14), rng.randrange(1, 6)
+        if kind == isa.POINTWISE:
+            program.append(pointwise(rows=rng.randrange(1, 4), tiles=rng.randrange(1, 5), groups=rng.randrange(3)))
+        elif kind == isa.KEY_VALUE:
+            program.append(key_value(c, rng.randrange(1, 4), width, height, rng.randrange(1, 3)))
+        elif kind == isa.TOKEN_SUM:
+            program.append(token_sum(c, width, height, rng.randrange(1, 5), relu=rng.randrange(2)))
+        else:
+            k, stride, blocks = rng.choice([3, 5, 7]), rng.randrange(1, 3), rng.choice([1, 1, 2, 3, 8, 9])
+            size = cdiv(width, c.cores) * cdiv(blocks, c.width)
+            if size * (k + stride) > c.window_rows:
+                continue
+            out = arith_trio.conv_size(height, stride)
+            first = rng.randrange(out)
+            program.append(
+                depthwise(
+                    c, width, height, blocks, k, stride, rng.randrange(-128, 128), first, rng.randrange(1, out - first + 1)
+                )
+            )  # fmt: skip
+    check(c, program, seed=seed + 10, stall=0.2 * seed, stalled=("rd", "go", "op", "pop", "post_op"))

@@ -17,13 +17,14 @@ _open = False  # inside back_end()
 @contextlib.contextmanager
 def back_end():
     """Inside, Amaranth's back end keeps operands at their full width, except of multiplications (their width is cost),
-    and writes no contents for memories of zeros: :func:`tidy` adds a loop, much shorter than a line per row."""
+    shifts parts out of a signal at its full width, and writes no contents for memories of zeros: :func:`tidy` adds a
+    loop, much shorter than a line per row."""
     global _open
     if _open:
         yield
         return
     emitter = rtlil.ModuleEmitter
-    emit, shorten, fill = emitter.emit_operator, emitter.shorten_operand, emitter.emit_memory
+    emit, shorten, fill, part = emitter.emit_operator, emitter.shorten_operand, emitter.emit_memory, emitter.emit_part
     keep = False
 
     def emit_operator(self, index, cell):
@@ -38,12 +39,24 @@ def back_end():
         if any(cell.init):
             fill(self, index, cell)
 
+    def emit_part(self, index, cell):
+        result, width = self.cell_wires[index], cell.width
+        if len(cell.value) <= width:
+            return part(self, index, cell)
+        shifted = self.cell_wires[index] = self.builder.wire(len(cell.value))
+        cell.width = len(cell.value)
+        part(self, index, cell)
+        self.cell_wires[index], cell.width = result, width
+        self.builder.connect(result.name, f"{shifted.name} [{width - 1}:0]")
+
     emitter.emit_operator, emitter.shorten_operand, emitter.emit_memory = emit_operator, shorten_operand, emit_memory
+    emitter.emit_part = emit_part
     _open = True
     try:
         yield
     finally:
         emitter.emit_operator, emitter.shorten_operand, emitter.emit_memory = emit, shorten, fill
+        emitter.emit_part = part
         _open = False
 
 

@@ -57,10 +57,11 @@ def attend_branch(b: Builder, name: str, index: int, x: Act, block: LiteMLA, flo
     factors = []
     for kind, refs, top, rows in ((KeySum, dict(x=k), top_k, 1), (KeyValue, dict(k=k, v=v, heads=heads), top_z, dim)):
         node = f"{name}.{'ksum' if kind is KeySum else 'kv'}{index}"
-        m1, s1 = lower.dyadic(node, QMAX / top)
-        factors.append(torch.from_numpy(m1).double() * 2.0 ** -torch.from_numpy(s1).double())
+        scale = {f: torch.from_numpy(v) for f, v in lower.scaled(node, QMAX / top).items()}
+        factors.append(scale["m1"].double() * 2.0 ** (scale["eh"] - scale["s1"]).double())
         bias = lower.to_int(0 * ones)
-        fields = dict(m1=m1, s1=s1, bias=bias, narrow=True, **lower.plain_fields(c))
+        scale = {f: v.numpy() for f, v in scale.items()}
+        fields = lower.plain_fields(c) | dict(bias=bias, narrow=True, **scale)
         b.add(kind(node, Ref(node), **refs, **fields), Act(node, 1 / factors[-1], 0 * ones), rows)
     ksum, kv = f"{name}.ksum{index}", f"{name}.kv{index}"
     heads_of = lambda t: split_heads(t.float(), heads)  # noqa: E731
@@ -69,7 +70,7 @@ def attend_branch(b: Builder, name: str, index: int, x: Act, block: LiteMLA, flo
     unit = x.step[2 * c :] * factors[0] / factors[1]  # the value of D / d
     m1, s1 = 1, 0
     if s.divisors == "uniform8":
-        m1, s1 = (int(i[0]) for i in lower.dyadic(name, 255 / largest.double()[None]))
+        m1, s1 = (int(i[0]) for i in lower.dyadic(name, 255 / largest.double()[None], top=lower.M1_TOP - 1))
         unit = unit * m1 * 2.0**-s1
     log2 = s.divisors == "log2"
     top = float_out.abs().flatten(0, -2).amax(0).double().clamp(min=1e-9)

@@ -115,10 +115,15 @@ class Builder:
         """The Pointwise or Depthwise node of a product; ``post``: eh, er, s2, offset, act, residual, ..."""
         conv, name, n = p.conv, p.conv.name, len(p.step)
         info = self.graph.tensors[x.name]
-        m1, s1 = lower.dyadic(name, p.step / p_step)
         shifts = lower.plain_fields(n, **{f: post.pop(f) for f in ("eh", "er", "s2", "offset") if f in post})
+        ratio = p.step / p_step
+        if post.get("act", "identity") == "identity":
+            scale = lower.scaled(name, ratio)
+            shifts["eh"] = shifts["eh"] + scale.pop("eh")
+        else:
+            scale = dict(zip(("m1", "s1"), lower.dyadic(name, ratio)))
         fields = dict(
-            x=Ref(x.name), weight=np.ascontiguousarray(p.weight.to(torch.int8).numpy()), m1=m1, s1=s1,
+            x=Ref(x.name), weight=np.ascontiguousarray(p.weight.to(torch.int8).numpy()), **scale,
             bias=lower.bias_int(name, p.bias, p.step, p.weight_sum), **shifts, **post,
         )  # fmt: skip
         if conv.depthwise:

@@ -13,6 +13,7 @@ import torch
 from vitforge_hw.arch import arith_trio
 
 M1_TOP = 1 << arith_trio.M1_BITS
+FACTOR_TOP = (M1_TOP - 1) / (M1_TOP >> 1)  #: m1 * 2^-s1 must be below 2: m1 is kept with its leading one at bit 15
 P_TOP = (1 << arith_trio.P_BITS - 1) - 1
 Q3_TOP = arith_trio.Q6_MAX // 2  #: p must reach down to -3 within 12 bits
 
@@ -21,18 +22,30 @@ def to_int(x: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(x.round().to(torch.int64).numpy().astype(np.int32))
 
 
-def dyadic(name: str, ratio: torch.Tensor, s_max: int = arith_trio.S1_MAX) -> tuple[np.ndarray, np.ndarray]:
-    """(m, s) with ratio ~ m * 2^-s: m in [2^15, 2^16) where s allows it, relative error below 2^-16."""
+def dyadic(
+    name: str, ratio: torch.Tensor, s_max: int = arith_trio.S1_MAX, top: float = FACTOR_TOP
+) -> tuple[np.ndarray, np.ndarray]:
+    """(m, s) with ratio ~ m * 2^-s: m in [2^15, 2^16) where s allows it, relative error below 2^-16.
+
+    ``top``: the largest ratio; that of the parameter entries, M1_TOP - 1 for software-only factors.
+    """
     ratio = ratio.double()
-    if float(ratio.max()) >= M1_TOP or float(ratio.min()) <= 0:
+    if float(ratio.max()) > top or float(ratio.min()) <= 0:
         span = f"{float(ratio.min()):.3g}..{float(ratio.max()):.3g}"
-        raise ValueError(f"{name}: re-quantization factors must be in 0..{M1_TOP}, need {span}")
+        raise ValueError(f"{name}: re-quantization factors must be above 0 and at most {top:.6g}, need {span}")
     s = (15 - torch.floor(torch.log2(ratio))).clamp(0, s_max)
     m = (ratio * 2.0**s).round()
     over = m >= M1_TOP  # rounded up to 2^16
     s = torch.where(over & (s > 0), s - 1, s)
     m = (ratio * 2.0**s).round().clamp(1, M1_TOP - 1)
     return to_int(m), to_int(s)
+
+
+def scaled(name: str, ratio: torch.Tensor) -> dict[str, np.ndarray]:
+    """m1, s1, eh without an activation: p below 2 acc (the machine shifts right by 15 or more), h = p << eh."""
+    eh = torch.floor(torch.log2(ratio.double())).clamp(min=0)
+    m1, s1 = dyadic(name, ratio.double() * 2.0**-eh)
+    return dict(m1=m1, s1=s1, eh=to_int(eh))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +61,15 @@ class Hardswish:
     step = property(lambda s: s.h_step * 2.0**s.k, doc="step of the output")
 
 
-def hardswish(name: str, step: float, top: float) -> Hardswish:
-    """The finest p (12 bits) that reaches the largest input ``top``; the output's step is ``step`` or a little more."""
+def hardswish(name: str, step: float, top: float, least: float = 0.0) -> Hardswish:
+    """The finest p (12 bits) that reaches the largest input ``top``; the output's step is ``step`` or a little more.
+
+    ``least``: p's step is at least this (what keeps m1 * 2^-s1 below 2).
+    """
     for k in range(31, -1, -1):
         p_step = math.sqrt(6 * step * 2.0**-k)
         q3 = math.floor(3 / p_step)
-        if 1 <= q3 <= Q3_TOP and 3 / q3 * P_TOP >= top:
+        if 1 <= q3 <= Q3_TOP and 3 / q3 * P_TOP >= top and 3 / q3 >= least:
             return Hardswish(q3, k)
     raise ValueError(f"{name}: no 12-bit scale fits Hardswish outputs in steps of {step:.3g} up to {top:.3g}")
 

@@ -126,9 +126,9 @@ class Quantizer:
         weight = self.net.head.fc.weight
         fmt = shifted(y, weight, HEAD_DEPTH, room=ROOM) if self.scheme.head_zero_points else symmetric(y)
         step, zero = fmt.steps(fmt.base), fmt.zeros(fmt.base)
-        m1, s1 = lower.dyadic(name, x.step / (info.tokens * step))
+        scale = lower.scaled(name, x.step / (info.tokens * step))
         bias = lower.to_int(-info.tokens * x.zero)
-        fields = dict(m1=m1, s1=s1, bias=bias, **lower.plain_fields(n, offset=lower.to_int(zero)))
+        fields = lower.plain_fields(n, offset=lower.to_int(zero)) | dict(bias=bias, **scale)
         self.b.add(Pool(name, Ref(name), x=Ref(x.name), **fields), Act(name, step, zero), 1)
         return Act(name, step, zero), fx.mean((1, 2), keepdim=True)
 

@@ -16,10 +16,10 @@ from .plan import Planner, plan
 from .rings import RingError
 from .simulate import simulate
 from .steps import Label, Step
-from .trio_allocate import allocate_trio
+from .trio_allocate import SpaceError, allocate_trio
 from .trio_network import TrioNetwork, analyse_trio, is_trio
 from .trio_plan import plan_trio, ring_rows
-from .trio_schedule import Scheduler
+from .trio_schedule import WINDOWS, Scheduler
 from .waits import derive
 
 GOOD = 1.01  #: cycles over busy cycles of the PE array at which no other schedule is tried
@@ -98,20 +98,27 @@ PIECES = (3, 4, 6, 8, 12, 16)  #: longest weight pieces of an EfficientViT that 
 
 
 def _trio(graph: Graph, net: TrioNetwork, config: AcceleratorConfig, options: CompileOptions) -> Build:
-    """The first length of weight pieces with which the ring holds what is in use at the same time."""
+    """The first length of weight pieces with which the ring holds what is in use at the same time; fewer layers at a
+    time where the activation buffer is too small."""
     if options.pipelining not in ("both", "none"):
         raise ValueError(f"pipelining of EfficientViT must be both or none, not {options.pipelining!r}")
     ring = ring_rows(net, config)
-    error = None
+    error, small = None, None
     for rows in [options.piece_rows] if options.piece_rows else [ring // n for n in PIECES]:
-        try:
-            runs = Scheduler(net, config, options, rows).run()
-            allocation = allocate_trio(net, config, runs)
-            planner = plan_trio(net, config, allocation, runs, options, rows)
-            return _link(graph, config, options, allocation, planner, _trio_macs(net))
-        except RingError as e:
-            error = error or e
-    raise error
+        for window in WINDOWS:
+            try:
+                runs = Scheduler(net, config, options, rows, window).run()
+                allocation = allocate_trio(net, config, runs)
+                planner = plan_trio(net, config, allocation, runs, options, rows)
+                return _link(graph, config, options, allocation, planner, _trio_macs(net))
+            except SpaceError as e:
+                small = e
+            except RingError as e:
+                error = error or e
+                break
+        if small and not error:
+            break
+    raise error or small
 
 
 def _trio_macs(net: TrioNetwork) -> dict[str, int]:

@@ -19,6 +19,10 @@ from .trio_schedule import Run
 SLACKS = (16, 8, 4, 2, 1, 0)  #: runs for which a place rests before it is reused: the tensors' rows may overlap in time
 
 
+class SpaceError(ValueError):
+    """The tensors do not fit the activation buffer with this schedule."""
+
+
 @dataclasses.dataclass
 class Life:
     """A tensor of ``size`` rows, needed in the closed intervals of run numbers ``spans``."""
@@ -63,7 +67,7 @@ def neighbours(net: TrioNetwork) -> dict[str, dict[str, int]]:
 
 
 def allocate_trio(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run]) -> Allocation:
-    """Addresses of every tensor; ValueError with the sizes where the buffer is too small."""
+    """Addresses of every tensor; SpaceError with the sizes where the buffer is too small."""
     stages = [len(runs) // 2, 3 * len(runs) // 4, len(runs)]
     for tight, early, slack in itertools.product((False, True), stages, SLACKS):
         tensors = lives(net, runs, early)
@@ -72,7 +76,7 @@ def allocate_trio(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run]) 
             return _allocation(net, config, tensors, at)
     peak, names = _peak(lives(net, runs, len(runs)), len(runs))
     text = ", ".join(f"{n} {net.shapes[n].size}" for n in names)
-    raise ValueError(
+    raise SpaceError(
         f"activation buffer: {peak} rows of {config.row_bytes} bytes needed at once ({text}), "
         f"{config.act_rows} rows available (preset {config.name})"
     )

@@ -23,7 +23,7 @@ LONG_ROW = 1100  #: cycles of a row that is worth halving
 LEAVE = 1  #: R-MAC leaves a pointwise layer for its depthwise layer when at most so many rows are left
 HOLD = 400  #: cycles that R-MAC waits for such work rather than take a row of another layer
 AHEAD = 14  #: layers in which R-MAC looks for such work
-WINDOW = 24  #: layers in which an engine looks for work
+WINDOWS = (24, 2)  #: layers in which an engine looks for work; the fewer, the fewer tensors are needed at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,10 +92,17 @@ def units_of(layer: Layer, piece_rows: int, share: bool) -> list[Unit]:
 
 
 class Scheduler:
-    """List schedule of one image; ``runs`` afterwards, in sequential order."""
+    """List schedule of one image: ``run`` gives the runs in sequential order."""
 
-    def __init__(self, net: TrioNetwork, config: AcceleratorConfig, options: CompileOptions, piece_rows: int):
-        self.net, self.options = net, options
+    def __init__(
+        self,
+        net: TrioNetwork,
+        config: AcceleratorConfig,
+        options: CompileOptions,
+        piece_rows: int,
+        window: int = WINDOWS[0],
+    ):
+        self.net, self.options, self.window = net, options, window
         both = options.engines == "both"
         self.chunks = (Chunk.MAT, Chunk.RMAC, Chunk.LAYERNORM) if both else (Chunk.RMAC, Chunk.LAYERNORM)
         self.units = [units_of(layer, piece_rows, both) for layer in net.layers]
@@ -145,7 +152,7 @@ class Scheduler:
     def pick(self, chunk: Chunk, now: float, last: int) -> tuple[Unit | None, float | None]:
         """A unit that can start now, or when one may (None: unknown)."""
         wake = None
-        window = [i for i in range(self.first, min(len(self.units), self.first + WINDOW))
+        window = [i for i in range(self.first, min(len(self.units), self.first + self.window))
                   if chunk in self.chunks_of[i] and self.taken[i] < len(self.units[i])]  # fmt: skip
         if chunk == Chunk.RMAC and len(self.chunks) > 2 and self.fused:
             for i in window:

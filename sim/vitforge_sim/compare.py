@@ -85,13 +85,12 @@ def compare_port(
     due = count * images
     first: Mismatch | None = None
     if len(records) != due:
-        n = min(len(records), due - 1)
-        where = n % count if count else 0
+        n = max(0, min(len(records), due - 1))
+        image, where = divmod(n, max(count, 1))
         name = writes.names[writes.tensor[where]] if count else port
-        got = len(records) - due
         cycle = int(records["cycle"][-1]) if len(records) else 0
         what = f"{name} (number of writes of port {port})"
-        first = Mismatch(n // max(count, 1), name, what, (where,), due, due + got, cycle)
+        first = Mismatch(image, name, what, (where,), due, len(records), cycle)
     usable = min(len(records), due)
     wrong_address = np.flatnonzero(records["addr"][:usable] != np.tile(writes.addr, images)[:usable])
     if wrong_address.size:
@@ -103,7 +102,7 @@ def compare_port(
         found = Mismatch(i // count, name, what, at, want, got, int(records["cycle"][i]))
         first = found if first is None or found.cycle < first.cycle else first
     complete = usable // count if count else 0  # whole images that can be compared byte for byte
-    data = records["data"][: complete * count].reshape(complete, count, -1)
+    data = records["data"][: complete * count].reshape(complete, count, records["data"].shape[1])
     cycles = records["cycle"][: complete * count].reshape(complete, count)
 
     parts = {}

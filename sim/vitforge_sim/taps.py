@@ -37,14 +37,14 @@ def compare_tap(
     """Check a tap's records: ``due[i]`` is what record ``i`` of each image must hold; records not in ``due`` are only
     counted. A wrong number of records is a mismatch. Returns a report per layer and the first mismatch."""
     if len(records) != per_image * images:
-        n = min(len(records), per_image * images - 1)
-        known = [i for i in due if i <= n % per_image] or list(due)
+        image, at = divmod(max(0, min(len(records), per_image * images - 1)), max(1, per_image))
+        known = [i for i in due if i <= at] or list(due)
         layer = due[known[-1]].layer if known else tap
         cycle = int(records["cycle"][-1]) if len(records) else 0
         what = f"{layer}.{tap} (number of records)"
-        return [], Mismatch(n // per_image, layer, what, (n % per_image,), per_image * images, len(records), cycle)
+        return [], Mismatch(image, layer, what, (at,), per_image * images, len(records), cycle)
     first, layers = None, {}
-    places = np.array(sorted(due))
+    places = np.array(sorted(due), np.int64)
     for image in range(images):
         mine = records[image * per_image + places]
         got = unpack_fields(mine["data"], bits, count, signed)

@@ -12,7 +12,7 @@ from vitforge_sw.compiler.build import Build
 from vitforge_sw.golden import Golden
 from vitforge_sw.golden.linear import clipped_ends
 from vitforge_sw.graph.ir import FORMATS, Graph, Linear
-from vitforge_sw.graph.ir_trio import KeyValue, LinearAttend, Post
+from vitforge_sw.graph.ir_trio import KeyValue, LinearAttend, NormAct, Post
 
 from .inside import compare_inside
 
@@ -115,23 +115,24 @@ def saturation(graph: Graph) -> dict[str, tuple[int, int]]:
     for node in graph.nodes:
         if isinstance(node, LinearAttend):
             found[node.out.name] = -127, 127
-        elif isinstance(node, Linear | Post):
+        elif isinstance(node, Linear | Post | NormAct):
             lowest, highest = found[node.out.name]
-            lowest = -highest if node.narrow else lowest
+            lowest = -highest if getattr(node, "narrow", False) else lowest
             ends = clipped_ends if isinstance(node, Linear) else hardswish_ends
             low, high = ends(node, graph.tensors[node.out.name].fmt)
             found[node.out.name] = lowest if low else lowest - 1, highest if high else highest + 1
     return found
 
 
-def hardswish_ends(node: Post, fmt: str) -> tuple[bool, bool]:
+def hardswish_ends(node: Post | NormAct, fmt: str) -> tuple[bool, bool]:
     """golden.linear.clipped_ends for the second family: Hardswish has a minimum, p is saturated to 12 bits."""
-    if node.act != "hardswish" or node.residual is not None or node.m2 is not None:
+    norm = isinstance(node, NormAct)
+    if not norm and (node.act != "hardswish" or node.residual is not None or node.m2 is not None):
         return True, True
     p = np.arange(-2048, 2048, dtype=np.int64)
     h = p * np.clip(p + node.q3, 0, node.q6)
-    ends = np.array([[h.min()], [h.max()]]) << node.eh.astype(np.int64)
-    s2 = node.s2.astype(np.int64)
+    ends = np.array([[h.min()], [h.max()]]) << (0 if norm else node.eh.astype(np.int64))
+    s2 = np.atleast_1d(node.s2).astype(np.int64)
     y = ((ends + ((1 << s2) >> 1)) >> s2) + node.offset
     lo, hi, _ = FORMATS[fmt]
     return bool(y[0].min() < lo), bool(y[1].max() > hi)

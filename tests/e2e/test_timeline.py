@@ -43,7 +43,7 @@ def test_every_cycle_has_one_cause(traced):
     """A chunk's segments follow each other without gap or overlap from the start to its last row."""
     build, run, _, _ = traced
     attribution = attribute(build, run)
-    for chunk in Chunk:
+    for chunk in build.config.chunks:
         segments = attribution.segments[chunk]
         assert segments[0].begin == run.start_cycle
         assert all(a.end == b.begin and a.row <= b.row for a, b in pairwise(segments))
@@ -58,7 +58,7 @@ def test_rows_and_steps_are_those_of_the_program(traced):
     steps = sum(i.rows * i.op["tiles"] * i.op["ksteps"] for i in build.programs[Chunk.MAT])
     cycles = attribution.cycles(Chunk.MAT, 0, run.bench.cycles)
     assert sum(kinds["busy"] for kinds in cycles.values()) == IMAGES * steps
-    for chunk in Chunk:
+    for chunk in build.config.chunks:
         counts = attribution.timeline.chunks[chunk]
         assert len(counts.go) == len(counts.done) == IMAGES * attribution.events.totals[chunk]
     waits = {(s.kind, s.awaited) for s in attribution.segments[Chunk.MAT] if attribution.layer(Chunk.MAT, s.row)
@@ -70,7 +70,7 @@ def test_hardware_counters_agree(traced):
     """The registers' stall counters are the waiting stretches of the timeline."""
     build, run, _, _ = traced
     timeline = decode(run.bench)
-    for chunk in Chunk:
+    for chunk in build.config.chunks:
         waiting = timeline.chunks[chunk].waiting
         assert int((waiting.end - waiting.begin).sum()) == run.units[chunk.name.lower()]["stalled"]
 

@@ -131,3 +131,12 @@ def test_number_and_addresses(fault):
         records["addr"][3] += 1
     _, (first,) = compared(ports)
     assert ("row address" if fault == "address" else "number of writes of port mat") in first.tensor
+
+
+def test_a_port_that_nothing_writes():
+    """No write is due: none is right, one is a mismatch."""
+    none = WriteList([], *np.zeros((4, 0), int))
+    records = recorded()["mat"][1]
+    assert compare_port("shifter", none, LAYOUTS, records[:0], 2) == ({}, None)
+    parts, first = compare_port("shifter", none, LAYOUTS, records[:1], 2)
+    assert parts == {} and (first.expected, first.got) == (0, 1)

@@ -8,6 +8,8 @@ those of the tensors that the same layers read or write.
 import dataclasses
 import itertools
 
+import numpy as np
+
 from vitforge_hw.arch.config import AcceleratorConfig
 
 from ..graph.ir import inputs_of
@@ -16,6 +18,7 @@ from .allocate import Allocation, Place
 from .trio_network import TrioNetwork
 from .trio_schedule import Run
 
+TRIES = 300  #: random orders that are tried where tensors do not fit in the order of their sizes
 SLACKS = (16, 8, 4, 2, 1, 0)  #: runs for which a place rests before it is reused: the tensors' rows may overlap in time
 
 
@@ -69,12 +72,19 @@ def neighbours(net: TrioNetwork) -> dict[str, dict[str, int]]:
 def allocate_trio(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run]) -> Allocation:
     """Addresses of every tensor; SpaceError with the sizes where the buffer is too small."""
     stages = [len(runs) // 2, 3 * len(runs) // 4, len(runs)]
-    for tight, early, slack in itertools.product((False, True), stages, SLACKS):
-        tensors = lives(net, runs, early)
-        at = _place(tensors, neighbours(net), config, slack, tight)
-        if at is not None:
-            return _allocation(net, config, tensors, at)
-    peak, names = _peak(lives(net, runs, len(runs)), len(runs))
+    tensors = lives(net, runs, len(runs))
+    peak, names = _peak(tensors, len(runs))
+    if peak <= config.act_rows:
+        near = neighbours(net)
+        for tight, early, slack in itertools.product((False, True), stages, SLACKS):
+            tensors = lives(net, runs, early)
+            at = _place(tensors, near, config, slack, tight)
+            if at is not None:
+                return _allocation(net, config, tensors, at)
+        for seed in range(TRIES):
+            at = _place(tensors, near, config, 0, True, np.random.default_rng(seed))
+            if at is not None:
+                return _allocation(net, config, tensors, at)
     text = ", ".join(f"{n} {net.shapes[n].size}" for n in names)
     raise SpaceError(
         f"activation buffer: {peak} rows of {config.row_bytes} bytes needed at once ({text}), "
@@ -94,9 +104,15 @@ def _peak(tensors: dict[str, Life], count: int) -> tuple[int, list[str]]:
 
 
 def _place(
-    tensors: dict[str, Life], near: dict[str, dict[str, int]], config: AcceleratorConfig, slack: int, tight: bool
+    tensors: dict[str, Life],
+    near: dict[str, dict[str, int]],
+    config: AcceleratorConfig,
+    slack: int,
+    tight: bool,
+    rng: np.random.Generator | None = None,
 ) -> dict[str, int] | None:
-    """Address of each tensor, or None where they do not fit; ``tight``: the lowest address, whatever its pool."""
+    """Address of each tensor, or None where they do not fit; ``tight``: the lowest address, whatever its pool; ``rng``:
+    about in the order of sizes, at either end of a gap."""
     at: dict[str, int] = {}
     edges = range(0, config.act_rows, config.pool_rows)
 
@@ -105,7 +121,8 @@ def _place(
         low, high = c // config.pool_rows * config.pool_rows, -(-d // config.pool_rows) * config.pool_rows
         return max(0, min(b, high) - max(a, low)) / (b - a)
 
-    for t in sorted(tensors.values(), key=lambda t: (-t.size, t.name)):
+    weight = {n: tensors[n].size * (1.0 if rng is None else rng.uniform(0.3, 1.0)) for n in sorted(tensors)}
+    for t in sorted(tensors.values(), key=lambda t: (-weight[t.name], t.name)):
         gaps, top = [], 0
         taken = sorted((at[n], at[n] + tensors[n].size) for n in at if tensors[n].meets(t, slack))
         for a, b in (*taken, (config.act_rows, config.act_rows)):
@@ -115,6 +132,8 @@ def _place(
         if not gaps:
             return None
         starts = [a for a, _ in gaps]
+        if rng is not None:
+            starts = [int(rng.choice([*starts[:1], gaps[-1][1] - t.size]))]
         if not tight:
             starts += [b - t.size for _, b in gaps] + [e for e in edges for a, b in gaps if a < e <= b - t.size]
         others = [(w, at[n], at[n] + tensors[n].size) for n, w in near[t.name].items() if n in at]

@@ -124,7 +124,7 @@ POST_OP = data.StructLayout(
     }
 )
 DEST_BUFFER, DEST_Z, DEST_KSUM = range(3)
-RESULTS = 8  #: tiles of one engine in its result FIFO
+RESULTS = 16  #: tiles of one engine in its result FIFO: the round trip of a credit, at one tile a cycle
 MANTISSA_BITS, EXPONENT_BITS = 8, 5
 FACTOR_BITS = MANTISSA_BITS + EXPONENT_BITS  #: of a token: mantissa low, p above
 

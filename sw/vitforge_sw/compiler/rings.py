@@ -33,8 +33,8 @@ class Ring:
         self.held[name] = (at, at + n)
         return at
 
-    def best(self, total: int, cycles_per_row: int) -> tuple[int, int]:
-        """(start, first) with which pieces find their place free as long as possible before their use.
+    def best(self, total: int, cycles_per_row: int, unit: int = 1) -> tuple[int, int]:
+        """(start, first), multiples of ``unit``, where pieces find their place free as long as possible.
 
         The slack of a piece: from the last use of what it overwrites (also of the image before) to its first use,
         less its loading. ``total``: cycles of an image.
@@ -52,7 +52,8 @@ class Ring:
             slack = np.minimum(slack, total // 8)[skip:]
             return int(slack.min(initial=total)), int(slack.sum())
 
-        tries = sorted({0, *np.linspace(0, self.rows, 65).astype(int).tolist(), *(a for a, _, _ in self.taken)})
+        places = {0, *np.linspace(0, self.rows, 65).astype(int).tolist(), *(a for a, _, _ in self.taken)}
+        tries = sorted({a // unit * unit for a in places})
         start = max(tries, key=lambda s: score(s, None, 1))
         return start, max(tries, key=lambda one: score(start, one, 0))
 

@@ -72,7 +72,8 @@ def plan_trio(
             f"{count * config.instruction_beats} beats, program_rows = {config.program_rows} (preset {config.name})"
         )
     loading = {DEST_WEIGHTS: config.beats_per_weight_row, DEST_PARAMS: 1, DEST_LN_PARAMS: 1}
-    starts = {d: r.best(int(first.cycles), loading[d]) for d, r in first.rings.items()}
+    units = {DEST_PARAMS: config.param_read_bytes // config.beat_bytes}
+    starts = {d: r.best(int(first.cycles), loading[d], units.get(d, 1)) for d, r in first.rings.items()}
     planner = TrioPlanner(net, config, places, runs, options, piece_rows, starts)
     planner.run()
     return planner

@@ -18,7 +18,16 @@ from vitforge_sw.graph.rules import check_graph
 
 TINY = PRESETS["tiny_hybrid"]
 SEVEN = dataclasses.replace(
-    TINY, name="seven", cores=7, word=16, width=8, attention=False, post_channels=16, pool_rows=2048, weight_rows=512
+    TINY,
+    name="seven",
+    cores=7,
+    word=16,
+    width=8,
+    attention=False,
+    post_channels=16,
+    pool_rows=2048,
+    weight_rows=512,
+    param_rows=256,
 )
 
 

@@ -1,15 +1,16 @@
 """When every row of the real program starts and ends: the sequencers' waits, the chunks' pipelines, DRAM.
 
 All constraints are "not before": a row's times follow from rows before it in any legal order, so the rows are walked
-through once in a legal order, without an event queue. Approximated are the arbiters: bursts of the image queue find
-room in DRAM before those of the weight queue, of the activation buffer's ports only MAT's input reads, which go first,
-delay softmax, key loader, shifter array and R-MAC, and the engines' tiles find room on the shared post-processing lanes
-in the order in which their rows are walked through.
+through once in a legal order, without an event queue. Approximated are the arbiters: of the activation buffer's ports
+only MAT's input reads, which go first, delay softmax, key loader, shifter array and R-MAC. Without R-MAC, bursts of the
+image queue find room in DRAM before those of the weight queue; with it, rows are walked through roughly in order of
+time, and DRAM bursts and the engines' tiles on the shared post-processing lanes find room in that order.
 """
 
 import bisect
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -22,7 +23,6 @@ from .proof import Events, legal_order
 from .timing import (
     TIMING,
     Timing,
-    depthwise_sets,
     group_cycles,
     group_words,
     key_value_row,
@@ -31,12 +31,13 @@ from .timing import (
     mat_tail,
     phases,
     post_tail,
+    rmac_tail,
     row_tiles,
-    set_cycles,
     shifter_block,
     shifter_latency,
     softmax_row,
     sum_row,
+    window_row,
 )
 
 N = len(Chunk)
@@ -72,8 +73,8 @@ class Engine:
     """The front end of MAT or R-MAC: group register, window buffer.
 
     words: token groups in the group register [(words, end of their steps)], held: their words. free: the next row's go
-    can be taken; fetched: the last word is asked for; kind: of the last instruction; rows: end of each output row of
-    the present depthwise instruction.
+    can be taken; fetched: the last word is asked for; kind: of the last instruction; drained: its last tile is handed
+    over; rows: end of each output row of the present depthwise instruction.
     """
 
     words: list[tuple[int, int]] = dataclasses.field(default_factory=list)
@@ -81,6 +82,7 @@ class Engine:
     free: int = 0
     fetched: int = 0
     kind: int = POINTWISE
+    drained: int = 0
     rows: list[int] = dataclasses.field(default_factory=list)
 
 
@@ -165,7 +167,8 @@ class Simulator:
     def run(self) -> Trace:
         handlers = (self._mat, self._shifter, self._layernorm, self._softmax, self._loader, self._weight_dma,
                     self._image_dma, self._result, self._rmac)  # fmt: skip
-        for c, n in legal_order(self.events, self.c, self.images, first=(Chunk.IMAGE_DMA,)):
+        order = legal_order(self.events, self.c, self.images, first=(Chunk.IMAGE_DMA,))
+        for c, n in self._by_time() if self.c.trio else order:
             image, instruction, number, row = self.events.at(c, n)
             go, cause = self._sequencer(c, n, instruction, number, row)
             handlers[c](n, instruction.op, go, row)
@@ -174,6 +177,38 @@ class Simulator:
             self.cause[c][n] = cause
             self.ready[c] = int(self.go[c][n]) + 1
         return Trace(self.events, self.go, self.start, self.end, self.done, self.cause, self.idle, self.dram.rate)
+
+    def _by_time(self) -> Iterator[tuple[int, int]]:
+        """Legal, and roughly in order of time, so that the engines share what both of them use: of the chunks whose
+        next row can be walked through, the one that is furthest behind."""
+        done = [0] * N
+        goal = [t * self.images for t in self.events.totals]
+        waits: list[list[tuple[int, int]] | None] = [None] * N
+        time = [0] * N
+        while True:
+            best = None
+            for c in range(N):
+                if done[c] == goal[c] or (best is not None and time[c] >= time[best]):
+                    continue
+                if waits[c] is None:
+                    waits[c] = [(s, t) for s, t in self.events.thresholds(c, done[c]) if t > 0]
+                if all(done[s] >= t for s, t in waits[c]) and not self._ring_blocked(c, done):
+                    best = c
+            if best is None:
+                return
+            yield best, done[best]
+            time[best] = int(self.end[best][done[best]])
+            done[best] += 1
+            waits[best] = None
+
+    def _ring_blocked(self, c: int, done: list[int]) -> bool:
+        """Softmax has no room in the code ring, or the shifter array no codes."""
+        if c == Chunk.SHIFTER:
+            return done[Chunk.SOFTMAX] <= done[c]
+        if c != Chunk.SOFTMAX:
+            return False
+        waiting = range(done[Chunk.SHIFTER], done[c] + 1)
+        return sum(self.entries[n % len(self.entries)] for n in waiting) > self.c.code_rows
 
     # ------------------------------------------------------------ sequencer
 
@@ -215,7 +250,7 @@ class Simulator:
         k, cycles = group_words(op), group_cycles(op, c)
         before = int(self.end[s][n - 1]) if n else 0
         if e.kind != POINTWISE:
-            before, e.kind = before + t.rmac_switch, POINTWISE
+            before, e.kind = max(before, e.drained + t.rmac_switch), POINTWISE
         end = first = 0
         for group in range(op.get("groups", 0) + 1):
             begin = max(go + 2, e.fetched)
@@ -231,7 +266,9 @@ class Simulator:
             before = end
             e.words.append((k, end))
             e.held += k
-        self._set(s, n, go, first, end, end - 1 + mat_tail(op, c, t))
+        tail = mat_tail(op, c, t) if s == Chunk.MAT else rmac_tail(op, c, t)
+        e.drained = end - 1 + tail - post_tail(op, c, t)
+        self._set(s, n, go, first, end, end - 1 + tail)
 
     def _fetch(self, s: Chunk, address: int, begin: int, words: int) -> int:
         """End of an engine's reads of ``words`` from ``begin`` on; MAT's go first."""
@@ -255,7 +292,7 @@ class Simulator:
             return self._pointwise(s, n, op, go)
         before = int(self.end[s][n - 1]) if n else 0
         if kind != e.kind:
-            before, e.kind = before + t.rmac_switch, kind
+            before, e.kind = max(before, e.drained + t.rmac_switch), kind
         go = max(go, e.free)
         begin = max(go + 2, e.fetched)
         if kind == DEPTHWISE:
@@ -272,7 +309,8 @@ class Simulator:
         e.free = begin
         end = self._post(start, end, row_tiles(op, c))
         e.rows.append(end)
-        self._set(s, n, go, start, end, end - 1 + t.rmac_step_to_result + post_tail(op, c, t))
+        e.drained = end - 1 + rmac_tail(op, c, t) - post_tail(op, c, t)
+        self._set(s, n, go, start, end, end - 1 + rmac_tail(op, c, t))
 
     def _depthwise(self, op: dict[str, int], begin: int, before: int, row: int) -> tuple[int, int]:
         """(start, end) of one output row. Its new map rows are read as soon as the window buffer has room for them."""
@@ -294,9 +332,8 @@ class Simulator:
             elif row == 0:
                 begin = max(begin, before)  # the window buffer belongs to the instruction before
             begin = e.fetched = self._reads(op["in_addr"], begin, op["in_groups"] * op["blocks"])
-        sets, cycles = depthwise_sets(op, c)[0], set_cycles(op, c)
-        start = max(before, begin + t.rmac_window_to_step - (sets - 1) * cycles)
-        return start, max(start + sets * cycles, e.fetched + t.rmac_window_to_step + cycles)
+        start = max(before, e.fetched + t.rmac_window_to_step)
+        return start, start + window_row(op, c)
 
     def _shifter(self, n: int, op: dict[str, int], go: int, row: int):
         c, t, s = self.c, self.t, Chunk.SHIFTER

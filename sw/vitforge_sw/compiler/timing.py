@@ -30,9 +30,11 @@ class Timing:
     mat_write_to_done: int = 1
     mat_fetch_rows: int = 2  #: rows of max_k that the group register holds, rounded up to a power of two
     # chunks/rmac; pointwise instructions are those of MAT
-    rmac_switch: int = 10  #: last step of an instruction -> first step of one of another kind
-    rmac_window_to_step: int = 8  #: last word that a step needs asked for -> step
-    rmac_step_to_result: int = 14
+    rmac_switch: int = 2  #: last tile of an instruction -> first step of one of another kind
+    rmac_window_to_step: int = 2  #: the words of all map rows that an output row needs are asked for -> its first step
+    rmac_step_to_result: int = 14  #: depthwise, K^T V: a step or pass -> its first tile
+    rmac_pointwise_to_result: int = 13
+    rmac_sum_to_result: int = 9
     # chunks/layernorm
     ln_between_rows: int = 23  #: least cycles of a row: cores + this
     ln_latency: int = 33  #: go -> last write: 2 C + n + cores + this; done one later
@@ -88,6 +90,17 @@ def post_tail(op: dict[str, int], c: AcceleratorConfig, t: Timing = TIMING) -> i
     """A row's last tile -> done."""
     tail = t.mat_result_to_phase + t.mat_phase_to_write + t.trio_lanes * c.trio + t.mat_write_to_done
     return tail + phases(c) - 1 + op.get("out_wide", 0)
+
+
+def rmac_tail(op: dict[str, int], c: AcceleratorConfig, t: Timing = TIMING) -> int:
+    """Last step issued -> done, on R-MAC: the tiles of a step or pass leave one by one."""
+    kind = op.get("kind", POINTWISE)
+    if kind == POINTWISE:
+        return t.rmac_pointwise_to_result + post_tail(op, c, t)
+    if kind == TOKEN_SUM:
+        return t.rmac_sum_to_result + post_tail(op, c, t)
+    tiles = c.width if kind == KEY_VALUE else min(c.width, depthwise_sets(op, c)[1])
+    return t.rmac_step_to_result + (tiles - 1) * phases(c) + post_tail(op, c, t)
 
 
 def depthwise_sets(op: dict[str, int], c: AcceleratorConfig) -> tuple[int, int]:

@@ -78,6 +78,17 @@ def test_deeper_network_of_other_shapes(seed):
     check(graph, compile_graph(graph, TINY), 3, (seed,))
 
 
+def test_two_layers_at_a_time_in_random_places(monkeypatch):
+    """What is tried where the activation buffer is small."""
+    graph = small(TINY)
+    usual = compile_graph(graph, TINY)
+    monkeypatch.setattr("vitforge_sw.compiler.compile.WINDOWS", (2,))
+    monkeypatch.setattr("vitforge_sw.compiler.trio_allocate.SLACKS", ())
+    build = compile_graph(graph, TINY)
+    assert build.places != usual.places
+    check(graph, build, 2, (1, 2))
+
+
 def test_engines_share_layers_row_by_row():
     graph = small(TINY)
     build = compile_graph(graph, TINY)

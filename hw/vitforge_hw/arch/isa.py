@@ -189,8 +189,9 @@ OP_FIELDS: dict[Chunk, tuple[Field, ...]] = {
     ),
     Chunk.RESULT_DMA: (
         Field("in_addr", _ACT, "first buffer row"),
-        Field("count", 12, "buffer rows; the word of bank 0 of each is written to DRAM"),
+        Field("count", 12, "buffer rows; one word of each is written to DRAM"),
         Field("offset", 16, "first 16-byte unit in the job's result"),
+        Field("bank", 4, "the token (bank) whose words are written: the image's place in a batch"),
     ),
     Chunk.RMAC: (Field("kind", 2, "0: as MAT, down-forward accumulation; otherwise WINDOW_FIELDS"), *_ENGINE_FIELDS),
 }

@@ -1,6 +1,6 @@
 """DMA chunks: weights and parameters in, images in, results out."""
 
-from amaranth import Cat, Module, Mux, ResetInserter, Signal
+from amaranth import Array, Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -235,7 +235,7 @@ class ImageDma(wiring.Component):
 
 
 class ResultDma(wiring.Component):
-    """The words of bank 0 of ``count`` buffer rows to DRAM, packed to 16 bytes (zeros behind an odd 8-byte word).
+    """The words of bank ``bank`` of ``count`` buffer rows to DRAM, packed to 16 bytes (an odd 8-byte word: zeros).
 
     Parameters
     ----------
@@ -298,7 +298,9 @@ class ResultDma(wiring.Component):
         # ---- pack one word (16 bytes) or two words of 8 bytes; a last lower word goes out with zeros above
         lower = Signal(DATA_BITS // 2)
         part = Signal(range(max(per_beat, 2)))
-        arrived = read.data[:word]
+        banks = [read.data.word_select(b, word) for b in range(c.cores)]
+        arrived = Signal(word)
+        m.d.comb += arrived.eq(Array(banks)[op.bank])
         complete = Signal()
         packed = arrived if per_beat == 1 else Mux(part, Cat(lower, arrived), arrived)
         m.d.comb += [

@@ -43,9 +43,9 @@ def weight_pieces(bench, lengths, offsets):
     return pieces
 
 
-def expected_result(bench, row, count):
+def expected_result(bench, row, count, bank=0):
     c = bench.config
-    data = b"".join(bench.rows[row + i][: c.word] for i in range(count))
+    data = b"".join(bench.rows[row + i][bank * c.word :][: c.word] for i in range(count))
     return data + bytes(-len(data) % 16)
 
 
@@ -68,7 +68,8 @@ def test_all_queues_together(config, stall, latency, pause):
     ]
     results, offset = [], 1
     for rows, count in ((1, 1), (1, 3), (1, 40), (2, 33), (1, 16)):
-        results.append(dict(rows=rows, in_addr=bench.rng.randrange(300), count=count, offset=offset))
+        place = dict(in_addr=bench.rng.randrange(300), offset=offset, bank=len(results) % c.cores)
+        results.append(dict(rows=rows, count=count, **place))
         offset += rows * -(-count * c.word // 16) + 1
 
     async def test(bench):
@@ -97,7 +98,7 @@ def test_all_queues_together(config, stall, latency, pause):
     for p in results:
         per_row = -(-p["count"] * c.word // 16) * 16
         for r in range(p["rows"]):
-            want = expected_result(bench, p["in_addr"] + r * p["count"], p["count"])
+            want = expected_result(bench, p["in_addr"] + r * p["count"], p["count"], p["bank"])
             where = p["offset"] * 16 + r * per_row
             assert bytes(touched[where : where + per_row]) == want, (p, r)
             touched[where : where + per_row] = bytes(per_row)

@@ -50,11 +50,11 @@ class Attribution:
     ----------
     build : the compiled model that ran
     timeline : decoded monitors
-    start : cycle from which time counts
+    start, end : cycles from and up to which time counts; behind a chunk's last row it is between images
     """
 
-    def __init__(self, build: Build, timeline: Timeline, start: int):
-        self.build, self.timeline, self.start = build, timeline, start
+    def __init__(self, build: Build, timeline: Timeline, start: int, end: int):
+        self.build, self.timeline, self.start, self.end = build, timeline, start, end
         self.events = Events(build.programs, build.labels)
         self.kinds = Simulator(build, 64, 100, 1).kinds
         entry = [-(-i.op["keys"] // build.config.attend_keys) for i in build.programs[Chunk.SOFTMAX]]
@@ -93,6 +93,8 @@ class Attribution:
                 out += self._before(chunk, t, row, begin, work, first)
                 out += self._work(chunk, row, work, end)
             begin = max(begin, end)
+        if out and begin < self.end:
+            out.append(Segment(begin, self.end, len(ends) - 1, "image"))
         return out
 
     def _before(self, chunk: Chunk, t: ChunkTimeline, row: int, begin: int, end: int, first: bool) -> list[Segment]:
@@ -135,7 +137,7 @@ class Attribution:
 
 def attribute(build: Build, run: AcceleratorRun) -> Attribution:
     """Attribution of a run that recorded the timeline's monitors."""
-    return Attribution(build, decode(run.bench), run.start_cycle)
+    return Attribution(build, decode(run.bench), run.start_cycle, run.image_end[-1])
 
 
 def window(run: AcceleratorRun) -> tuple[int, int, int]:

@@ -20,7 +20,8 @@ def arguments(parser) -> None:
         "--pipelining",
         choices=PIPELINING,
         default="both",
-        help="P2-ViT's ablation: overlap both within and between layers (default), only one of them, or none",
+        help="P2-ViT's ablation: overlap both within and between layers (default), only one of them, or none "
+        "(EfficientViT: both or none)",
     )
 
 
@@ -42,7 +43,7 @@ def run(args, command: str) -> int:
 
 def summary(folder: str, build) -> str:
     """What was compiled, in two lines."""
-    counts = ", ".join(f"{c.name.lower()} {len(p)}" for c, p in build.programs.items())
+    counts = ", ".join(f"{c.name.lower()} {len(build.programs[c])}" for c in build.config.chunks)
     return (
         f"{folder}: preset {build.config.name}, {sum(map(len, build.programs.values()))} instructions ({counts})\n"
         f"memory image {len(build.memory_image)} bytes; activation rows {build.used} of {build.config.pool_rows} "

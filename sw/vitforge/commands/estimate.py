@@ -1,7 +1,8 @@
 """Cycles, utilization, DRAM traffic per layer, without RTL.
 
 SUBJECT is a build directory, or a model (timm name or hub-form JSON) with --preset or --config: then only its shapes
-count and no weights are needed. Takes seconds. A build directory gets estimate.json.
+count and no weights are needed. Takes seconds. A build directory gets estimate.json. For an EfficientViT, the backbone
+alone and Trio-ViT's own account of its cycles follow.
 
 example: vitforge estimate deit_tiny_patch16_224 --preset p2vit
 """

@@ -44,13 +44,15 @@ def run(args, command: str) -> int:
         progress=True,
     )  # fmt: skip
     info = result.info
-    print(table([(name, u["busy"], u["stalled"]) for name, u in info["units"].items()],
+    units = [(c.name.lower(), info["units"][c.name.lower()]) for c in build.config.chunks]
+    print(table([(name, u["busy"], u["stalled"]) for name, u in units],
                 ("unit", "busy cycles", "waiting cycles"), (1, 2)))  # fmt: skip
     if args.trace:
         from ..timeline_view import lines
 
         timeline = {"losses": info["losses"], "cycles_per_image": info["steady_state_cycles"]}
-        print("", table(lines(timeline), ("PE array", "cycles an image", "share"), (1, 2)), "", sep="\n")
+        engines = "MAT and R-MAC" if build.config.trio else "PE array"
+        print("", table(lines(timeline), (engines, "cycles an image", "share"), (1, 2)), "", sep="\n")
         print(f"{args.build}/trace: timeline.json, timeline.png, perfetto.json (open it in ui.perfetto.dev)")
     if args.tensors:
         elements = sum(t["elements"] for t in info["tensors"])

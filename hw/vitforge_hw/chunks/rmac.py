@@ -55,11 +55,17 @@ class RMac(wiring.Component):
     busy : a row has its go and is not done
     array : what the multipliers do (ArrayState, 2 bits) and the end of a row's steps (monitor)
 
+    Latency
+    -------
+    Go -> first request 2; the last step of a set's taps -> its first tile 14. A change of kind costs 10 to 18 cycles
+    between the last step and the first, from K^T V 27 (tiny_hybrid).
+
     Throughput
     ----------
     Pointwise as MAT. Depthwise: k * k (stride 2: 2 k * k) cycles for a group's ``width`` blocks, or, with one block and
-    stride 1, for ``width`` groups; no gap between rows. K^T V: groups cycles a pass, blocks * blocks * H passes a head.
-    Sums: a word of all cores a cycle.
+    stride 1, for ``width`` groups; no gap between rows. A word of all cores is read a cycle: with full slots, stride 2
+    and kernel 3 that takes longer (4 * width words for 18 steps). K^T V: blocks * blocks * H passes a head of as many
+    cycles as groups, ``width`` at least. Sums: a word of all cores a cycle.
 
     Reference: arch.arith_trio.depthwise, key_value, key_sum, pool
     """

@@ -324,9 +324,9 @@ def check_budget(c, instructions, apart=3):
 def test_depthwise_budget():
     """k * k cycles: kernels, strides, map sizes (below the kernel, not multiples of the cores), sets, first rows."""
     c = FOUR
-    check_budget(
+    record = check_budget(
         c,
-        [
+        program := [
             depthwise(c, 8, 4, 3, 3, pad=-5),
             depthwise(c, 9, 5, 2, 3, 2, pad=7),
             depthwise(c, 8, 6, 1, 5, 2, pad=7),
@@ -337,6 +337,8 @@ def test_depthwise_budget():
             depthwise(c, 5, 7, 10, 5, 2, pad=-1, first=2),
         ],
     )
+    assert record.reads[0][0] == record.goes[0] + 2
+    assert record.watched["tile"][0][0] == row_ends(record, program)[0][0] - 9 + 14, "the first of the row's two groups"
 
 
 def test_full_slots_budget():

@@ -149,15 +149,15 @@ def window(run: AcceleratorRun) -> tuple[int, int, int]:
 def losses(build: Build, attribution: Attribution, begin: int, end: int, images: int) -> dict[str, float]:
     """Cycles an image of the engines (mean of both): ideal, roundings, waits; they add up to the cycles of an image.
 
-    ideal: model MACs / multipliers. classifier: layers of one token, whose group has ``cores``. token_rounding: tokens
-    to groups, pixels of a map row to groups. key_rounding: keys of a head to tiles. channel_rounding: other channels,
-    slots of R-MAC, stride 2, sums (additions are no MACs), and the class token's row of the embedding. elsewhere: steps
-    of [begin, end) less those of ``images`` programs (negative for one image alone: its last rows, that no logit needs,
-    are computed after its end).
+    ideal: model MACs / multipliers of the engines that the program uses. classifier: layers of one token, whose group
+    has ``cores``. token_rounding: tokens to groups, pixels of a map row to groups. key_rounding: keys of a head to
+    tiles. channel_rounding: other channels, slots of R-MAC, stride 2, sums (additions are no MACs), and the class
+    token's row of the embedding. elsewhere: steps of [begin, end) less those of ``images`` programs (negative for one
+    image alone: its last rows, that no logit needs, are computed after its end).
     """
     c = build.config
     out: Counter = Counter()
-    engines = [chunk for chunk in ENGINES if chunk in c.chunks]
+    engines = [chunk for chunk in ENGINES if build.programs[chunk]]
     for chunk in engines:
         for kinds in attribution.cycles(chunk, begin, end).values():
             out.update(kinds)
@@ -168,7 +168,7 @@ def losses(build: Build, attribution: Attribution, begin: int, end: int, images:
             steps[(label.layer, label.tensor)] += images * instruction.rows * engine_steps(instruction.op, c)
     for (layer, tensor), busy in steps.items():
         out["elsewhere"] -= busy
-        ideal = images * build.macs.get(layer, 0) * len(engines) / c.multipliers
+        ideal = images * build.macs.get(layer, 0) * c.engines / c.multipliers
         out["ideal"] += ideal
         info = build.tensors[tensor]
         if info["tokens"] == 1:

@@ -299,8 +299,8 @@ class ResultDma(wiring.Component):
         lower = Signal(DATA_BITS // 2)
         part = Signal(range(max(per_beat, 2)))
         banks = [read.data.word_select(b, word) for b in range(c.cores)]
-        arrived = Signal(word)
-        m.d.comb += arrived.eq(Array(banks)[op.bank])
+        bank, arrived = Signal(4), Signal(word)
+        m.d.comb += arrived.eq(Array(banks)[bank])
         complete = Signal()
         packed = arrived if per_beat == 1 else Mux(part, Cat(lower, arrived), arrived)
         m.d.comb += [
@@ -341,6 +341,7 @@ class ResultDma(wiring.Component):
                 addr.eq(op.in_addr),
                 reads_left.eq(op.count),
                 words_left.eq(op.count),
+                bank.eq(op.bank),
                 unit.eq(op.offset),
                 units_left.eq(units),
                 room.eq(self.FIFO_BEATS * per_beat),

@@ -39,6 +39,11 @@ def check(model: str) -> list[Row]:
     return check_model(build_model(resolve_model(model)))
 
 
+def family(model: str) -> str:
+    """The family of MODEL, which decides its schemes and presets: ViT or EfficientViT."""
+    return "EfficientViT" if type(build_model(resolve_model(model))).__name__ == "EfficientVit" else "ViT"
+
+
 def load_float(
     model: str, checkpoint: str | Path | None = None, overrides: dict | None = None, seed: int = 0
 ) -> FloatModel:

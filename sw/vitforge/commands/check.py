@@ -1,12 +1,15 @@
 """Is this model supported, layer by layer, and what to do if not.
 
-MODEL is a timm name or a JSON file in timm's hub form ({"architecture": ..., "model_args": {...}}) for a model of your
-own. No weights are needed. Exit status 0: every layer is supported, 1: some are not.
+Two families are supported: ViT and DeiT (vit_*, deit_*), and EfficientViT-B (efficientvit_b*). MODEL is a timm name or a
+JSON file in timm's hub form ({"architecture": ..., "model_args": {...}}) for a model of your own. No weights are
+needed. The last line names the presets that have the units of the family; whether a model fits one of them, its
+buffers included, is what `vitforge estimate MODEL --preset NAME` says. Exit status 0: every layer is supported, 1:
+some are not.
 
 example: vitforge check deit_tiny_patch16_224
 """
 
-from .options import output_file, table, write_json
+from .options import families, output_file, table, write_json
 
 
 def arguments(parser) -> None:
@@ -15,6 +18,8 @@ def arguments(parser) -> None:
 
 
 def run(args, command: str) -> int:
+    from vitforge_hw.arch.config import PRESETS
+
     from .. import api
 
     output_file(args.json)
@@ -24,6 +29,10 @@ def run(args, command: str) -> int:
     missing = [r for r in rows if not r.supported]
     verdict = f"{len(missing)} not supported" if missing else "all supported"
     print(f"\n{args.model}: {len(rows)} layers, {verdict}")
+    if not missing:
+        family = api.family(args.model)
+        presets = ", ".join(c.name for c in PRESETS.values() if family in families(c))
+        print(f"family {family}; presets with its units: {presets}")
     data = {"schema": "vitforge/check/1", "command": command, "model": args.model, "supported": not missing}
     layers = [
         dict(layer=r.layer, kind=r.kind, shape=list(r.shape), supported=r.supported, reason=r.reason) for r in rows

@@ -2,9 +2,11 @@
 
 For one accelerator: decides the order of work, places every tensor in the activation buffer, proves the order of all
 accesses over two images, and writes BUILD/: build.json, memory.bin (weights and program, as they lie in DRAM),
-schedule.txt (for reading), model.safetensors.
+schedule.txt (for reading), model.safetensors. An integer model of the ViT family needs a preset with attention
+(softmax, shifter array), an EfficientViT one with trio (R-MAC engine); some presets have both.
 
 example: vitforge compile build/deit.safetensors --preset p2vit -o build/deit
+         vitforge compile build/evit.safetensors --preset trio -o build/evit
 """
 
 from vitforge_sw.compiler.options import PIPELINING

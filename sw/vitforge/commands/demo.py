@@ -1,4 +1,4 @@
-"""The whole road on the shipped models, in a few minutes.
+"""The whole road on the shipped models, a ViT and an EfficientViT, in a few minutes.
 
 check, quantize, evaluate against the float model, compile, emit Verilog, simulate with every tensor compared, and the
 accuracy of the RTL itself. Each step is named and timed; a second run reuses what is still valid (by hash of inputs

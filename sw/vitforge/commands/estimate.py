@@ -5,6 +5,7 @@ count and no weights are needed. Takes seconds. A build directory gets estimate.
 alone and Trio-ViT's own account of its cycles follow.
 
 example: vitforge estimate deit_tiny_patch16_224 --preset p2vit
+         vitforge estimate efficientvit_b1 --preset trio
 """
 
 from .options import hardware, memory, output_file, write_json

@@ -35,10 +35,16 @@ def image_overrides(args) -> dict:
     return {n: tuple(v) if isinstance(v, list) else v for n, v in chosen.items()}
 
 
+def families(config) -> list[str]:
+    """The families of models that an accelerator has the units for."""
+    units = {"ViT": config.attention, "EfficientViT": config.trio}
+    return [name for name, there in units.items() if there]
+
+
 def hardware(parser: argparse.ArgumentParser, required: bool = True) -> None:
     from vitforge_hw.arch.config import PRESETS
 
-    shapes = ", ".join(f"{c.name} ({c.multipliers} multipliers)" for c in PRESETS.values())
+    shapes = ", ".join(f"{c.name} ({c.multipliers} multipliers, {' and '.join(families(c))})" for c in PRESETS.values())
     group = parser.add_mutually_exclusive_group(required=required)
     group.add_argument("--preset", metavar="NAME", help=f"accelerator preset: {shapes}")
     text = "accelerator parameters as a JSON object; those left out are p2vit's (hw/vitforge_hw/arch/config.py)"

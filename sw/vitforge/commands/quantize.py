@@ -1,9 +1,9 @@
 """Post-training quantization to an integer-only model.
 
 Takes a float checkpoint and some images like those that the model will see (a few dozen to a few hundred; no labels).
-The scheme decides every scale and rounding; `vitforge` is the most accurate, `p2vit` is as published. The file holds
-integers only, the graph and the image options. Without --checkpoint the weights are random, brought to life: useful
-for cycles and resources, not for accuracy.
+The scheme decides every scale and rounding; `vitforge` is the most accurate of either family, `p2vit` (ViT, DeiT) and
+`trio` (EfficientViT) are as published. The file holds integers only, the graph and the image options. Without
+--checkpoint the weights are random, brought to life: useful for cycles and resources, not for accuracy.
 
 example: vitforge quantize deit_tiny_patch16_224 --checkpoint deit.safetensors --calib images -o build/deit.safetensors
 """
@@ -14,15 +14,15 @@ from .options import image_options, image_overrides, output_file, positive
 
 
 def arguments(parser) -> None:
-    from vitforge_sw.quant.families import SCHEME_NAMES
+    from vitforge_sw.quant.schemes import SCHEMES
+    from vitforge_sw.quant.trio.schemes import TRIO_SCHEMES
 
     parser.add_argument("model", metavar="MODEL", help="timm name or hub-form JSON")
     parser.add_argument("--checkpoint", metavar="F", help="safetensors or weights-only .pth (default: untrained)")
     parser.add_argument("--calib", metavar="DIR", required=True, help="calibration images, searched recursively")
-    parser.add_argument(
-        "--scheme", default="vitforge", metavar="NAME", help=f"one of {', '.join(SCHEME_NAMES)} (default: %(default)s)"
-    )
-    parser.add_argument("--wbits", type=int, metavar="N", help="weight bits, 2 to 8 (default: the scheme's, 8)")
+    names = f"ViT: {', '.join(sorted(SCHEMES))}; EfficientViT: {', '.join(sorted(TRIO_SCHEMES))} (default: %(default)s)"
+    parser.add_argument("--scheme", default="vitforge", metavar="NAME", help=names)
+    parser.add_argument("--wbits", type=int, metavar="N", help="weight bits, 2 to 8 (default: the scheme's, 8); ViT only")
     parser.add_argument("--limit", type=positive, metavar="N", help="the first N calibration images (default: all)")
     parser.add_argument("-o", "--output", metavar="M.safetensors", required=True, help="the integer model")
     image_options(parser)

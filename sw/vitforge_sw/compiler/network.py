@@ -59,6 +59,8 @@ class Network:
 
 def analyse(graph: Graph, config: AcceleratorConfig) -> Network:
     """Find the layers of a ViT in the graph and check them against the preset; ValueError: what does not fit."""
+    if not config.attention:
+        raise ValueError(f"model: ViT needs a preset with attention (softmax, shifter array), not {config.name}")
     nodes = {}
     for node in graph.nodes:
         key = role(node.name)

@@ -1,8 +1,8 @@
 """Is this model supported, layer by layer, and what to do if not.
 
-Two families are supported: ViT and DeiT (vit_*, deit_*), and EfficientViT-B (efficientvit_b*). MODEL is a timm name or a
-JSON file in timm's hub form ({"architecture": ..., "model_args": {...}}) for a model of your own. No weights are
-needed. The last line names the presets that have the units of the family; whether a model fits one of them, its
+Two families are supported: ViT and DeiT (vit_*, deit_*), and EfficientViT-B (efficientvit_b*). MODEL is a timm name
+or a JSON file in timm's hub form ({"architecture": ..., "model_args": {...}}) for a model of your own. No weights
+are needed. The last line names the presets that have the units of the family; whether a model fits one of them, its
 buffers included, is what `vitforge estimate MODEL --preset NAME` says. Exit status 0: every layer is supported, 1:
 some are not.
 

@@ -22,7 +22,7 @@ def arguments(parser) -> None:
     parser.add_argument("--calib", metavar="DIR", required=True, help="calibration images, searched recursively")
     names = f"ViT: {', '.join(sorted(SCHEMES))}; EfficientViT: {', '.join(sorted(TRIO_SCHEMES))} (default: %(default)s)"
     parser.add_argument("--scheme", default="vitforge", metavar="NAME", help=names)
-    parser.add_argument("--wbits", type=int, metavar="N", help="weight bits, 2 to 8 (default: the scheme's, 8); ViT only")
+    parser.add_argument("--wbits", type=int, metavar="N", help="weight bits, 2 to 8 (default: 8); ViT only")
     parser.add_argument("--limit", type=positive, metavar="N", help="the first N calibration images (default: all)")
     parser.add_argument("-o", "--output", metavar="M.safetensors", required=True, help="the integer model")
     image_options(parser)

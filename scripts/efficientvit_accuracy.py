@@ -23,6 +23,13 @@ from vitforge_sw.quant.trio import get_trio_scheme, quantize_efficientvit
 UNCORRECTED = dict(bias_correction=False)
 PLAIN = UNCORRECTED | dict(migration="none", shifting=False, divisors="exact", attention_scales="layer")
 EXACT = dict(divisors="exact")
+DIVISORS = [
+    dict(divisors="log2", divisor_gain="none"),
+    dict(divisors="log2", divisor_gain="8/9"),
+    dict(divisors="uniform8"),
+    dict(divisors="reciprocal"),
+    EXACT,
+]
 ROWS = {
     "headline": [("trio", {}), ("vitforge", {})],
     "trio": [
@@ -55,6 +62,8 @@ ROWS = {
         ("vitforge", dict(bias_correction=False)),
         ("vitforge", dict(weight_rounding="nearest")),
     ],
+    "reconstruction": [(scheme, dict(reconstruction="block")) for scheme in ("trio", "vitforge")],
+    "divisors": [(scheme, options) for scheme in ("vitforge", "trio") for options in DIVISORS],
 }
 
 
@@ -69,6 +78,7 @@ def main() -> int:
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--json", help="results; rows in it are not run again")
+    parser.add_argument("--progress", action="store_true", help="progress of quantization on stderr")
     args = parser.parse_args()
     try:
         run(args)
@@ -94,7 +104,9 @@ def run(args: argparse.Namespace) -> None:
         text = ", ".join(f"{k} {v}" for k, v in options.items())
         name = f"{key}: {scheme} {text}"
         if name not in done:
-            graph = quantize_efficientvit(model, spec, image, get_trio_scheme(scheme, **options), calib, progress=False)
+            graph = quantize_efficientvit(
+                model, spec, image, get_trio_scheme(scheme, **options), calib, progress=args.progress
+            )
             got = real_logits(graph, Golden(graph).logits(test, args.batch))
             agreement = 100 * float((got.argmax(1) == reference.argmax(1)).double().mean())
             done[name] = dict(

@@ -8,14 +8,16 @@ import torch
 
 from vitforge_sw.evaluate import evaluate
 from vitforge_sw.golden.model import Golden
+from vitforge_sw.graph.efficientvit import import_efficientvit
 from vitforge_sw.graph.ir_trio import NODES, Depthwise, LinearAttend, NormAct, Post, software_only
+from vitforge_sw.graph.rules import check_graph
 from vitforge_sw.graph.serialize import graph_hash, load_graph, save_graph
 from vitforge_sw.models.alive import bring_to_life, probe_patches
 from vitforge_sw.models.archive import archive_images, archive_patches
 from vitforge_sw.models.checkpoint import load_model
 from vitforge_sw.models.resolve import ModelSpec, resolve_model
 from vitforge_sw.quant import quantize_model, scheme_for
-from vitforge_sw.quant.trio import get_trio_scheme
+from vitforge_sw.quant.trio import get_trio_scheme, lower, reconstruct
 
 SPEC = ModelSpec(
     "small", "efficientvit_b0",
@@ -83,6 +85,37 @@ def test_deterministic(small):
     assert graph_hash(small.quantize("trio")) == graph_hash(small.quantize("trio"))
 
 
+@pytest.mark.parametrize("scheme", ["trio", "vitforge"])
+def test_block_reconstruction(small, scheme, monkeypatch):
+    """Nearer to the float blocks on images trained on and on others; legal, integer, the same each time."""
+    monkeypatch.setattr(reconstruct, "ITERATIONS", 30)
+    monkeypatch.setattr(reconstruct, "WEIGHT_RATE", 0.05)
+    plain, learned = small.quantize(scheme), small.quantize(scheme, reconstruction="block")
+    assert "reconstruction" not in plain.meta
+    blocks = learned.meta["reconstruction"]
+    assert list(blocks) == [b.name for b in import_efficientvit(small.model).blocks]
+    changed = [b for b in blocks.values() if b["after"] != b["before"]]
+    assert len(changed) >= 2
+    assert all(b["held_out_after"] < b["held_out_before"] for b in changed)
+    assert sum(b["after"] / b["before"] for b in blocks.values()) < len(blocks)
+    check_graph(learned)
+    pairs = [(p, q) for p, q in zip(plain.nodes, learned.nodes, strict=True) if hasattr(p, "weight")]
+    assert any(not np.array_equal(p.weight, q.weight) for p, q in pairs)
+    assert [n.name for n in plain.nodes] == [n.name for n in learned.nodes]
+    assert graph_hash(learned) == graph_hash(small.quantize(scheme, reconstruction="block"))
+
+
+def test_rejected_block_stays_as_it_was(small, monkeypatch):
+    """What does not help on held-out images leaves no trace."""
+    monkeypatch.setattr(reconstruct, "ITERATIONS", 1)
+    monkeypatch.setattr(reconstruct, "squared_error", lambda b, out, target, images: 1.0)
+    plain, learned = small.quantize("trio"), small.quantize("trio", reconstruction="block")
+    for p, q in zip(plain.nodes, learned.nodes, strict=True):
+        for field in dataclasses.fields(p):
+            assert np.array_equal(getattr(p, field.name), getattr(q, field.name)), (p.name, field.name)
+    assert plain.meta["steps"] == learned.meta["steps"] and plain.meta["zeros"] == learned.meta["zeros"]
+
+
 def test_vitforge_is_nearer_to_float_than_trio(small):
     result = {
         s: evaluate(small.quantize(s), small.patches[32:], [0] * 12, small.model)["logit_sqnr_db"]
@@ -133,6 +166,32 @@ def test_scheme_errors():
         get_trio_scheme("trio", wbits=4)
     with pytest.raises(ValueError, match="shifting must be true or false, not 1"):
         get_trio_scheme("trio", shifting=1)
+
+
+def test_factors_that_parameter_entries_hold():
+    """m1 * 2^-s1 is below 2 everywhere; larger factors without an activation are a shift behind it."""
+    ratio = torch.tensor([1e-9, 0.3, 1.0, 1.9999, 1.99999999, 2.0, 127.0, 5000.0], dtype=torch.float64)
+    for limited in (ratio[:4], ratio):
+        f = lower.scaled("x", limited)
+        factor = f["m1"].astype(np.float64) * 2.0 ** -f["s1"].astype(np.float64)
+        assert (factor < 2).all()
+        assert np.allclose(factor * 2.0 ** f["eh"], limited, rtol=2.0**-15, atol=0)
+    with pytest.raises(ValueError, match="layer: re-quantization factors must be above 0 and at most 1.99997, need"):
+        lower.dyadic("layer", ratio)
+    assert lower.hardswish("x", 0.01, 3.0, least=0.2).p_step >= 0.2 > lower.hardswish("x", 0.01, 3.0).p_step
+
+
+@pytest.mark.parametrize("scheme", ["trio", "vitforge"])
+def test_one_pixel_wide_stages(scheme):
+    """32 pixels: the last stage is one pixel, Ksum and Z hardly sum; every factor still fits its entry."""
+    model, image = load_model(SPEC, None, dict(image_size=32))
+    patches = probe_patches(image, 12)
+    bring_to_life(model, image, patches)
+    chosen = scheme_for(model, scheme)
+    graph = quantize_model(model, SPEC, image, chosen, patches, trained=False, progress=False)
+    for node in graph.nodes:
+        if isinstance(node, Post):
+            assert (node.m1 * 2.0 ** -node.s1.astype(np.float64) < 2).all(), node.name
 
 
 @pytest.mark.parametrize("scheme,sqnr", [("trio", 21), ("vitforge", 24)])

@@ -39,6 +39,18 @@ def qkv_steps(b: Builder, h: torch.Tensor, heads: int, branch: bool) -> torch.Te
     return torch.cat([(q * u).flatten(), (k / u).flatten(), top[2 * c :] / QMAX])
 
 
+def middle_act(b: Builder, name: str, h: torch.Tensor) -> Act:
+    """Between a branch's depthwise and grouped layers."""
+    lo, hi = channel_range(h)
+    if b.scheme.attention_scales == "channel":
+        centre = (hi + lo) / 2
+        half = torch.maximum((hi - lo) / 2, centre.abs())  # a zero-point has 8 bits
+        step = half.clamp(min=max(float(half.max()) * 2.0**-10, 1e-9)) / QMAX
+        return Act(name, step, -(centre / step).round())
+    step = (torch.maximum(lo.abs(), hi).max() / QMAX).expand_as(hi)
+    return Act(name, step, 0 * step)
+
+
 def attend_branch(b: Builder, name: str, index: int, x: Act, block: LiteMLA, float_out: torch.Tensor) -> torch.Tensor:
     """Ksum, Z and the attention of one q | k | v tensor into slice ``index`` of the output; its steps (C,)."""
     s, c, heads, env = b.scheme, block.channels, block.heads, b.stream.env
@@ -54,8 +66,10 @@ def attend_branch(b: Builder, name: str, index: int, x: Act, block: LiteMLA, flo
         top_k, top_z = top_k.max() * ones, top_z.max() * ones
     else:
         top_k = top_k.view(heads, dim).amax(1, keepdim=True).expand(heads, dim).flatten()
+    tops = b.keep(f"{tensor}{index}.tops", lambda: (top_k, top_z))
+    kinds = ((KeySum, dict(x=k), 1), (KeyValue, dict(k=k, v=v, heads=heads), dim))
     factors = []
-    for kind, refs, top, rows in ((KeySum, dict(x=k), top_k, 1), (KeyValue, dict(k=k, v=v, heads=heads), top_z, dim)):
+    for (kind, refs, rows), top in zip(kinds, tops, strict=True):
         node = f"{name}.{'ksum' if kind is KeySum else 'kv'}{index}"
         scale = {f: torch.from_numpy(v) for f, v in lower.scaled(node, QMAX / top).items()}
         factors.append(scale["m1"].double() * 2.0 ** (scale["eh"] - scale["s1"]).double())
@@ -66,7 +80,7 @@ def attend_branch(b: Builder, name: str, index: int, x: Act, block: LiteMLA, flo
     ksum, kv = f"{name}.ksum{index}", f"{name}.kv{index}"
     heads_of = lambda t: split_heads(t.float(), heads)  # noqa: E731
     divisor = heads_of(b.stream.get(q).clamp(min=0)) @ heads_of(env[ksum]).transpose(-1, -2)
-    largest = divisor.max().long().clamp(min=1)
+    largest = b.keep(f"{tensor}{index}.divisor", lambda: divisor.max().long().clamp(min=1))
     unit = x.step[2 * c :] * factors[0] / factors[1]  # the value of D / d
     m1, s1 = 1, 0
     if s.divisors == "uniform8":
@@ -91,35 +105,28 @@ def attend_branch(b: Builder, name: str, index: int, x: Act, block: LiteMLA, flo
         exact = (dividend / divisor.clamp(min=1)).transpose(1, 2).flatten(2).double() * unit
         y = y * steps
         fit = lambda t: t.sum((0, 1)).view(heads, dim).sum(1, keepdim=True).expand(heads, dim).flatten()  # noqa: E731
-        steps = steps * fit(y * exact) / fit(y * y).clamp(min=1e-30)
+        gain = fit(y * exact) / fit(y * y).clamp(min=1e-30)
+        steps = steps * b.keep(f"{tensor}{index}.gain", lambda: gain)
     b.stream.drop(ksum, kv)
     return steps
 
 
 def attention(b: Builder, x: Act, block: LiteMLA, fx: torch.Tensor) -> tuple[Act, torch.Tensor]:
     """Everything before the projection: (Act (pixels, branches * C), float output)."""
-    s, name, heads = b.scheme, block.name, block.heads
+    name, heads = block.name, block.heads
     f_scales = [block.qkv.before(fx)]
     p = b.product(x, block.qkv, f_scales[0])
-    step = qkv_steps(b, p.h, heads, branch=False)
+    step = b.keep(f"{block.qkv.name}.step", qkv_steps, b, p.h, heads, False)
     parts = [b.conv_node(p, x, Act(block.qkv.name, step, 0 * step), step, narrow=True)]
     info = b.graph.tensors[block.qkv.name]
     for depth, point in block.branches:
         f_depth = depth.before(f_scales[0])
         f_scales.append(point.before(f_depth))
         p = b.product(parts[0], depth, f_depth)
-        lo, hi = channel_range(p.h)
-        if s.attention_scales == "channel":
-            centre = (hi + lo) / 2
-            half = torch.maximum((hi - lo) / 2, centre.abs())  # a zero-point has 8 bits
-            step = half.clamp(min=max(float(half.max()) * 2.0**-10, 1e-9)) / QMAX
-            middle = Act(depth.name, step, -(centre / step).round())
-        else:
-            step = (torch.maximum(lo.abs(), hi).max() / QMAX).expand_as(hi)
-            middle = Act(depth.name, step, 0 * step)
-        b.conv_node(p, parts[0], middle, step, offset=lower.to_int(middle.zero))
+        middle = b.keep(f"{depth.name}.act", middle_act, b, depth.name, p.h)
+        b.conv_node(p, parts[0], middle, middle.step, offset=lower.to_int(middle.zero))
         p = b.product(middle, point, f_scales[-1])
-        step = qkv_steps(b, p.h, heads, branch=True)
+        step = b.keep(f"{point.name}.step", qkv_steps, b, p.h, heads, True)
         parts.append(b.conv_node(p, middle, Act(point.name, step, 0 * step), step, narrow=True))
         b.stream.drop(middle.name)
     tensor, c = f"{name}.attend", block.channels

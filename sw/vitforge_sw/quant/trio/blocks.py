@@ -1,5 +1,6 @@
 """Convolution layers of EfficientViT: Hardswish layers, residual layers, and the stream's scales within a stage."""
 
+import dataclasses
 import math
 
 import torch
@@ -31,16 +32,21 @@ def hardswish_layer(
     s = b.scheme
     fh = conv.before(fx)
     p = b.product(x, conv, fh)
-    y = F.hardswish(p.h)
-    if reader == "depthwise":
-        migration = "pot" if plain and s.migration in ("exact", "channel") else s.migration
-        fmt = depthwise(y, migration, s.depthwise_zero_point)
-    elif reader == "pool":
-        fmt = shifted(y, after, HEAD_DEPTH) if s.head_zero_points else symmetric(y)
-    elif s.shifting or s.pw2_factors:
-        fmt = shifted(y, after, PW2_DEPTH if s.pw2_factors else 0, s.shifting)
-    else:
-        fmt = symmetric(y)
+
+    def chosen() -> Format:
+        y = F.hardswish(p.h)
+        if reader == "depthwise":
+            migration = "pot" if plain and s.migration in ("exact", "channel") else s.migration
+            return depthwise(y, migration, s.depthwise_zero_point)
+        if reader == "pool":
+            return shifted(y, after, HEAD_DEPTH) if s.head_zero_points else symmetric(y)
+        if s.shifting or s.pw2_factors:
+            return shifted(y, after, PW2_DEPTH if s.pw2_factors else 0, s.shifting)
+        return symmetric(y)
+
+    fmt = b.keep(f"{conv.name}.format", chosen)
+    if conv.name in b.learned:
+        fmt = dataclasses.replace(fmt, base=fmt.base * b.learned[conv.name].factor)
     act = hardswish_node(b, p, x, fmt)
     return act, F.hardswish(fh)
 

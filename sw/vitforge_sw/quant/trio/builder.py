@@ -5,6 +5,7 @@ the integer tensors that a layer will really get, and the float tensors that it 
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -41,6 +42,44 @@ class Product:
     h: torch.Tensor  #: real-valued result (B, H, W, N), float32
 
 
+@dataclasses.dataclass
+class Made:
+    """What a layer's integer weights were made from: ``real`` (N, K) in units per input step of ``x``."""
+
+    real: torch.Tensor
+    weight: torch.Tensor
+    step: torch.Tensor
+    bias: torch.Tensor
+    x_step: torch.Tensor
+
+
+@dataclasses.dataclass
+class Learned:
+    """Reconstruction's result for a layer: integers and bias (None: by the scheme's rule), the output step's factor."""
+
+    made: Made
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    factor: float
+
+    def step(self, x_step: torch.Tensor) -> torch.Tensor:
+        """Of the accumulator: all input steps may differ from the first ones by one common factor."""
+        ratio = x_step / self.made.x_step
+        assert float((ratio / ratio[0] - 1).abs().max()) < 1e-6, "the input's factors per channel have changed"
+        return self.made.step * ratio[0]
+
+
+@dataclasses.dataclass
+class State:
+    """The builder at one moment, to return to."""
+
+    nodes: list[Node]
+    tensors: dict
+    env: dict
+    steps: dict
+    zeros: dict
+
+
 def columns(conv: Conv, v: torch.Tensor) -> torch.Tensor:
     """Values per input channel in the shape of ``conv.weight``."""
     n, k = conv.weight.shape
@@ -57,6 +96,28 @@ class Builder:
         self.stream = Stream(graph, windows, batch)
         self.steps: dict[str, float | list[float]] = graph.meta.setdefault("steps", {})
         self.zeros: dict[str, int | list[int]] = graph.meta.setdefault("zeros", {})
+        self.acts: dict[str, Act] = {}
+        # block reconstruction builds a block twice: the second time with the first one's formats
+        self.kept: dict[str, object] = {}
+        self.made: dict[str, Made] = {}
+        self.learned: dict[str, Learned] = {}
+
+    def keep(self, name: str, make: Callable, *args):
+        """``make(*args)``, or what it gave the first time."""
+        if name not in self.kept:
+            self.kept[name] = make(*args)
+        return self.kept[name]
+
+    def state(self) -> State:
+        copies = (dict(t) for t in (self.graph.tensors, self.stream.env, self.steps, self.zeros))
+        return State(list(self.graph.nodes), *copies)
+
+    def restore(self, state: State) -> None:
+        self.graph.nodes[:] = state.nodes
+        mine = (self.graph.tensors, self.stream.env, self.steps, self.zeros)
+        for table, old in zip(mine, (state.tensors, state.env, state.steps, state.zeros), strict=True):
+            table.clear()
+            table.update(old)
 
     # ------------------------------------------------------------ calibration tensors
 
@@ -85,14 +146,22 @@ class Builder:
         q = self.integers(x)
         gptq = self.scheme.weight_rounding == "gptq" and not conv.depthwise and conv.groups == 1
         real_columns = conv.weight.double() * columns(conv, x.step)
-        weight, step = quantize_weight(real_columns, conv.bias, self.hessian(q) if gptq else None)
+        learned = self.learned.get(conv.name)
+        if learned is None:
+            weight, step = quantize_weight(real_columns, conv.bias, self.hessian(q) if gptq else None)
+        else:
+            weight, step = learned.weight, learned.step(x.step)
         blank = torch.zeros_like(conv.bias)
         h = dataclasses.replace(conv, weight=weight, bias=blank).product(q).mul_(step.float())
         bias = conv.bias.double()
-        if target is not None and self.scheme.bias_correction:
+        if learned is not None and learned.bias is not None:
+            bias = learned.bias
+        elif target is not None and self.scheme.bias_correction:
             bias = (target - h).double().mean((0, 1, 2))
         h = h.add_(bias.float())
         weight_sum = (weight.double() * columns(conv, x.zero)).sum(1)
+        if learned is None:
+            self.made[conv.name] = Made(real_columns, weight, step, bias, x.step)
         return Product(conv, weight, step, weight_sum, bias, h)
 
     # ------------------------------------------------------------ nodes
@@ -107,6 +176,7 @@ class Builder:
 
     def describe(self, act: Act) -> None:
         """Note what ``act`` stands for in the graph's metadata: one value, or one per channel."""
+        self.acts[act.name] = act
         for table, values, kind in ((self.steps, act.step, float), (self.zeros, act.zero, int)):
             one = bool((values == values[0]).all())
             table[act.name] = kind(values[0]) if one else [kind(v) for v in values]

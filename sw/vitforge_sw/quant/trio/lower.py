@@ -43,7 +43,7 @@ def dyadic(
 
 def scaled(name: str, ratio: torch.Tensor) -> dict[str, np.ndarray]:
     """m1, s1, eh without an activation: p below 2 acc (the machine shifts right by 15 or more), h = p << eh."""
-    eh = torch.floor(torch.log2(ratio.double())).clamp(min=0)
+    eh = torch.ceil(torch.log2(ratio.double() / FACTOR_TOP)).clamp(min=0)
     m1, s1 = dyadic(name, ratio.double() * 2.0**-eh)
     return dict(m1=m1, s1=s1, eh=to_int(eh))
 

@@ -1,6 +1,7 @@
 """The quantizer of EfficientViT: walks the float model once, builds and executes each integer node."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -28,6 +29,7 @@ from .attention import attention
 from .blocks import HEAD_DEPTH, hardswish_layer, stream_base, stream_layer
 from .builder import Act, Builder
 from .formats import shifted, symmetric
+from .reconstruct import reconstruct
 from .schemes import TrioScheme
 
 LOGIT_ROOM = 1.25  #: logits of other images may exceed the calibration images' by this factor
@@ -168,7 +170,7 @@ class Quantizer:
         b.conv_node(p, x, Act(out.name, step, 0 * step), step, fmt="int12")
         self.graph.tensors[out.name] = dataclasses.replace(self.graph.tensors[out.name], exponent=exponent)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def run(self, progress: bool = True) -> Graph:
         net, bases = self.net, self._bases()
         x, fx = self._stem()
@@ -177,7 +179,11 @@ class Quantizer:
         for i, block in enumerate(blocks):
             base = bases.get(i, base)
             step = self._lite_mla if isinstance(block, LiteMLA) else self._local
-            x, fx = step(block, i, x, fx, base)
+            build = functools.partial(step, block, i, x, fx, base)
+            if self.scheme.reconstruction == "block":
+                x, fx = reconstruct(self.b, block, x, build, progress)
+            else:
+                x, fx = build()
         self._head(x, fx)
         return self.graph
 

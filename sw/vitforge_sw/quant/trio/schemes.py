@@ -9,6 +9,7 @@ CHOICES = dict(
     attention_scales=("layer", "head", "channel"),
     norm_input=("int12", "int8"),
     weight_rounding=("nearest", "gptq"),
+    reconstruction=("none", "block"),
 )
 
 
@@ -40,6 +41,7 @@ class TrioScheme:
     head_zero_points: bool = False  #: zero-points and channel factors before and behind pooling
     bias_correction: bool = False  #: integer outputs get the float outputs' means over the calibration images
     weight_rounding: str = "nearest"  #: gptq: error compensation along the inputs (pointwise and linear layers)
+    reconstruction: str = "none"  #: block: learned rounding, biases and activation steps, block by block
 
     def __post_init__(self):
         for field, allowed in CHOICES.items():

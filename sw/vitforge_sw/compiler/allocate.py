@@ -41,11 +41,13 @@ class Place:
 
 @dataclasses.dataclass
 class Allocation:
-    """``places``: tensor -> Place; ``slots``: (class, slot) -> (address, rows); ``used``: rows taken of each pool."""
+    """``places``: tensor -> Place; ``slots``: (class, slot) -> (address, rows); ``used``: rows taken of each pool;
+    ``loads``: of a batch, the run before which each image is loaded (0: at the start)."""
 
     places: dict[str, Place]
     slots: dict[tuple[str, int], tuple[int, int]]
     used: list[int]
+    loads: tuple[int, ...] = (0,)
 
 
 def classify(net: Network, options: CompileOptions) -> dict[str, tuple[str, int]]:

@@ -1,7 +1,7 @@
 """What the compiler hands over: program, memory image, maps."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import DEPTHWISE, KEY_VALUE, POINTWISE, TOKEN_SUM, Chunk, Instruction
 
 from . import image
-from .access import cdiv, row_groups
+from .access import row_groups
 from .allocate import Place
 from .options import CompileOptions
 from .proof import Proof, prove
@@ -18,13 +18,15 @@ from .steps import Label
 
 @dataclasses.dataclass(frozen=True)
 class Write:
-    """One expected write of an activation-buffer row: ``plane`` 0 low, 1 high bytes of channel block ``block``."""
+    """One expected write of an activation-buffer row: ``plane`` 0 low, 1 high bytes of channel block ``block``;
+    ``image`` of the batch, -1: one token of each."""
 
     address: int
     tensor: str
     group: int
     block: int
     plane: int
+    image: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,36 +69,57 @@ class Build:
         return (1 + sum(len(p) for p in self.programs.values())) * self.config.instruction_beats
 
     @property
+    def batch(self) -> int:
+        """Images of a job."""
+        return self.options.batch
+
+    @property
     def image_bytes(self) -> int:
-        """DRAM bytes of one job's image."""
+        """DRAM bytes of one job's images."""
         place = self.places[self.input]
-        rows = place.groups * place.stride * self.config.beats_per_row * self.config.beat_bytes
-        unit = 16 * self.config.beat_bytes
-        return cdiv(rows, unit) * unit
+        beats = place.groups * place.stride * self.config.beats_per_row
+        return self.batch * image.image_beats(beats) * self.config.beat_bytes
 
     @property
     def result_bytes(self) -> int:
-        """DRAM bytes of one job's result."""
-        return cdiv(self.places[self.output].stride * self.config.word, 16) * 16
+        """DRAM bytes of one job's results."""
+        return self.batch * self._result_bytes
+
+    @property
+    def _result_bytes(self) -> int:
+        return 16 * image.result_units(self.places[self.output].stride, self.config)
 
     def prove(self) -> Proof:
         """The order proof of the program; OrderError or DeadlockError (ValueErrors) if it does not hold."""
         return prove(self.programs, self.labels, self.config)
 
     def pack_image(self, x: np.ndarray) -> bytes:
-        """Input tensor (tokens, channels) of int8 as the job's image in DRAM."""
+        """Input tensor (tokens, channels) of int8 as it lies in DRAM, one of the job's ``batch`` images."""
         t = self.tensors[self.input]
         if x.shape != (t["tokens"], t["channels"]):
             raise ValueError(f"image: must have shape {(t['tokens'], t['channels'])}, not {tuple(x.shape)}")
         return image.image_bytes(np.asarray(x), self.config, t.get("height", 0), t.get("width", 0))
 
-    def logits(self, result: bytes) -> np.ndarray:
-        """Integer logits (classes,) from a job's result."""
+    def jobs(self, images: Sequence[np.ndarray]) -> list[Sequence[np.ndarray]]:
+        """The images job by job; the last one is repeated where the last job is not full."""
+        missing = -len(images) % self.batch
+        padded = [*images, *[images[-1]] * missing]
+        return [padded[i : i + self.batch] for i in range(0, len(padded), self.batch)]
+
+    def pack_job(self, images: Sequence[np.ndarray]) -> bytes:
+        """A job's images in DRAM, one after the other."""
+        if len(images) != self.batch:
+            raise ValueError(f"job: must have {self.batch} images, not {len(images)}")
+        return b"".join(self.pack_image(x) for x in images)
+
+    def logits(self, result: bytes, number: int = 0) -> np.ndarray:
+        """Integer logits (classes,) of image ``number`` of a job from the job's result."""
         t, place = self.tensors[self.output], self.places[self.output]
-        return image.result_logits(result, 1, t["channels"], place.planes, self.config)
+        own = result[number * self._result_bytes :][: self._result_bytes]
+        return image.result_logits(own, 1, t["channels"], place.planes, self.config)
 
     def writes(self, chunk: Chunk) -> Iterator[Write]:
-        """Expected activation-buffer writes of a chunk for one image, in program order."""
+        """Expected activation-buffer writes of a chunk for one job, in program order."""
         for instruction, label in zip(self.programs[chunk], self.labels[chunk]):
             yield from self._writes(chunk, instruction, label)
 
@@ -120,7 +143,8 @@ class Build:
             for group in range(row * step, row * step + groups):
                 for i in range(n):
                     block, plane = label.channel // self.config.word + i // place.planes, i % place.planes
-                    yield Write(op["out_addr"] + group * stride + i, label.tensor, first + group, block, plane)
+                    at = op["out_addr"] + group * stride + i
+                    yield Write(at, label.tensor, first + group, block, plane, label.image)
 
     def codes(self) -> Iterator[tuple[str, int]]:
         """(softmax layer, group) of each entry of the code ring, in order."""

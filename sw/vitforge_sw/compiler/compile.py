@@ -17,6 +17,7 @@ from .rings import RingError
 from .simulate import simulate
 from .steps import Label, Step
 from .trio_allocate import SpaceError, allocate_trio
+from .trio_batch import EVERY, image_of, plain, unroll, whole_layers
 from .trio_network import TrioNetwork, analyse_trio, is_trio
 from .trio_plan import plan_trio, ring_rows
 from .trio_schedule import WINDOWS, Scheduler
@@ -26,19 +27,31 @@ GOOD = 1.01  #: cycles over busy cycles of the PE array at which no other schedu
 
 
 def compile_graph(
-    graph: Graph, config: AcceleratorConfig, options: CompileOptions | None = None, pipelining: str = "both"
+    graph: Graph,
+    config: AcceleratorConfig,
+    options: CompileOptions | None = None,
+    pipelining: str = "both",
+    batch: int = 1,
+    engines: str = "both",
 ) -> Build:
     """Schedule, allocate, encode, prove.
 
     Without ``options``, the row blocks are chosen with the cycle model (the first family that keeps the PE array busy
-    is taken), and of the buffer layouts the first that fits. ``pipelining``: P2-ViT's ablation (CompileOptions).
+    is taken), and of the buffer layouts the first that fits. ``pipelining``: P2-ViT's ablation, ``batch``: images of a
+    job, ``engines``: Trio-ViT's ablation (all: CompileOptions).
     ValueError names what does not fit: layer or buffer, rule, sizes.
     """
+    if options is None and (batch > 1 or engines != "both"):
+        options = CompileOptions(pipelining=pipelining, batch=batch, engines=engines)
     if is_trio(graph):
-        build = _trio(graph, analyse_trio(graph, config), config, options or CompileOptions(pipelining=pipelining))
+        build = _trio(graph, config, options or CompileOptions(pipelining=pipelining))
         build.prove()
         return build
     net = analyse(graph, config)
+    if options is not None and options.batch > 1:
+        raise ValueError(f"batch must be 1 for a ViT, whose head is one of many layers, not {options.batch}")
+    if options is not None and options.engines != "both":
+        raise ValueError(f"engines must be both for a ViT, whose layers run on MAT alone, not {options.engines!r}")
     if options is not None:
         build = _compile(graph, net, config, options)
     else:
@@ -97,11 +110,13 @@ def _compile(graph: Graph, net: Network, config: AcceleratorConfig, options: Com
 PIECES = (3, 4, 6, 8, 12, 16)  #: longest weight pieces of an EfficientViT that are tried, in parts of the ring
 
 
-def _trio(graph: Graph, net: TrioNetwork, config: AcceleratorConfig, options: CompileOptions) -> Build:
+def _trio(graph: Graph, config: AcceleratorConfig, options: CompileOptions) -> Build:
     """The first length of weight pieces with which the ring holds what is in use at the same time; fewer layers at a
     time where the activation buffer is too small."""
     if options.pipelining not in ("both", "none"):
         raise ValueError(f"pipelining of EfficientViT must be both or none, not {options.pipelining!r}")
+    one = analyse_trio(graph, config)
+    net = one if options.batch == 1 else analyse_trio(unroll(graph, options.batch, config), config)
     ring = ring_rows(net, config)
     error, small = None, None
     for rows in [options.piece_rows] if options.piece_rows else [ring // n for n in PIECES]:
@@ -110,7 +125,7 @@ def _trio(graph: Graph, net: TrioNetwork, config: AcceleratorConfig, options: Co
                 runs = Scheduler(net, config, options, rows, window).run()
                 allocation = allocate_trio(net, config, runs)
                 planner = plan_trio(net, config, allocation, runs, options, rows)
-                return _link(graph, config, options, allocation, planner, _trio_macs(net))
+                return _link(graph, config, options, allocation, planner, _trio_macs(one))
             except SpaceError as e:
                 small = e
             except RingError as e:
@@ -147,11 +162,15 @@ def _link(
     pairs = derive(planner.steps, config)
     programs = {c: [i for s, i in pairs if s.chunk == c] for c in Chunk}
     outputs = {n.name: n.out.name for n in graph.nodes}
+    whole = whole_layers(graph) if options.batch > 1 else set()
 
     def label(step: Step) -> Label:
-        tensor = step.layer if step.chunk == Chunk.IMAGE_DMA else outputs.get(step.layer, "")
+        layer = plain(step.layer)
+        tensor = layer if step.chunk == Chunk.IMAGE_DMA else outputs.get(layer, "")
         written = step.chunk not in (Chunk.LOADER, Chunk.WEIGHT_DMA, Chunk.RESULT_DMA)
-        return Label(step.layer, tensor if written else "", step.first, step.channel)
+        every = step.chunk != Chunk.RESULT_DMA and layer.split(":")[0] in whole
+        image = EVERY if every else image_of(step.layer)
+        return Label(layer, tensor if written else "", step.first, step.channel, image)
 
     labels = {c: [label(s) for s, _ in pairs if s.chunk == c] for c in Chunk}
     programs, logical = image.link(programs, planner.pieces, config)

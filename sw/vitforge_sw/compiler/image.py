@@ -89,6 +89,16 @@ def replace(memory_image: bytes, chunk: Chunk, number: int, new: Instruction, co
     return striped(logical[:at] + word + logical[at + INSTRUCTION_BYTES :], config)
 
 
+def image_beats(beats: int) -> int:
+    """Beats from one image of a job to the next: whole stripes."""
+    return -(-beats // memmap.STRIPE_BEATS) * memmap.STRIPE_BEATS
+
+
+def result_units(words: int, config: AcceleratorConfig) -> int:
+    """16-byte units of one image's result of ``words`` buffer words."""
+    return -(-words * config.word // 16)
+
+
 def image_bytes(x: np.ndarray, config: AcceleratorConfig, height: int = 0, width: int = 0) -> bytes:
     """An input tensor (tokens, channels) of int8 as the job's image in DRAM; height and width of a spatial one."""
     rows = memmap.rows_to_beats(memmap.to_map_rows(x, height, width, config.cores, config.word), config.beat_bytes)

@@ -3,7 +3,7 @@
 import dataclasses
 
 PIPELINING = ("both", "inter", "intra", "none")
-ENGINES = ("both", "rmac")
+ENGINES = ("both", "rmac", "mat")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,10 @@ class CompileOptions:
     attend_lead: softmax and shifter array take that part of the rows that they can finish beside k, v, q and scores
     head by head, the rest by row blocks (None: all head by head).
     pipelining: P2-ViT's ablation: both, inter (between layers only), intra (inside attention only), none.
-    engines: of an EfficientViT: both, rmac (everything on R-MAC). Of the other choices EfficientViT knows piece_rows
-    and pipelining both (layers overlap) and none (each layer begins when the one before has ended).
+    engines: of an EfficientViT: both, rmac (everything on R-MAC), mat (R-MAC does only what MAT has no datapath for:
+    depthwise, K^T V, sums; no layer runs beside another). Of the other choices EfficientViT knows piece_rows and
+    pipelining both (layers overlap) and none (each layer begins when the one before has ended).
+    batch: images of a job (EfficientViT: at most cores), whose classifier reads its weights once.
     """
 
     row_blocks: tuple[int, ...] | None = None
@@ -36,13 +38,16 @@ class CompileOptions:
     attend_lead: float | None = None
     pipelining: str = "both"
     engines: str = "both"
+    batch: int = 1
+
+    overlap = property(lambda s: s.pipelining == "both" and s.engines != "mat", doc="EfficientViT: layers overlap")
 
     def __post_init__(self):
         if self.engines not in ENGINES:
             raise ValueError(f"engines must be one of {', '.join(ENGINES)}, not {self.engines!r}")
         if self.pipelining not in PIPELINING:
             raise ValueError(f"pipelining must be one of {', '.join(PIPELINING)}, not {self.pipelining!r}")
-        for name in ("v_slots", "score_slots", "key_slots"):
+        for name in ("v_slots", "score_slots", "key_slots", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 

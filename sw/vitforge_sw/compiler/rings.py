@@ -33,6 +33,14 @@ class Ring:
         self.held[name] = (at, at + n)
         return at
 
+    def holds(self, name: str) -> bool:
+        """Whether a piece that was taken lies there whole."""
+        return name in self.held
+
+    def size(self, name: str) -> int:
+        """Rows of a piece when it was last taken; 0: never."""
+        return next((n for _, n, taken in reversed(self.taken) if taken == name), 0)
+
     def best(self, total: int, cycles_per_row: int, unit: int = 1) -> tuple[int, int]:
         """(start, first), multiples of ``unit``, where pieces find their place free as long as possible.
 

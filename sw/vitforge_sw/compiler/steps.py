@@ -24,12 +24,13 @@ class Step:
 @dataclasses.dataclass(frozen=True)
 class Label:
     """What an instruction works on: layer (node, tensor or weight piece), tensor that it writes ("" if none), first
-    group and first channel of what it writes."""
+    group and first channel of what it writes, image of the batch (-1: all of them, side by side as tokens)."""
 
     layer: str
     tensor: str
     first: int
     channel: int
+    image: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from vitforge_hw.arch.config import AcceleratorConfig
 from ..graph.ir import inputs_of
 from ..graph.ir_trio import Depthwise
 from .allocate import Allocation, Place
+from .trio_batch import image_of, of_image
 from .trio_network import TrioNetwork
 from .trio_schedule import Run
 
@@ -38,9 +39,21 @@ class Life:
         return any(a <= d + slack and c <= b + slack for a, b in self.spans for c, d in other.spans)
 
 
-def lives(net: TrioNetwork, runs: list[Run], early: int) -> dict[str, Life]:
-    """``early``: run from which on the input's place is kept for the next image."""
-    first: dict[str, int] = {net.graph.input: -1}
+def load_times(net: TrioNetwork, runs: list[Run], part: int) -> tuple[list[int], int]:
+    """Run before which each image of the batch is loaded, and run from which on the place of the next job's first one
+    is kept: ``part`` quarters of the image before are done then."""
+    begin: dict[int, int] = {}
+    for n, run in enumerate(runs):
+        begin.setdefault(image_of(net.layers[run.layer].name), n)
+    starts = [begin[i] for i in sorted(begin)] + [len(runs)]
+    early = [a + part * (b - a) // 4 for a, b in zip(starts, starts[1:])]
+    return [0, *early[:-1]], early[-1]
+
+
+def lives(net: TrioNetwork, runs: list[Run], loads: list[int], early: int) -> dict[str, Life]:
+    """``loads``, ``early``: see :func:`load_times`."""
+    first = {of_image(net.graph.input, i): n for i, n in enumerate(loads)}
+    first[net.graph.input] = -1
     last: dict[str, int] = {net.graph.output: len(runs)}
     for n, run in enumerate(runs):
         node = net.layers[run.layer].node
@@ -71,20 +84,20 @@ def neighbours(net: TrioNetwork) -> dict[str, dict[str, int]]:
 
 def allocate_trio(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run]) -> Allocation:
     """Addresses of every tensor; SpaceError with the sizes where the buffer is too small."""
-    stages = [len(runs) // 2, 3 * len(runs) // 4, len(runs)]
-    tensors = lives(net, runs, len(runs))
+    tensors = lives(net, runs, *load_times(net, runs, 4))
     peak, names = _peak(tensors, len(runs))
     if peak <= config.act_rows:
         near = neighbours(net)
-        for tight, early, slack in itertools.product((False, True), stages, SLACKS):
-            tensors = lives(net, runs, early)
+        for tight, part, slack in itertools.product((False, True), (2, 3, 4), SLACKS):
+            loads, early = load_times(net, runs, part)
+            tensors = lives(net, runs, loads, early)
             at = _place(tensors, near, config, slack, tight)
             if at is not None:
-                return _allocation(net, config, tensors, at)
+                return _allocation(net, config, tensors, at, loads)
         for seed in range(TRIES):
             at = _place(tensors, near, config, 0, True, np.random.default_rng(seed))
             if at is not None:
-                return _allocation(net, config, tensors, at)
+                return _allocation(net, config, tensors, at, loads)
     text = ", ".join(f"{n} {net.shapes[n].size}" for n in names)
     raise SpaceError(
         f"activation buffer: {peak} rows of {config.row_bytes} bytes needed at once ({text}), "
@@ -147,7 +160,7 @@ def _place(
 
 
 def _allocation(
-    net: TrioNetwork, config: AcceleratorConfig, tensors: dict[str, Life], at: dict[str, int]
+    net: TrioNetwork, config: AcceleratorConfig, tensors: dict[str, Life], at: dict[str, int], loads: list[int]
 ) -> Allocation:
     places, used = {}, [0] * config.pools
     for name in sorted(at, key=lambda n: (at[n], n)):
@@ -156,4 +169,4 @@ def _allocation(
         for p in range(config.pools):
             top = min(at[name] + s.size, (p + 1) * config.pool_rows) - p * config.pool_rows
             used[p] = max(used[p], top if at[name] < (p + 1) * config.pool_rows else 0)
-    return Allocation(places, {(n, 0): (at[n], tensors[n].size) for n in at}, used)
+    return Allocation(places, {(n, 0): (at[n], tensors[n].size) for n in at}, used, tuple(loads))

@@ -21,17 +21,20 @@ from ..graph.ir import Ref
 from ..graph.ir_trio import Depthwise, KeySum, KeyValue, LinearAttend, NormAct, Pointwise, Pool, Post
 from .access import advance
 from .allocate import Allocation
+from .image import image_beats, result_units
 from .network import cdiv
 from .options import CompileOptions
 from .parameters import depthwise_rows, layernorm_params, post_params, weight_rows
 from .plan import Planner
 from .rings import Ring, RingError
 from .steps import Piece, Step
+from .trio_batch import image_of, of_image, plain
 from .trio_network import Layer, Shape, TrioNetwork, window_stride
 from .trio_schedule import Run, pieces_of
 
 _ACTS = {"identity": 0, "hardswish": 2}
 _RULES = {"log2": 0, "reciprocal": 1}
+SMALL = 8  #: pieces of at most 1 / SMALL of the ring may be loaded more than once an image
 BRANCHES = 4  #: wanted slots of Z and Ksum: two branches of two blocks
 
 
@@ -93,7 +96,7 @@ class TrioPlanner(Planner):
         starts: dict[int, tuple[int, int]] | None = None,
     ):
         self.net, self.config, self.options, self.runs = net, config, options, runs
-        self.places, self.piece_rows = places.places, piece_rows
+        self.places, self.loads, self.piece_rows = places.places, places.loads, piece_rows
         self.steps: list[Step] = []
         self.pieces: list[Piece] = []
         self.beats = 0
@@ -107,6 +110,7 @@ class TrioPlanner(Planner):
         }
         self.rings = {dest: Ring(*size, *(starts or {}).get(dest, ())) for dest, size in sizes.items()}
         self.loaded: dict[str, int] = {}  #: piece -> its address
+        self.stored: dict[str, Piece] = {}  #: piece -> its bytes
         self.branch: dict[str, int] = {}  #: Z or Ksum tensor -> slot
         for layer in net.layers:
             if isinstance(layer.node, LinearAttend):
@@ -114,31 +118,61 @@ class TrioPlanner(Planner):
                 self.branch |= {layer.node.z.name: slot, layer.node.ksum.name: slot}
 
     def run(self) -> list[Step]:
-        """Image, runs, result."""
-        c, graph = self.config, self.net.graph
-        x, place = self.net.shapes[graph.input], self.places[graph.input]
-        self.add(Chunk.IMAGE_DMA, graph.input, 0, x.rows, job=1, source=0,
-                 beats=x.groups * x.stride * c.beats_per_row, out_addr=place.address)  # fmt: skip
+        """Images, runs, results."""
         of_layer: dict[int, list[int]] = {}
-        for run in self.runs:
+        for n, run in enumerate(self.runs):
+            for image, at in enumerate(self.loads):
+                if at == n:
+                    self.image(image)
             layer = self.net.layers[run.layer]
             kinds = {Pointwise: self.pointwise, LinearAttend: self.pointwise, Depthwise: self.depthwise,
                      KeySum: self.total, Pool: self.total, KeyValue: self.key_value, NormAct: self.norm}  # fmt: skip
             step = kinds[type(layer.node)](layer, run)
-            if self.options.pipelining == "none" and run.layer:
+            if not self.options.overlap and run.layer:
                 self.steps[step].barriers = tuple(of_layer[run.layer - 1])
             of_layer.setdefault(run.layer, []).append(step)
-        out = self.places[graph.output]
-        self.add(Chunk.RESULT_DMA, graph.output, 0, 1, in_addr=out.address, count=out.stride)
+        for image in range(self.options.batch):
+            self.result(image)
         return self.steps
+
+    def image(self, image: int):
+        """IMAGE_DMA of one image of the batch; in DRAM they follow each other."""
+        c, name = self.config, of_image(self.net.graph.input, image)
+        x = self.net.shapes[name]
+        beats = x.groups * x.stride * c.beats_per_row
+        self.add(Chunk.IMAGE_DMA, name, 0, x.rows, job=1, source=image * image_beats(x.rows * beats), beats=beats,
+                 out_addr=self.places[name].address)  # fmt: skip
+
+    def result(self, image: int):
+        """RESULT_DMA of one image's logits."""
+        name = self.net.graph.output
+        out = self.places[name]
+        units = result_units(out.stride, self.config)
+        self.add(Chunk.RESULT_DMA, of_image(name, image), 0, 1, in_addr=out.address, count=out.stride, bank=image,
+                 offset=image * units)  # fmt: skip
 
     # ------------------------------------------------------------ data
 
+    def load(self, name: str, dest: int, content) -> int:
+        """WEIGHT_DMA of a piece, whose bytes lie in the memory image once for all images of the batch."""
+        stored = plain(name)
+        if stored not in self.stored:
+            self.stored[stored] = self.data(stored, content())
+        piece = self.stored[stored]
+        beats = len(piece.data) // self.config.beat_bytes
+        rows = beats // self.config.beats_per_weight_row if dest == DEST_WEIGHTS else beats
+        at = self.rings[dest].take(rows, name)
+        self.add(Chunk.WEIGHT_DMA, name, 0, 1, source=piece.beat, beats=beats, dest=dest, dest_addr=at)
+        return at
+
     def need(self, name: str, dest: int, run: Run, layer: Layer, content) -> int:
-        """Address of a piece, which is loaded when it is first needed."""
-        if name not in self.loaded:
-            self.loaded[name] = self.load(name, dest, content())
-        self.rings[dest].use(self.loaded[name], name, layer.name, int(run.start), int(run.end))
+        """Address of a piece, which is loaded when it is first needed; in a batch, small ones again where the layers of
+        two images alternate."""
+        ring = self.rings[dest]
+        again = self.options.batch > 1 and not ring.holds(name) and ring.size(name) * SMALL <= ring.rows
+        if name not in self.loaded or again:
+            self.loaded[name] = self.load(name, dest, content)
+        ring.use(self.loaded[name], name, layer.name, int(run.start), int(run.end))
         return self.loaded[name]
 
     def params(self, layer: Layer, run: Run, channels: int) -> int:
@@ -234,7 +268,8 @@ class TrioPlanner(Planner):
         if ksum:
             op["weight_addr"] = self.ksum_addr(node.out.name)
         else:
-            op |= dict(out_addr=self.places[node.out.name].address, out_stride=self.places[node.out.name].stride)
+            op |= dict(out_addr=self.places[node.out.name].address, out_stride=self.places[node.out.name].stride,
+                       bank=image_of(layer.name))  # fmt: skip
         return self.add(run.chunk, layer.name, 0, 1, **op)
 
     def key_value(self, layer: Layer, run: Run) -> int:

@@ -32,7 +32,7 @@ def read(m: Memories, chunk: Chunk, op: dict[str, int], row: int) -> tuple:
         source = m.job if op["job"] else m.dram
         at = op["source"] + row * op["beats"]
         return (source[at : at + op["beats"]],)
-    return (m.act[op["in_addr"] : op["in_addr"] + op["count"], : c.word].copy(),)
+    return (m.act[op["in_addr"] : op["in_addr"] + op["count"], op["bank"] * c.word :][:, : c.word].copy(),)
 
 
 def write(m: Memories, chunk: Chunk, op: dict[str, int], row: int, operands: tuple, codes: list) -> np.ndarray | None:

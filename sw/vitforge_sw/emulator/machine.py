@@ -1,6 +1,7 @@
 """Chunks, counters, waits and the code ring: rows start, read, write and finish in any order that they allow."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,10 +10,10 @@ from vitforge_hw.arch.isa import KEY_VALUE, POINTWISE, TOKEN_SUM, Chunk, Instruc
 
 from ..compiler.access import row_groups
 from ..compiler.build import Build
-from ..compiler.image import decode, result_logits
+from ..compiler.image import decode
 from ..compiler.proof import OrderError
 from ..compiler.steps import Label
-from ..graph.ir import FORMATS
+from ..compiler.trio_batch import EVERY
 from . import chunks
 from .memories import Memories
 from .poison import Poison
@@ -23,7 +24,8 @@ N = len(Chunk)
 
 @dataclasses.dataclass
 class Result:
-    """One image: integer logits (classes,), every tensor that was written by name (tokens, channels), result bytes."""
+    """One image: integer logits (classes,), every tensor that was written by name (tokens, channels); its job's
+    result bytes."""
 
     logits: np.ndarray
     tensors: dict[str, np.ndarray]
@@ -64,15 +66,17 @@ class Machine:
         self.poison = Poison(build, self.memories.arrays(), self.rng)
 
     def run(self, images: list[np.ndarray], holds: tuple[Hold, ...] = ()) -> list[Result]:
-        """Run all images (tokens, K) back to back. RuntimeError on a deadlock, naming what every chunk waits for."""
-        jobs = [self._job(x) for x in images]
-        total = [len(e) * len(images) for e in self.events]
+        """Run all images (tokens, K) back to back, ``batch`` of them a job; the last one is repeated to fill the last
+        job. RuntimeError on a deadlock, naming what every chunk waits for."""
+        batch = self.build.batch
+        jobs = [self._job(job) for job in self.build.jobs(images)]
+        total = [len(e) * len(jobs) for e in self.events]
         self.done = [[0] * 4 for _ in range(N)]
         self.codes: list[np.ndarray] = []
         self.ring = 0
         self.operands: list[dict[int, tuple]] = [{} for _ in range(N)]
-        self.tensors: list[dict[str, np.ndarray]] = [{} for _ in images]
-        self.jobs, self.results = jobs, [bytearray(self.build.result_bytes) for _ in images]
+        self.tensors: list[dict[str, np.ndarray]] = [{} for _ in range(len(jobs) * batch)]
+        self.jobs, self.results = jobs, [bytearray(self.build.result_bytes) for _ in jobs]
         active = [c for c in range(N) if total[c]]
         while active:
             progress = False
@@ -166,7 +170,13 @@ class Machine:
         self.done[c][phase] = n + 1
 
     def _capture(self, image: int, chunk: Chunk, op: dict[str, int], label: Label, row: int, value: np.ndarray):
-        """Keep what a row wrote as part of its tensor, still with padding pixels."""
+        """Keep what a row wrote as part of its tensor, still with padding pixels; ``image``: number of the job."""
+        batch = self.build.batch
+        if label.image == EVERY:  # token i belongs to image i
+            for i in range(batch):
+                own = dataclasses.replace(label, image=i)
+                self._capture(image, chunk, op, own, row, value[i : i + 1])
+            return
         kind = op.get("kind", POINTWISE) if chunk == Chunk.RMAC else POINTWISE
         first, channel = (label.first + row * row_groups(chunk, op)) * self.config.cores, label.channel
         if chunk == Chunk.IMAGE_DMA:
@@ -177,7 +187,7 @@ class Machine:
             first, channel = 0, channel + (label.first + row) * value.shape[1]
         elif kind == TOKEN_SUM:
             first = 0
-        tensors = self.tensors[image]
+        tensors = self.tensors[image * batch + label.image]
         if label.tensor not in tensors:
             t = self.build.tensors[label.tensor]
             size = t["tokens"] if kind in (KEY_VALUE, TOKEN_SUM) else self._padded(t)
@@ -200,16 +210,15 @@ class Machine:
 
     # ------------------------------------------------------------ jobs
 
-    def _job(self, x: np.ndarray) -> np.ndarray:
-        data = memmap.unstripe(self.build.pack_image(np.asarray(x)), self.config.masters)
+    def _job(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        data = memmap.unstripe(self.build.pack_job([np.asarray(x) for x in images]), self.config.masters)
         return np.frombuffer(data, dtype=np.uint8).reshape(-1, self.config.beat_bytes)
 
     def _result(self, image: int) -> Result:
-        t = self.build.tensors[self.build.output]
-        data = bytes(self.results[image])
-        planes = FORMATS[t["fmt"]][2]
+        job, number = divmod(image, self.build.batch)
+        data = bytes(self.results[job])
         tensors = {name: self._plain(name, x) for name, x in self.tensors[image].items()}
-        return Result(result_logits(data, 1, t["channels"], planes, self.config), tensors, data)
+        return Result(self.build.logits(data, number), tensors, data)
 
 
 def emulate(build: Build, images: list[np.ndarray], seed: int = 0, depth: int | None = 3) -> list[Result]:

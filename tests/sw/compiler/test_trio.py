@@ -10,6 +10,7 @@ from vitforge_hw.arch.isa import POINTWISE, Chunk
 from vitforge_sw.compiler import CompileOptions, compile_graph, load_build, report, save_build
 from vitforge_sw.compiler.random_trio import random_efficientvit, random_named
 from vitforge_sw.compiler.shapes import shape_graph
+from vitforge_sw.compiler.simulate import simulate
 from vitforge_sw.compiler.trio_network import Checks, analyse_trio
 from vitforge_sw.emulator import emulate
 from vitforge_sw.golden.model import run
@@ -59,10 +60,11 @@ def check(graph, build, count=2, seeds=(0, 1, 2)):
     [
         CompileOptions(),
         CompileOptions(engines="rmac"),
+        CompileOptions(engines="mat"),
         CompileOptions(pipelining="none"),
         CompileOptions(piece_rows=40),
     ],
-    ids=["both", "rmac", "none", "pieces"],
+    ids=["both", "rmac", "mat", "none", "pieces"],
 )
 def test_every_tensor(config, options):
     graph = check_graph(small(config, rule="log2" if options.engines == "rmac" else "reciprocal"))
@@ -106,6 +108,32 @@ def test_engines_share_layers_row_by_row():
     assert not works[Chunk.RMAC] & {n.name for n in graph.nodes if isinstance(n, LinearAttend)}
 
 
+def intervals(build):
+    """Layer -> (first step begins, last row done) in the cycle model, one image alone."""
+    trace, out = simulate(build, 64, 100, 1), {}
+    for chunk in (Chunk.MAT, Chunk.RMAC, Chunk.LAYERNORM):
+        for n, (i, _) in enumerate(trace.events.rows[chunk]):
+            a, b = int(trace.start[chunk][n]), int(trace.done[chunk][n])
+            name = build.labels[chunk][i].layer
+            low, high = out.get(name, (a, b))
+            out[name] = min(a, low), max(b, high)
+    return out
+
+
+def test_mat_alone_does_what_it_can_one_layer_at_a_time():
+    graph = small(TINY)
+    build = compile_graph(graph, TINY, engines="mat")
+    works = {c: {label.layer for label in build.labels[c]} for c in (Chunk.MAT, Chunk.RMAC)}
+    mat = {n.name for n in graph.nodes if isinstance(n, (Pointwise, LinearAttend))}
+    assert works[Chunk.MAT] == mat and not works[Chunk.RMAC] & mat and works[Chunk.RMAC]
+    times = intervals(build)
+    order = [times[n.name] for n in graph.nodes]
+    assert all(a[1] <= b[0] for a, b in zip(order, order[1:]))
+    times = intervals(compile_graph(graph, TINY))
+    order = [times[n.name] for n in graph.nodes]
+    assert any(a[1] > b[0] for a, b in zip(order, order[1:]))
+
+
 def test_same_bytes_every_time_and_build_directory(tmp_path):
     build = compile_graph(small(TINY), TINY)
     assert compile_graph(small(TINY), TINY).memory_image == build.memory_image
@@ -142,8 +170,9 @@ def test_refusals():
     refused(r"program memory: at least \d+ instructions", config=tight(program_rows=256))
     refused("weight buffer|tiles have .* weight rows, a piece at most", config=tight(weight_rows=16))
     refused("pipelining of EfficientViT must be both or none, not 'inter'", pipelining="inter")
-    with pytest.raises(ValueError, match="engines must be one of both, rmac, not 'mat'"):
-        CompileOptions(engines="mat")
+    refused("engines must be both for a ViT.*not 'mat'", shape_graph(1, 32, 2, 64, 17, 16, 10), engines="mat")
+    with pytest.raises(ValueError, match="engines must be one of both, rmac, mat, not 'none'"):
+        CompileOptions(engines="none")
     graph = small(TINY)
     node = next(n for n in graph.nodes if isinstance(n, KeyValue))
     with pytest.raises(ValueError, match="at most window_rows / 2 = 2 token groups, not 3"):
@@ -170,3 +199,34 @@ def test_refused_layers():
     graph = small(TINY)
     graph.nodes.append(vit.nodes[-1])
     refused("layer head: Linear is none of the EfficientViT family", graph)
+
+
+# ---------------------------------------------------------------- batches
+
+
+@pytest.mark.parametrize(("config", "batch"), [(TINY, 2), (TINY, 4), (SEVEN, 3)], ids=["tiny2", "tiny4", "seven3"])
+def test_batch(config, batch):
+    """Every tensor of every image; the last job is not full; the classifier's weights are read once a job."""
+    graph = small(config)
+    build = compile_graph(graph, config, batch=batch)
+    check(graph, build, batch + 1, (0, 2))
+    names = [label.layer for label in build.labels[Chunk.WEIGHT_DMA]]
+    assert names.count("head.classifier.4:params") == 1 and names.count("head.in_conv:params") == batch
+    assert len(names) > len(set(names)) and len(build.pieces) == len(set(names))
+    one = compile_graph(graph, config)
+    assert sum(p.beats for p in build.pieces) == sum(p.beats for p in one.pieces)
+    assert [i.op["bank"] for i in build.programs[Chunk.RESULT_DMA]] == list(range(batch))
+    assert build.image_bytes == batch * one.image_bytes and build.result_bytes == batch * one.result_bytes
+
+
+def test_batch_refusals():
+    refused("batch must be at most cores = 4, not 5", batch=5)
+    refused("batch must be 1 for a ViT", graph=shape_graph(1, 16, 2, 32, 17, 24, 10), config=PRESETS["tiny"], batch=2)
+    graph = small(TINY)
+    build = compile_graph(graph, TINY, batch=2)
+    x = random_images(graph, 3)
+    assert [len(job) for job in build.jobs(x)] == [2, 2] and np.array_equal(build.jobs(x)[1][1], x[2])
+    with pytest.raises(ValueError, match="job: must have 2 images, not 1"):
+        build.pack_job(x[:1])
+    with pytest.raises(ValueError, match="batch must be at least 1, not 0"):
+        CompileOptions(batch=0)

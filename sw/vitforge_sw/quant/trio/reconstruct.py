@@ -62,7 +62,8 @@ class Layer:
 
     def before(self, x: torch.Tensor, factor: torch.Tensor | float = 1.0) -> torch.Tensor:
         """Integers less their zero-point (B, H, W, K), in steps of ``factor`` times the first: real values."""
-        weight = self.base + self.h()
+        self.soft = self.h()
+        weight = self.base + self.soft
         conv = dataclasses.replace(self.conv, weight=weight, bias=torch.zeros(len(weight)))
         return conv.product(x) * (self.made.step.float() * factor) + self.bias()
 
@@ -138,9 +139,9 @@ class BlockModel:
         return out if self.residual is None else out + self.residual[pick]
 
     def rounding(self, beta: float) -> torch.Tensor:
-        """0 where every h is 0 or 1, up to 1."""
-        terms = [1 - (2 * layer.h() - 1).abs().pow(beta) for layer in self.layers]
-        return torch.cat([t.flatten() for t in terms]).mean()
+        """Of the last call's h: 0 where every one is 0 or 1, up to 1."""
+        terms = [(1 - (2 * layer.soft - 1).abs().pow(beta)).sum() for layer in self.layers]
+        return sum(terms) / sum(layer.v.numel() for layer in self.layers)
 
 
 @torch.enable_grad()
@@ -152,7 +153,7 @@ def train(model: BlockModel, target: torch.Tensor, trained: int, iterations: int
         dict(params=[layer.shift for layer in model.layers], lr=BIAS_RATE),
         dict(params=[layer.log_factor for layer in model.layers if layer.format is not None], lr=STEP_RATE),
     ]
-    optimizer = torch.optim.Adam([g for g in groups if g["params"]])
+    optimizer = torch.optim.Adam([g for g in groups if g["params"]], fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     first = None
     for i in tqdm(range(iterations), desc=model.block.name, disable=not progress, leave=False):

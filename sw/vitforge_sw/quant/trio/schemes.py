@@ -66,7 +66,7 @@ TRIO_SCHEMES: dict[str, TrioScheme] = {
             weight_rounding="gptq",
         ),
         # Trio-ViT (2405.03882): symmetric layer-wise activations, migration, shifting, 4-bit log2 divisors; bias
-        # correction stands where the paper reconstructs blocks with learned rounding
+        # correction stands where the paper reconstructs blocks with learned rounding (an option here)
         TrioScheme(name="trio", bias_correction=True),
     )
 }  # fmt: skip

@@ -109,13 +109,18 @@ def evaluate(
 
 
 def compile_model(
-    graph: Graph, config: AcceleratorConfig, folder: str | Path, command: str = "", pipelining: str = "both"
+    graph: Graph,
+    config: AcceleratorConfig,
+    folder: str | Path,
+    command: str = "",
+    pipelining: str = "both",
+    engines: str = "both",
 ) -> Build:
     """Schedule (with the order of every access proved over two images), write the build directory, model included.
 
-    ``pipelining``: both, inter, intra or none (P2-ViT's ablation).
+    ``pipelining``: both, inter, intra or none (P2-ViT's ablation); ``engines``: both, rmac or mat (Trio-ViT's).
     """
-    build = compile_graph(graph, config, pipelining=pipelining)
+    build = compile_graph(graph, config, pipelining=pipelining, engines=engines)
     save_build(build, folder, command)
     save_graph(graph, Path(folder) / "model.safetensors")
     return build

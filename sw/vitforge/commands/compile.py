@@ -9,7 +9,7 @@ example: vitforge compile build/deit.safetensors --preset p2vit -o build/deit
          vitforge compile build/evit.safetensors --preset trio -o build/evit
 """
 
-from vitforge_sw.compiler.options import PIPELINING
+from vitforge_sw.compiler.options import ENGINES, PIPELINING
 
 from .options import hardware, output_folder
 
@@ -25,6 +25,13 @@ def arguments(parser) -> None:
         help="P2-ViT's ablation: overlap both within and between layers (default), only one of them, or none "
         "(EfficientViT: both or none)",
     )
+    parser.add_argument(
+        "--engines",
+        choices=ENGINES,
+        default="both",
+        help="Trio-ViT's ablation, of an EfficientViT: both engines (default), everything on R-MAC, or on MAT what it "
+        "can (R-MAC the depthwise layers, K^T V and sums, one layer after the other)",
+    )
 
 
 def run(args, command: str) -> int:
@@ -38,7 +45,7 @@ def run(args, command: str) -> int:
     output_folder(args.output)
     graph = load_graph(args.quantized)
     with working("compiling"):
-        build = api.compile_model(graph, config, args.output, command, args.pipelining)
+        build = api.compile_model(graph, config, args.output, command, args.pipelining, args.engines)
     print(summary(args.output, build))
     return 0
 

@@ -103,9 +103,9 @@ class Scheduler:
         window: int = WINDOWS[0],
     ):
         self.net, self.options, self.window = net, options, window
-        both = options.engines == "both"
-        self.chunks = (Chunk.MAT, Chunk.RMAC, Chunk.LAYERNORM) if both else (Chunk.RMAC, Chunk.LAYERNORM)
-        self.units = [units_of(layer, piece_rows, both) for layer in net.layers]
+        alone = (Chunk.RMAC, Chunk.LAYERNORM)
+        self.chunks = alone if options.engines == "rmac" else (Chunk.MAT, *alone)
+        self.units = [units_of(layer, piece_rows, options.engines == "both") for layer in net.layers]
         self.taken = [0] * len(net.layers)
         self.left = [len(u) for u in self.units]  #: units not finished
         self.row_left = [self._row_units(u) for u in self.units]
@@ -127,7 +127,8 @@ class Scheduler:
             return (Chunk.LAYERNORM,)
         if Chunk.MAT not in self.chunks or isinstance(layer.node, (Depthwise, KeySum, KeyValue, Pool)):
             return (Chunk.RMAC,)
-        return (Chunk.MAT,) if isinstance(layer.node, LinearAttend) else (Chunk.MAT, Chunk.RMAC)
+        alone = self.options.engines == "mat" or isinstance(layer.node, LinearAttend)
+        return (Chunk.MAT,) if alone else (Chunk.MAT, Chunk.RMAC)
 
     # ------------------------------------------------------------ event model
 
@@ -147,7 +148,7 @@ class Scheduler:
                 time = max(time, self.time[writer.number][n - 1])
         return time
 
-    fused = property(lambda s: s.options.pipelining == "both")
+    fused = property(lambda s: s.options.overlap)
 
     def pick(self, chunk: Chunk, now: float, last: int) -> tuple[Unit | None, float | None]:
         """A unit that can start now, or when one may (None: unknown)."""

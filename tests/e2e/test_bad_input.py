@@ -23,7 +23,7 @@ from vitforge.cli import main
 from vitforge.shipped import shipped_model
 from vitforge_hw.arch.config import get_config
 
-DIGITS = shipped_model("digits_vit")
+DIGITS, EVIT = shipped_model("digits_vit"), shipped_model("digits_efficientvit")
 
 
 def run(*argv) -> tuple[int, str, str]:
@@ -56,12 +56,14 @@ def refused(folder: Path, *argv, says: tuple[str, ...], status: int = 2) -> None
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory) -> Path:
-    """A quantized model ``m.safetensors`` and its build directory ``build``, made by the command line."""
+    """Quantized models ``m``, ``other``, their build directories ``build``, ``other``, and an EfficientViT ``e``."""
     folder = tmp_path_factory.mktemp("made")
     quantize = ("quantize", DIGITS.model, "--checkpoint", DIGITS.checkpoint, "--calib", DIGITS.calib, "--limit", 8)
     for name, scheme in (("m", "vitforge"), ("other", "p2vit")):
         status, _, err = run(*quantize, "--scheme", scheme, "-o", folder / f"{name}.safetensors")
         assert status == 0 and err == "", err
+    quantize = ("quantize", EVIT.model, "--checkpoint", EVIT.checkpoint, "--calib", EVIT.calib, "--limit", 4)
+    assert run(*quantize, "-o", folder / "e.safetensors")[0] == 0
     for name in ("m", "other"):
         output = folder / ("build" if name == "m" else "other")
         assert run("compile", folder / f"{name}.safetensors", "--preset", "tiny", "-o", output)[0] == 0
@@ -330,7 +332,7 @@ def test_evaluate_with_other_weights(tmp_path, made):
     refused(tmp_path, *argv, "--float", "--checkpoint", other, says=("weights' hash",))
 
 
-TINY = json.loads(get_config("tiny").to_json())
+TINY, HYBRID = (json.loads(get_config(name).to_json()) for name in ("tiny", "tiny_hybrid"))
 
 
 @pytest.mark.parametrize(
@@ -373,6 +375,39 @@ def test_hardware_options(tmp_path, made):
 def test_model_too_large(tmp_path):
     """DeiT-Tiny's shapes on the preset ``tiny``."""
     refused(tmp_path, "estimate", "deit_tiny_patch16_224", "--preset", "tiny", says=("tiny", "max_"))
+
+
+def test_families(tmp_path, made):
+    """A family's model on a preset without its units, a scheme of the other family."""
+    output = ("-o", tmp_path / "build")
+    for preset in ("tiny", "p2vit"):
+        refused(tmp_path, "compile", made / "e.safetensors", "--preset", preset, *output, says=(preset, "R-MAC"))
+        refused(tmp_path, "estimate", EVIT.model, "--preset", preset, says=(preset, "R-MAC"))
+    refused(tmp_path, "compile", made / "m.safetensors", "--preset", "trio", *output, says=("trio", "softmax"))
+    refused(tmp_path, "estimate", "deit_tiny_patch16_224", "--preset", "trio", says=("trio", "softmax"))
+    quantize = ("quantize", EVIT.model, "--checkpoint", EVIT.checkpoint, "--calib", EVIT.calib, "--limit", 2)
+    refused(tmp_path, *quantize, "--scheme", "p2vit", *output, says=("p2vit", "EfficientViT", "trio, vitforge"))
+    refused(tmp_path, *quantize, "--wbits", 4, *output, says=("wbits",))
+    quantize = ("quantize", DIGITS.model, "--checkpoint", DIGITS.checkpoint, "--calib", DIGITS.calib, "--limit", 2)
+    refused(tmp_path, *quantize, "--scheme", "trio", *output, says=("trio", "p2vit, vitforge"))
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"pool_rows": 256}, ("activation buffer", "stem.in_conv", "1024")),
+        ({"weight_rows": 64}, ("stages.2.blocks.0.point_conv", "weight rows")),
+        ({"program_rows": 256}, ("program memory", "256", "small")),
+        ({"param_rows": 16}, ("parameter memory", "16")),
+        ({"max_k": 64}, ("max_k", "64", "96", "small")),
+        ({"max_channels": 64}, ("max_channels", "64", "160", "small")),
+        ({"window_rows": 16}, ("window_rows", "16", "small")),
+    ],
+)
+def test_efficientvit_too_large(tmp_path, made, change, says):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(HYBRID | {"name": "small"} | change))
+    refused(tmp_path, "compile", made / "e.safetensors", "--config", path, "-o", tmp_path / "build", says=says)
 
 
 def test_build_directory(tmp_path, made):

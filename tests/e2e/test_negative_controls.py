@@ -48,8 +48,6 @@ MUTANTS = (
 )  # fmt: skip
 
 
-
-
 @pytest.fixture(scope="module")
 def patches(digits):
     return digits.patches[:IMAGES]

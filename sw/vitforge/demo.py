@@ -30,7 +30,8 @@ class DemoModel:
     scheme: str = "vitforge"
 
 
-MODELS = (DemoModel("digits_vit", preset="tiny"),)
+#: one preset with every chunk: one Verilog, one simulation program
+MODELS = (DemoModel("digits_vit", preset="tiny_hybrid"), DemoModel("digits_efficientvit", preset="tiny_hybrid"))
 
 
 def _digest(*parts: object) -> str:

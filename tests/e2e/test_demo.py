@@ -24,15 +24,18 @@ def reused(folder) -> dict[str, bool]:
 
 
 def test_whole_road(folder, capsys):
+    """Both families, on one preset: one simulation program."""
     assert demo.demo(folder, 10, "vitforge demo", fresh=True) == 0
     shown = capsys.readouterr().out
     data = json.loads((folder / "demo.json").read_text())
-    result = data["models"][0]
-    assert data["passed"] and result["bit_exact"] and result["dead"] == []
-    assert result["tensor_images"] == 10 and result["images"] == result["rtl_top1"] == 12
-    assert all(t["mismatches"] == 0 for t in result["tensors"]) and len(result["tensors"]) > 100
+    assert data["passed"] and [r["model"] for r in data["models"]] == ["digits_vit", "digits_efficientvit"]
+    assert len({r["config_hash"] for r in data["models"]}) == 1
+    for result in data["models"]:
+        assert result["bit_exact"] and result["dead"] == []
+        assert result["tensor_images"] == 10 and result["images"] == result["rtl_top1"] == 12
+        assert all(t["mismatches"] == 0 for t in result["tensors"]) and len(result["tensors"]) > 100
     assert not any(reused(folder).values()) and set(reused(folder)) == set(demo.STEPS)
-    for text in ("RTL accuracy", "12/12", "bit-exact", "saturated %", "blocks.0.mlp.fc1", "passed in"):
+    for text in ("RTL accuracy", "12/12", "bit-exact", "saturated %", "blocks.0.mlp.fc1", "aggreg.0.0", "passed in"):
         assert text in shown
 
 
@@ -40,7 +43,7 @@ def test_resume(folder):
     path = folder / "digits_vit.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    assert demo.demo(folder, 10, "vitforge demo") == 0
+    assert demo.demo(folder, 10, "vitforge demo", only="digits_vit") == 0
     assert path.read_bytes() == whole
     # what was cut is made again, and as it is the same again, the rest stays valid
     assert [reused(folder)[name] for name in ("quantize", "evaluate", "compile")] == [False, True, True]
@@ -48,10 +51,10 @@ def test_resume(folder):
 
 def test_dead_tensor_fails(folder, monkeypatch, capsys):
     monkeypatch.setattr(simulate, "dead_tensors", lambda graph, tensors: ["norm"])
-    assert demo.demo(folder, 1, "vitforge demo") == 1
+    assert demo.demo(folder, 1, "vitforge demo", only="digits_vit") == 1
     assert "dead tensors (their comparison proves little): norm" in capsys.readouterr().out
 
 
 def test_unknown_model(folder):
-    with pytest.raises(ValueError, match="demo model 'cats' is unknown; there are digits_vit"):
+    with pytest.raises(ValueError, match="demo model 'cats' is unknown; there are digits_vit, digits_efficientvit"):
         demo.demo(folder, 1, "vitforge demo", only="cats")

@@ -1,7 +1,7 @@
 """Compare what the RTL wrote with the golden model, tensor by tensor, and name the first difference."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -131,16 +131,22 @@ def compare_port(
     return parts, first
 
 
-def port_reports(parts: Sequence[Mapping[str, Part]], layouts: Mapping[str, Layout]) -> list[TensorReport]:
-    """A report per tensor from what all ports wrote of it (two engines share a tensor row by row)."""
+def port_reports(
+    parts: Sequence[Mapping[str, Part]], layouts: Mapping[str, Layout], shown: Callable[[str], str] = str
+) -> list[TensorReport]:
+    """A report per tensor from what all ports wrote of it (two engines share a tensor row by row). ``shown``: the name
+    in the report, the same for the tensor of each image of a batch."""
     merged: dict[str, list[Part]] = {}
     for each in parts:
         for name, part in each.items():
             merged.setdefault(name, []).append(part)
-    out = []
+    values: dict[str, list[np.ndarray]] = {}
+    wrong: dict[str, int] = {}
     for name, mine in merged.items():
         layout, images = layouts[name], min(p.images for p in mine)
         if images:
-            values = layout.values[:images][:, layout.elements(np.logical_or.reduce([p.written for p in mine]))]
-            out.append(tensor_report(name, values, *layout.ends, sum(p.mismatches for p in mine)))
-    return out
+            written = layout.elements(np.logical_or.reduce([p.written for p in mine]))
+            values.setdefault(shown(name), []).append(layout.values[:images][:, written].reshape(-1))
+            wrong[shown(name)] = wrong.get(shown(name), 0) + sum(p.mismatches for p in mine)
+    ends = {shown(name): layout.ends for name, layout in layouts.items()}
+    return [tensor_report(name, np.concatenate(v), *ends[name], wrong[name]) for name, v in values.items()]

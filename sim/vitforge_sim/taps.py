@@ -32,10 +32,19 @@ class Due:
 
 
 def compare_tap(
-    tap: str, due: dict[int, Due], per_image: int, records: np.ndarray, images: int, bits: int, count: int, signed: bool
+    tap: str,
+    due: dict[int, Due],
+    per_image: int,
+    records: np.ndarray,
+    images: int,
+    bits: int,
+    count: int,
+    signed: bool,
+    shown: Callable[[str], str] = str,
 ) -> tuple[list[TensorReport], Mismatch | None]:
     """Check a tap's records: ``due[i]`` is what record ``i`` of each image must hold; records not in ``due`` are only
-    counted. A wrong number of records is a mismatch. Returns a report per layer and the first mismatch."""
+    counted. A wrong number of records is a mismatch. Returns a report per layer (named ``shown``) and the first
+    mismatch."""
     if len(records) != per_image * images:
         image, at = divmod(max(0, min(len(records), per_image * images - 1)), max(1, per_image))
         known = [i for i in due if i <= at] or list(due)
@@ -54,7 +63,7 @@ def compare_tap(
             differs = got[row, : len(want)] != want
             valid = slice(None) if item.valid is None else item.valid
             wrong = np.flatnonzero(differs if item.valid is None else differs & valid)
-            entry = layers.setdefault(item.layer, [[], 0])
+            entry = layers.setdefault(shown(item.layer), [[], 0])
             entry[0].append(want[valid])
             if wrong.size:
                 entry[1] += wrong.size

@@ -10,6 +10,7 @@ from vitforge_sim.compare import Mismatch, TensorReport
 from vitforge_sim.taps import Due, compare_tap
 from vitforge_sw.compiler.access import row_groups
 from vitforge_sw.compiler.build import Build
+from vitforge_sw.compiler.trio_batch import of_image, plain
 from vitforge_sw.graph.ir import Graph
 
 ACC_ELEMENTS = 4_000_000  #: accumulators compared per engine at most (whole layers, the first ones)
@@ -26,7 +27,8 @@ Found = tuple[list[TensorReport], Mismatch | None]
 def compare_inside(
     graph: Graph, build: Build, golden: dict, taps: dict, run: AcceleratorRun, images: int
 ) -> Iterator[Found]:
-    """Every monitor of the chunks that the configuration has: reports and first mismatch of each."""
+    """Every monitor of the chunks that the configuration has: reports and first mismatch of each. ``golden``, ``taps``,
+    ``images``: of jobs (verify.by_job)."""
     c, monitors = build.config, run.bench.monitors
     bits = tap_bits(c)
     if Chunk.SOFTMAX in c.chunks:
@@ -34,11 +36,11 @@ def compare_inside(
     for tap, chunk, suffix, signed in PER_TOKEN:
         due, count = _per_token(build, chunk, suffix, taps) if chunk in c.chunks else ({}, 0)
         if count:
-            yield compare_tap(suffix, due, count, monitors[tap], images, bits[tap], c.cores, signed)
+            yield compare_tap(suffix, due, count, monitors[tap], images, bits[tap], c.cores, signed, plain)
     for chunk, tap in TILES.items():
         if chunk in c.chunks:
-            due, count = tiles_due(graph, build, chunk, taps, images)
-            yield compare_tap("acc", due, count, monitors[tap], images, bits[tap], c.cores * c.word, True)
+            due, count = tiles_due(graph, build, chunk, taps)
+            yield compare_tap("acc", due, count, monitors[tap], images, bits[tap], c.cores * c.word, True, plain)
     if Chunk.SHIFTER in c.chunks:
         due, count = _attended(build, taps, images)
         yield compare_tap("acc", due, count, monitors["attend"], images, bits["attend"], c.cores * c.word, True)
@@ -71,11 +73,12 @@ def _per_token(build: Build, chunk: Chunk, suffix: str, taps: dict) -> tuple[dic
     cores = build.config.cores
     due, position = {}, 0
     for instruction, label in zip(build.programs[chunk], build.labels[chunk]):
-        values = taps.get(f"{label.layer}.{suffix}")
+        layer = of_image(label.layer, label.image)
+        values = taps.get(of_image(f"{label.layer}.{suffix}", label.image))
         for row in range(instruction.rows):
             group = label.first + row
             if values is not None:
-                due[position] = Due(label.layer, (group, 0), values[:, group * cores : (group + 1) * cores])
+                due[position] = Due(layer, (group, 0), values[:, group * cores : (group + 1) * cores])
                 position += 1
     return due, position
 
@@ -136,7 +139,7 @@ class TileMap:
         return Due(layer, (group, tile), part.reshape(len(part), -1), None if valid.all() else valid.ravel(), index)
 
 
-def tiles_due(graph: Graph, build: Build, chunk: Chunk, taps: dict, images: int) -> tuple[dict[int, Due], int]:
+def tiles_due(graph: Graph, build: Build, chunk: Chunk, taps: dict) -> tuple[dict[int, Due], int]:
     """Record number -> what an engine's finished tile must hold, and the number of records an image.
 
     docs/hybrid.md: (row, group, tile); K^T V: (head, value block, key block, h, i), lanes = value channels; sums:
@@ -148,9 +151,9 @@ def tiles_due(graph: Graph, build: Build, chunk: Chunk, taps: dict, images: int)
     maps: dict[str, TileMap] = {}
     budget, position = ACC_ELEMENTS, 0
     for instruction, label in zip(build.programs[chunk], build.labels[chunk]):
-        op, layer, node = instruction.op, label.layer, nodes[label.layer]
+        op, layer, node = instruction.op, of_image(label.layer, label.image), nodes[label.layer]
         kind = op.get("kind", POINTWISE)
-        values = taps[f"{layer}.acc"]
+        values = taps[of_image(f"{label.layer}.acc", label.image)]
         if layer not in maps:
             budget -= values[0].size
             info = graph.tensors[node.out.name]

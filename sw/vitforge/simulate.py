@@ -41,7 +41,8 @@ def prepare(
 ) -> BenchProgram:
     """Verilog and simulation program of a build, made where missing. Raises BuildError, ToolMissing."""
     sources = ensure_rtl(build.config, folder, progress=progress)
-    plan = MemoryPlan.of(len(build.memory_image), build.image_bytes, build.result_bytes, images)
+    jobs = -(-images // build.batch)
+    plan = MemoryPlan.of(len(build.memory_image), build.image_bytes, build.result_bytes, jobs)
     # one program for every model and number of images that fits; Icarus fills its memory slowly
     memory = max(1 << (20 if simulator == "icarus" else 24), plan.total)
     with working(f"building the simulation for {simulator}", progress):
@@ -65,18 +66,22 @@ def simulate(
 ) -> Simulation:
     """Run ``patches`` (int8, images x tokens x K) back to back without reset and write ``folder/simulate.json``.
 
+    Figures are those of one image; with a batch a job's divided by its images, ``first_image_cycles`` the first job's.
+
     tensors: also compare every write of every port and values inside the units. settings: DRAM model (default 64 bytes
     a cycle or what the masters can take, 100 cycles latency). trace: the units' timeline in ``folder/trace``. waves:
     every signal in ``folder/waves/trace.vcd``; slow and large. Raises SimulationHang, SimulationError, BuildError.
     """
     folder = Path(folder)
-    images = len(patches)
+    images, jobs = len(patches), build.jobs(patches)
+    if progress and (missing := len(jobs) * build.batch - images):
+        print(f"{images} images are {len(jobs)} jobs of {build.batch}: the last image is repeated {missing} times")
     settings = settings or MemorySettings(bandwidth=min(64, build.config.beat_bytes))
     bench = prepare(build, folder, simulator, images, progress, waves)
     watched = ("image_end", *((*MONITORS, *["rmac_array"] * build.config.trio) if trace else ()))
     with working(f"simulating {images} images", progress):
         run = run_accelerator(
-            bench, build.config, build.memory_image, build.program_beats, [build.pack_image(p) for p in patches],
+            bench, build.config, build.memory_image, build.program_beats, [build.pack_job(job) for job in jobs],
             build.result_bytes, settings=settings, timeout=timeout, trace=waves,
             folder=folder / "waves" if waves else None, monitor=True if tensors else watched,
         )  # fmt: skip
@@ -95,8 +100,11 @@ def simulate(
 
 def report(graph, build, run, verdict, images, simulator, settings, command, tensors) -> dict:
     """The content of simulate.json."""
-    ends = run.image_end
-    steady = (ends[-1] - ends[0]) / (images - 1) if images > 1 else ends[0] - run.start_cycle
+    ends, batch = run.image_end, build.batch
+    steady = (ends[-1] - ends[0]) / (len(ends) - 1) if len(ends) > 1 else ends[0] - run.start_cycle
+    each = [b - a for a, b in zip([run.start_cycle, *ends], ends)]
+    if batch > 1:
+        steady, each = steady / batch, [cycles / batch for cycles in each]
     info = {
         "schema": SCHEMA,
         "command": command,
@@ -106,8 +114,9 @@ def report(graph, build, run, verdict, images, simulator, settings, command, ten
         "model_hash": build.model_hash,
         "bit_exact": verdict.bit_exact,
         "images": images,
+        "batch": batch,
         "first_image_cycles": ends[0] - run.start_cycle,
-        "cycles_per_image": [b - a for a, b in zip([run.start_cycle, *ends], ends)],
+        "cycles_per_image": each,
         "steady_state_cycles": steady,
         "utilization": utilization(build, steady),
         "memory": {"bytes_per_cycle": settings.bandwidth, "latency": settings.latency},

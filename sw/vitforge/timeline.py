@@ -141,7 +141,7 @@ def attribute(build: Build, run: AcceleratorRun) -> Attribution:
 
 
 def window(run: AcceleratorRun) -> tuple[int, int, int]:
-    """(begin, end, images) of the steady state: from the first image's end to the last one's; of a single image all."""
+    """(begin, end, jobs) of the steady state: from the first job's end to the last one's; of a single image all."""
     ends = run.image_end
     return (ends[0], ends[-1], len(ends) - 1) if len(ends) > 1 else (run.start_cycle, ends[0], 1)
 
@@ -152,8 +152,8 @@ def losses(build: Build, attribution: Attribution, begin: int, end: int, images:
     ideal: model MACs / multipliers of the engines that the program uses. classifier: layers of one token, whose group
     has ``cores``. token_rounding: tokens to groups, pixels of a map row to groups. key_rounding: keys of a head to
     tiles. channel_rounding: other channels, slots of R-MAC, stride 2, sums (additions are no MACs), and the class
-    token's row of the embedding. elsewhere: steps of [begin, end) less those of ``images`` programs (negative for one
-    image alone: its last rows, that no logit needs, are computed after its end).
+    token's row of the embedding. elsewhere: steps of [begin, end) less those of ``images`` programs (batches: of
+    as many jobs; negative for one alone: its last rows, that no logit needs, are computed after its end).
     """
     c = build.config
     out: Counter = Counter()
@@ -166,6 +166,7 @@ def losses(build: Build, attribution: Attribution, begin: int, end: int, images:
     for chunk in engines:
         for instruction, label in zip(build.programs[chunk], build.labels[chunk]):
             steps[(label.layer, label.tensor)] += images * instruction.rows * engine_steps(instruction.op, c)
+    images *= build.batch
     for (layer, tensor), busy in steps.items():
         out["elsewhere"] -= busy
         ideal = images * build.macs.get(layer, 0) * c.engines / c.multipliers
@@ -184,7 +185,8 @@ def losses(build: Build, attribution: Attribution, begin: int, end: int, images:
 
 def summarise(build: Build, attribution: Attribution, run: AcceleratorRun) -> dict:
     """The content of timeline.json: cycles an image in the steady state."""
-    begin, end, images = window(run)
+    begin, end, jobs = window(run)
+    images = jobs * build.batch
     chunks, layers = {}, []
     for chunk in build.config.chunks:
         total: Counter = Counter()
@@ -207,7 +209,7 @@ def summarise(build: Build, attribution: Attribution, run: AcceleratorRun) -> di
         "window": [begin, end],
         "images": images,
         "cycles_per_image": (end - begin) / images,
-        "losses": losses(build, attribution, begin, end, images),
+        "losses": losses(build, attribution, begin, end, jobs),
         "chunks": chunks,
         "layers": layers,
         "array_waits": [

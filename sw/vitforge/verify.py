@@ -9,6 +9,7 @@ from vitforge_sim.accelerator import AcceleratorRun
 from vitforge_sim.compare import Mismatch, TensorReport, WriteList, compare_port, port_reports, tensor_report
 from vitforge_sim.layouts import GroupLayout, Layout, ZLayout
 from vitforge_sw.compiler.build import Build
+from vitforge_sw.compiler.trio_batch import EVERY, image_of, of_image, plain
 from vitforge_sw.golden import Golden
 from vitforge_sw.golden.linear import clipped_ends
 from vitforge_sw.graph.ir import FORMATS, Graph, Linear
@@ -50,7 +51,8 @@ def _write_list(names: dict[str, int], rows: list[tuple[int, str, int, int]]) ->
 def _buffer_writes(build: Build, chunk: Chunk) -> WriteList:
     """Activation-buffer writes of a chunk."""
     planes = {name: place.planes for name, place in build.places.items()}
-    rows = [(w.address, w.tensor, w.group, w.block * planes[w.tensor] + w.plane) for w in build.writes(chunk)]
+    rows = [(w.address, of_image(w.tensor, w.image), w.group, w.block * planes[w.tensor] + w.plane)
+            for w in build.writes(chunk)]  # fmt: skip
     return _write_list({}, rows)
 
 
@@ -59,8 +61,9 @@ def _z_writes(build: Build, layouts: dict[str, Layout]) -> WriteList:
     rows = []
     for i, label in zip(build.programs[Chunk.RMAC], build.labels[Chunk.RMAC]):
         if i.op.get("kind", POINTWISE) == KEY_VALUE:
-            count = layouts[label.tensor].valid.shape[1]  # weight rows of a head
-            rows += [(i.op["weight_addr"] + n, label.tensor, label.first + n // count, n % count)
+            tensor = of_image(label.tensor, label.image)
+            count = layouts[tensor].valid.shape[1]  # weight rows of a head
+            rows += [(i.op["weight_addr"] + n, tensor, label.first + n // count, n % count)
                      for n in range(i.rows * count)]  # fmt: skip
     return _write_list({}, rows)
 
@@ -70,25 +73,47 @@ def _ksum_writes(build: Build) -> WriteList:
     rows = []
     for i, label in zip(build.programs[Chunk.RMAC], build.labels[Chunk.RMAC]):
         if i.op.get("kind", POINTWISE) == TOKEN_SUM and i.op.get("dest", 0):
-            first = label.channel // build.config.word
-            rows += [(i.op["weight_addr"] + n, label.tensor, 0, first + n) for n in range(i.op["blocks"])]
+            first, tensor = label.channel // build.config.word, of_image(label.tensor, label.image)
+            rows += [(i.op["weight_addr"] + n, tensor, 0, first + n) for n in range(i.op["blocks"])]
     return _write_list({}, rows)
 
 
 def layouts_of(graph: Graph, build: Build, golden: dict[str, np.ndarray]) -> dict[str, Layout]:
-    """How every golden tensor lies in activation buffer, weight buffer (Z) or Ksum memory."""
+    """How every golden tensor (of jobs: by_job) lies in activation buffer, weight buffer (Z) or Ksum memory."""
     c, out = build.config, {}
     ends = saturation(graph)
     z = {n.out.name: n.heads for n in graph.nodes if isinstance(n, KeyValue)}
     ksum = {n.ksum.name for n in graph.nodes if isinstance(n, LinearAttend)}
-    for name, info in graph.tensors.items():
+    for key, values in golden.items():
+        name = plain(key)
+        info = graph.tensors[name]
         planes = FORMATS[info.fmt][2]
         if name in z:
-            out[name] = ZLayout(golden[name], ends[name], z[name], c.word, c.width)
+            out[key] = ZLayout(values, ends[name], z[name], c.word, c.width)
         elif planes:
             size, cores = (info.height, info.width), 1 if name in ksum else c.cores
-            out[name] = GroupLayout(golden[name], ends[name], cores, c.word, planes == 2, size)
+            out[key] = GroupLayout(values, ends[name], cores, c.word, planes == 2, size)
     return out
+
+
+def by_job(arrays: dict[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
+    """Arrays (images, tokens, ...) as (jobs, tokens, ...) for each image of the batch, named by ``of_image``; those of
+    one token also with the images side by side as tokens."""
+    out = {of_image(name, i): x[i::batch] for name, x in arrays.items() for i in range(batch)}
+    if batch > 1:
+        for name, x in arrays.items():
+            if x.shape[1] == 1:
+                out[of_image(name, EVERY)] = x.reshape(-1, batch, *x.shape[2:])
+    return out
+
+
+def of_batch(m: Mismatch, batch: int) -> Mismatch:
+    """A mismatch of a job with the image's number and the model's own names."""
+    image, index = image_of(m.layer), m.index
+    if image == EVERY:  # (token, channel), or (group, 0, token)
+        image, index = (index[0], (0, *index[1:])) if len(index) == 2 else (index[-1] if index[1:] else 0, index)
+    image += m.image * batch
+    return dataclasses.replace(m, image=image, layer=plain(m.layer), tensor=plain(m.tensor), index=index)
 
 
 def golden_tensors(graph: Graph, patches: np.ndarray, taps: dict | None = None) -> dict[str, np.ndarray]:
@@ -141,35 +166,40 @@ def hardswish_ends(node: Post | NormAct, fmt: str) -> tuple[bool, bool]:
 def verify(graph: Graph, build: Build, patches: np.ndarray, run: AcceleratorRun, tensors: bool = True) -> Verdict:
     """Compare a run with the golden model.
 
-    patches: int8 (images, tokens, K), as run. tensors: compare every write (needs the monitors); else logits only.
+    patches: int8 (images, tokens, K), as run (Build.jobs: the last one fills the last job). tensors: compare every
+    write (needs the monitors); else logits only.
     """
     taps: dict = {} if tensors and "tile" in run.bench.monitors else None
-    golden = golden_tensors(graph, patches, taps)
-    images = len(patches)
+    images, batch = len(patches), build.batch
+    jobs = build.jobs(patches)
+    golden = golden_tensors(graph, np.concatenate([np.stack(job) for job in jobs]), taps)
+    mine = by_job(golden, batch)
     reports: list[TensorReport] = []
     found: list[Mismatch] = []
     if tensors:
-        layouts = layouts_of(graph, build, golden)
+        layouts = layouts_of(graph, build, mine)
         lists = {port: _buffer_writes(build, chunk) for port, chunk in PORTS.items() if chunk in build.config.chunks}
         if build.config.trio:
             lists |= {"z": _z_writes(build, layouts), "ksum": _ksum_writes(build)}
         parts = []
         for port, writes in lists.items():
-            part, first = compare_port(port, writes, layouts, run.bench.monitors[port], images)
+            part, first = compare_port(port, writes, layouts, run.bench.monitors[port], len(jobs))
             parts.append(part)
-            found += [first] if first else []
-        reports += port_reports(parts, layouts)
-        for part, first in compare_inside(graph, build, golden, taps, run, images) if taps else ():
+            found += [of_batch(first, batch)] if first else []
+        reports += port_reports(parts, layouts, plain)
+        inside = compare_inside(graph, build, mine, by_job(taps, batch), run, len(jobs)) if taps else ()
+        for part, first in inside:
             reports += part
-            found += [first] if first else []
+            found += [of_batch(first, batch)] if first else []
     want = golden[graph.output][:, 0].astype(np.int64)
-    got = np.stack([build.logits(r.tobytes()) for r in run.results])
+    got = np.stack([build.logits(r.tobytes(), i) for r in run.results for i in range(batch)])
     wrong = np.argwhere(want != got)
     lowest, highest, _ = FORMATS[graph.tensors[graph.output].fmt]
     reports.append(tensor_report("logits in memory", want, lowest, highest, len(wrong)))
     if len(wrong):
         image, index = (int(v) for v in wrong[0])
-        cycle = run.image_end[image] if image < len(run.image_end) else run.bench.cycles
+        job = image // batch
+        cycle = run.image_end[job] if job < len(run.image_end) else run.bench.cycles
         expected, came = int(want[image, index]), int(got[image, index])
         found.append(Mismatch(image, graph.output, "logits in memory", (index,), expected, came, cycle))
-    return Verdict(reports, min(found, key=lambda m: m.cycle, default=None), want, got)
+    return Verdict(reports, min(found, key=lambda m: m.cycle, default=None), want[:images], got[:images])

@@ -32,6 +32,14 @@ def arguments(parser) -> None:
         help="Trio-ViT's ablation, of an EfficientViT: both engines (default), everything on R-MAC, or on MAT what it "
         "can (R-MAC the depthwise layers, K^T V and sums, one layer after the other)",
     )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of an EfficientViT: images of a job, at most the preset's cores; the classifier's weights are read once "
+        "a job (default: %(default)s)",
+    )
 
 
 def run(args, command: str) -> int:
@@ -45,7 +53,7 @@ def run(args, command: str) -> int:
     output_folder(args.output)
     graph = load_graph(args.quantized)
     with working("compiling"):
-        build = api.compile_model(graph, config, args.output, command, args.pipelining, args.engines)
+        build = api.compile_model(graph, config, args.output, command, args.pipelining, args.engines, args.batch)
     print(summary(args.output, build))
     return 0
 

@@ -27,12 +27,13 @@ def estimate(
     """The cycle model's figures (JSON-able).
 
     model: a Build, or a Graph (compiled for ``config`` first; `shape_graph` makes one from shapes alone).
-    bytes_per_cycle, latency: of the memory. images: queued back to back.
+    bytes_per_cycle, latency: of the memory. images: queued back to back (batches: jobs of ``batch`` images).
 
-    Keys: cycles (steady state per image), utilization = model MACs / (multipliers x cycles), first_image_cycles,
-    total_cycles, done (per image), macs, dram_bytes (per image), chunks {name: busy, waiting_data, waiting_space,
-    waiting_weights, other, rows, instructions}, layers [{name, chunk, cycles, busy, utilization, macs, dram_bytes,
-    bound_by}]. Chunks and layers are those of one image in the steady state. An engine's cycles in a layer include its
+    Keys: batch, cycles (steady state per image), utilization = model MACs / (multipliers x cycles), first_image_cycles
+    (of the first job), total_cycles, done (per job), macs, dram_bytes (per image), chunks {name: busy, waiting_data,
+    waiting_space, waiting_weights, other, rows, instructions}, layers [{name, chunk, cycles, busy, utilization, macs, dram_bytes,
+    bound_by}]. Chunks and layers are those of one image in the steady state, a batch's mean (rows, instructions: of the
+    program). An engine's cycles in a layer include its
     waiting, so that they add up to the image's; its MACs are its share of the layer's, its utilization is that of its
     own multipliers. EfficientViT: backbone {cycles, first_image_cycles, macs, utilization}, from the stem's first
     step to the last row of the last stage, in the steady state and for an image alone.
@@ -45,9 +46,10 @@ def estimate(
         raise ValueError(f"estimate: images must be at least 1, not {images}")
     if bytes_per_cycle <= 0:
         raise ValueError(f"estimate: bytes_per_cycle must be positive, not {bytes_per_cycle}")
+    batch = model.batch
     trace = simulate(model, bytes_per_cycle, latency, images)
-    done = [int(x) for x in trace.done[Chunk.RESULT_DMA]]
-    steady = (done[-1] - done[0]) / (images - 1) if images > 1 else float(done[0])
+    done = [int(x) for x in trace.done[Chunk.RESULT_DMA][batch - 1 :: batch]]
+    steady = ((done[-1] - done[0]) / (images - 1) if images > 1 else float(done[0])) / batch
     macs, multipliers = sum(model.macs.values()), model.config.multipliers
     chunks, layers = _attribute(model, trace, max(0, images - 2))
     info = {
@@ -57,7 +59,8 @@ def estimate(
         "model_hash": model.model_hash,
         "bytes_per_cycle": bytes_per_cycle,
         "latency": latency,
-        "images": images,
+        "images": images * batch,
+        "batch": batch,
         "cycles": steady,
         "utilization": macs / (multipliers * steady),
         "first_image_cycles": done[0],
@@ -74,7 +77,8 @@ def estimate(
 
 
 def backbone(build: Build, trace: Trace, image: int) -> dict:
-    """From the first step of the stem to the last write of the last stage, of an image and of the first one."""
+    """From the first step of the stem to the last write of the last stage, of an image and of the first one (of a
+    batch: from the first image's step to the last one's write, divided by their number)."""
 
     def span(image: int) -> int:
         begin, end = [], []
@@ -88,19 +92,26 @@ def backbone(build: Build, trace: Trace, image: int) -> dict:
         return max(end) - min(begin)
 
     macs = sum(n for name, n in build.macs.items() if not name.startswith(HEAD))
-    cycles = span(image)
+    cycles = round(span(image) / build.batch)
     utilization = macs / (build.config.multipliers * cycles)
-    return {"cycles": cycles, "first_image_cycles": span(0), "macs": macs, "utilization": utilization}
+    return {
+        "cycles": cycles,
+        "first_image_cycles": round(span(0) / build.batch),
+        "macs": macs,
+        "utilization": utilization,
+    }
 
 
 def _traffic(build: Build) -> Counter:
-    """DRAM bytes of each layer: the image's (and constants') belong to the first one, the result's to the last."""
+    """DRAM bytes of each layer in a job: the image's (and constants') belong to the first one, the result's to the
+    last."""
     bytes_of = Counter()
     pieces = {p.name: p.layers for p in build.pieces}
     for label in build.labels[Chunk.WEIGHT_DMA]:
         bytes_of.update(pieces[label.layer])
+    first = next(build.labels[c][0].layer for c in ENGINES if build.labels[c])
     for i in build.programs[Chunk.IMAGE_DMA]:
-        bytes_of[build.labels[Chunk.MAT][0].layer] += i.rows * i.op["beats"] * build.config.beat_bytes
+        bytes_of[first] += i.rows * i.op["beats"] * build.config.beat_bytes
     bytes_of[build.output] += build.result_bytes
     return bytes_of
 
@@ -115,8 +126,8 @@ def _shares(build: Build) -> dict[tuple[Chunk, str], float]:
 
 
 def _attribute(build: Build, trace: Trace, image: int) -> tuple[dict, list[dict]]:
-    """Busy and waiting cycles by chunk and by layer of one image."""
-    events = trace.events
+    """Busy and waiting cycles by chunk and by layer of one job, divided by its images."""
+    events, batch = trace.events, build.batch
     traffic, shares = _traffic(build), _shares(build)
     chunks, layers = {}, []
     for c in Chunk:
@@ -133,8 +144,8 @@ def _attribute(build: Build, trace: Trace, image: int) -> tuple[dict, list[dict]
                 waits[trace.cause[c][k]] += int(trace.idle[c][k])
                 per_layer[name][trace.cause[c][k]] += int(trace.idle[c][k])
         chunks[c.name.lower()] = {
-            "busy": busy,
-            **{_NAMES[k]: waits[k] for k in (DATA, SPACE, WEIGHTS, CHUNK)},
+            "busy": round(busy / batch),
+            **{_NAMES[k]: round(waits[k] / batch) for k in (DATA, SPACE, WEIGHTS, CHUNK)},
             "rows": n,
             "instructions": len(build.programs[c]),
         }
@@ -145,7 +156,8 @@ def _attribute(build: Build, trace: Trace, image: int) -> tuple[dict, list[dict]
 
 
 def _layer(build: Build, chunk: Chunk, name: str, counts: Counter, traffic: Counter, share: float) -> dict:
-    """``share``: of the layer's MACs and traffic."""
+    """``counts``: of a job; ``share``: of the layer's MACs and traffic."""
+    counts = Counter({k: round(v / build.batch) for k, v in counts.items()})
     waiting = {k: v for k, v in counts.items() if k != "busy"}
     cycles = counts["busy"] + (sum(waiting.values()) if chunk in ENGINES else 0)
     macs = build.macs.get(name, 0) * share
@@ -162,6 +174,6 @@ def _layer(build: Build, chunk: Chunk, name: str, counts: Counter, traffic: Coun
         "busy": counts["busy"],
         "utilization": macs / (multipliers * cycles) if cycles else 0.0,
         "macs": macs,
-        "dram_bytes": traffic[name] * share if chunk in ENGINES else traffic[name],
+        "dram_bytes": traffic[name] / build.batch * (share if chunk in ENGINES else 1),
         "bound_by": bound,
     }

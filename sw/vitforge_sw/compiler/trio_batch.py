@@ -12,13 +12,14 @@ from vitforge_hw.arch.config import AcceleratorConfig
 from ..graph.ir import Graph, Node, Ref, inputs_of
 from ..graph.ir_trio import Pool
 
-_MARK = re.compile(r"@(\d+)")
+_MARK = re.compile(r"@(\d+|\*)")
 EVERY = -1  #: image of what belongs to the whole batch
 
 
 def of_image(name: str, image: int) -> str:
-    """Name of a layer or tensor of an image of the batch; the first image's is the graph's own."""
-    return f"{name}@{image}" if image else name
+    """Name of a layer or tensor of an image of the batch (EVERY: of all together); the first image's is the graph's
+    own."""
+    return f"{name}@{'*' if image == EVERY else image}" if image else name
 
 
 def plain(name: str) -> str:
@@ -27,9 +28,9 @@ def plain(name: str) -> str:
 
 
 def image_of(name: str) -> int:
-    """The inverse of :func:`of_image`; 0 for names of the whole batch."""
+    """The inverse of :func:`of_image`."""
     found = _MARK.search(name)
-    return int(found[1]) if found else 0
+    return 0 if found is None else EVERY if found[1] == "*" else int(found[1])
 
 
 def shared_tensors(graph: Graph) -> set[str]:

@@ -9,7 +9,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 .PHONY: help setup demo test lint bench campaign clean
 help:
 	@echo "make setup     .venv with pinned packages; Debian packages iverilog and ccache where allowed"
-	@echo "make demo      the whole road on the shipped digits model, a few minutes"
+	@echo "make demo      the whole road on the shipped models (ViT, EfficientViT), a few minutes"
 	@echo "make test      lint and the test suite (PYTEST_ARGS='...' to choose)"
 	@echo "make lint      ruff only"
 	@echo "make bench     unit and top-level benches on both simulators only"

@@ -250,7 +250,7 @@ PRESETS = {
             ln_param_rows=512,
             max_k=2560,
             max_channels=2560,
-            program_rows=2048,
+            program_rows=4096,
         ),
         # both families: every chunk, 2048 multipliers in two engines
         AcceleratorConfig(
@@ -265,7 +265,7 @@ PRESETS = {
             param_rows=2048,
             ln_param_rows=512,
             max_channels=2560,
-            program_rows=2048,
+            program_rows=4096,
         ),
     )
 }

@@ -31,12 +31,12 @@ def estimate(
 
     Keys: batch, cycles (steady state per image), utilization = model MACs / (multipliers x cycles), first_image_cycles
     (of the first job), total_cycles, done (per job), macs, dram_bytes (per image), chunks {name: busy, waiting_data,
-    waiting_space, waiting_weights, other, rows, instructions}, layers [{name, chunk, cycles, busy, utilization, macs, dram_bytes,
-    bound_by}]. Chunks and layers are those of one image in the steady state, a batch's mean (rows, instructions: of the
-    program). An engine's cycles in a layer include its
-    waiting, so that they add up to the image's; its MACs are its share of the layer's, its utilization is that of its
-    own multipliers. EfficientViT: backbone {cycles, first_image_cycles, macs, utilization}, from the stem's first
-    step to the last row of the last stage, in the steady state and for an image alone.
+    waiting_space, waiting_weights, other, rows, instructions}, layers [{name, chunk, cycles, busy, utilization, macs,
+    dram_bytes, bound_by}]. Chunks and layers are those of one image in the steady state, a batch's mean (rows,
+    instructions: of the program). An engine's cycles in a layer include its waiting, so that they add up to the
+    image's; its MACs are its share of the layer's, its utilization is that of its own multipliers. EfficientViT:
+    backbone {cycles, first_image_cycles, macs, utilization}, from the stem's first step to the last row of the last
+    stage, in the steady state and for an image alone.
     """
     if isinstance(model, Graph):
         if config is None:

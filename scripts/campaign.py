@@ -1,4 +1,5 @@
-"""Full-size runs: whole DeiT-Tiny in RTL, one block of DeiT-Small and -Base, bandwidths, P2-ViT's ablation, resets.
+"""Full-size runs: whole DeiT-Tiny and EfficientViT-B1 in RTL, one block of DeiT-Small and -Base, bandwidths, resets,
+the ablations of P2-ViT and Trio-ViT, both families on one accelerator.
 
 ``python scripts/campaign.py [STEP ...]`` (``make campaign``) runs the named steps, all by default, and keeps the last
 result of each in docs/campaign.json and docs/campaign.md. Needs the test data (VITFORGE_DATA, default ../shared/data).
@@ -8,104 +9,37 @@ A step fails when a figure misses its bound or a byte differs; the exit status s
 import argparse
 import datetime
 import json
-import os
 import sys
 import time
 import traceback
-from pathlib import Path
+
+import campaign_efficientvit
+from campaign_base import (
+    DATA,
+    P2VIT,
+    ROOT,
+    TEST,
+    WORK,
+    against_estimate,
+    compiled,
+    inputs,
+    need,
+    quantized,
+    simulated,
+)
 
 from vitforge import api
-from vitforge.rtl import get_config
-from vitforge.simulate import prepare, simulate
+from vitforge.simulate import prepare
 from vitforge.verify import golden_tensors
 from vitforge_hw.arch.registers import REGISTERS
 from vitforge_sim import script
 from vitforge_sim.accelerator import MemoryPlan, job_script, place_images
-from vitforge_sim.topbench import MemorySettings, run_bench
+from vitforge_sim.topbench import run_bench
 from vitforge_sw.compiler import compile_graph
 from vitforge_sw.compiler.cycles import estimate
-from vitforge_sw.graph.serialize import graph_hash, load_graph, save_graph, write_atomic
+from vitforge_sw.graph.serialize import write_atomic
 
-ROOT = Path(__file__).parents[1]
-DATA = Path(os.environ.get("VITFORGE_DATA", ROOT.parent / "shared" / "data"))
-WORK = ROOT / "build" / "campaign"
 CHECKPOINT = DATA / "checkpoints" / "deit_tiny_patch16_224.safetensors"
-CALIB, TEST = DATA / "imagenet_cc" / "calib", DATA / "imagenet_cc" / "test"
-P2VIT = get_config("p2vit")
-
-
-def need(condition: bool, text: str) -> None:
-    """A bound of the campaign."""
-    if not condition:
-        raise AssertionError(text)
-
-
-def quantized(model: str, scheme: str, checkpoint: Path | None = None, limit: int | None = None) -> tuple:
-    """The quantized model (kept between runs) and the seconds that quantizing took."""
-    path = WORK / f"{Path(model).stem}_{scheme}.safetensors"
-    seconds = path.with_suffix(".seconds")
-    if not (path.exists() and seconds.exists()):
-        start = time.monotonic()
-        net = api.load_float(model, checkpoint)
-        graph = api.quantize(net, CALIB, scheme, limit=limit)
-        graph.meta["checkpoint"] = None
-        save_graph(graph, path)
-        seconds.write_text(f"{time.monotonic() - start:.1f}")
-    return load_graph(path), float(seconds.read_text())
-
-
-def compiled(graph, name: str, **options):
-    """Compile and write a build directory below build/campaign."""
-    folder = WORK / name
-    build = compile_graph(graph, P2VIT, **options)
-    build.model_hash = graph_hash(graph)
-    return build, folder
-
-
-def inputs(graph, count: int):
-    return api.load_inputs(graph, api.list_images(TEST)[:count])
-
-
-def simulated(graph, build, folder: Path, count: int, tensors: bool, **memory) -> dict:
-    """Simulate, insist on bit-exactness and live tensors, return the figures."""
-    settings = MemorySettings(**memory) if memory else None
-    begin = time.monotonic()
-    prepare(build, folder, "verilator", count)  # emission and build are not part of the run
-    built = time.monotonic()
-    result = simulate(graph, build, inputs(graph, count), folder, tensors=tensors, settings=settings)
-    info = result.info
-    need(info["bit_exact"], f"not bit-exact: {info['first_mismatch']}")
-    need(not info["dead"], f"dead tensors: {', '.join(info['dead'])}")
-    return {
-        "images": count,
-        "values_compared": sum(t["elements"] for t in info["tensors"]),
-        "first_image_cycles": info["first_image_cycles"],
-        "steady_state_cycles": info["steady_state_cycles"],
-        "run_cycles": sum(info["cycles_per_image"]),
-        "utilization": round(info["utilization"], 5),
-        "cycles_per_second": round(info["simulated_cycles_per_second"]),
-        "build_seconds": round(built - begin, 1),
-        "run_seconds": round(time.monotonic() - built, 1),
-    }
-
-
-def against_estimate(build, figures: dict, bounds: dict[str, float]) -> dict:
-    """The cycle model beside the simulated cycles: steady state, the whole run, one image alone (bounds: fractions)."""
-    images = figures["images"]
-    run, alone = estimate(build, images=images), estimate(build, images=1)
-    predicted = {
-        "steady_state_cycles": run["cycles"],
-        "run_cycles": run["total_cycles"],
-        "first_image_cycles": alone["first_image_cycles"],
-    }
-    out = {}
-    for what, bound in bounds.items():
-        error = predicted[what] / figures[what] - 1
-        out[what.replace("cycles", "estimate")] = round(predicted[what])
-        out[what.replace("cycles", "error_percent")] = round(100 * error, 3)
-        text = f"{what}: estimate {predicted[what]:.0f} is {100 * error:.2f} % off {figures[what]:.0f}"
-        need(abs(error) <= bound, text)
-    return out
 
 
 def hub_json(name: str, **model_args) -> str:
@@ -221,27 +155,25 @@ STEPS = {
     "deit_tiny_reset": (reset,),
     "deit_small": (larger, "small"),
     "deit_base": (larger, "base"),
+    **campaign_efficientvit.STEPS,
 }
+
+
+INTRODUCTION = """\
+Last results of `make campaign` (scripts/campaign.py; below each heading the command of that step alone). Runs of the
+generated Verilog in Verilator: `preset` is the accelerator, the `images` of a run lie in DRAM and are queued back to
+back; DRAM model of 100 cycles latency and 64 bytes a cycle unless said. Every value compared with the golden integer
+model is equal. Figures named `estimate` are the cycle model's, all other cycles are simulated, not placed and routed.
+DeiT-Tiny: trained weights, photographs. EfficientViT-B1: backbone trained on CIFAR-10, untrained classifier of 1000
+classes, CIFAR-10 images at 224 x 224. Other models: untrained weights."""
 
 
 def page(results: dict) -> str:
     """docs/campaign.md."""
-    lines = [
-        "# Full-size runs",
-        "",
-        "Last results of `make campaign` (scripts/campaign.py): generated Verilog of `p2vit`",
-    ]
-    lines += [
-        "in Verilator, DRAM model of 100 cycles latency and 64 bytes a cycle unless said. Simulated, not placed and"
-    ]
-    lines += ["routed.", ""]
+    lines = ["# Full-size runs", "", *INTRODUCTION.split("\n"), ""]
     for name, entry in results.items():
-        lines += [
-            f"## {name}: {entry['status']}",
-            "",
-            f"{entry['doc']} ({entry['date']}, {entry['seconds']:.0f} s)",
-            "",
-        ]
+        lines += [f"## {name}: {entry['status']}", "", f"    python scripts/campaign.py {name}", ""]
+        lines += [f"{' '.join(entry['doc'].split())} ({entry['date']}, {entry['seconds']:.0f} s)", ""]
         lines += ["```json", json.dumps(entry["result"], indent=1), "```", ""]
     return "\n".join(lines)
 

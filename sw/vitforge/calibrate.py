@@ -1,15 +1,31 @@
-"""The cycle model beside the RTL: cycles of every chunk and of the engines' layers, of a run with the timeline."""
+"""The cycle model beside the RTL: cycles of every chunk and of the engines' layers, of a run with the timeline.
+
+``layer_table`` is the page for readers: cycles and utilization of every layer, and what a layer loses.
+"""
 
 from collections import Counter, defaultdict
 
 import numpy as np
 
-from vitforge_hw.arch.isa import Chunk
+from vitforge_hw.arch.isa import DEPTHWISE, TOKEN_SUM, Chunk
 from vitforge_sim.accelerator import AcceleratorRun
 from vitforge_sw.compiler import Build
 from vitforge_sw.compiler.simulate import simulate
+from vitforge_sw.graph.ir import Graph
 
 from .timeline import ENGINES, Attribution, attribute
+
+GOOD = 0.85  #: utilization of a layer that needs no explanation
+WORTH = 0.03  #: of a layer's cycles: smaller losses are not named
+LOSSES = {
+    "data": "waits for {}",
+    "space": "waits for space",
+    "weights": "waits for weights",
+    "fetch": "words on their way",
+    "room": "post-processing lanes",
+    "control": "instruction changes",
+    "image": "before the first, behind the last row",
+}
 
 
 def compare(build: Build, run: AcceleratorRun, bytes_per_cycle: float, latency: int) -> dict:
@@ -82,3 +98,71 @@ def lines(info: dict) -> list[str]:
     for chunk, layer, *cycles in sorted(info["layers"], key=lambda x: -abs(x[2] - x[3])):
         out.append(f"{layer:52} {chunk:6} " + " ".join(f"{c:9.0f}" for c in cycles))
     return out
+
+
+def layer_table(graph: Graph, build: Build, run: AcceleratorRun, info: dict) -> list[str]:
+    """Markdown: cycles of both engines in each layer, waiting included, in the model and in the RTL, utilization of the
+    engines' multipliers in this time, and where it is below GOOD the greatest losses in the RTL, in cycles.
+
+    ``info``: of ``compare``. An image of the run's mean.
+    """
+    images, per_engine = len(run.image_end), build.config.multipliers // build.config.engines
+    cycles: dict[str, Counter] = defaultdict(Counter)
+    for chunk, layer, model, rtl, *_ in info["layers"]:
+        cycles[layer].update({"model": model, "rtl": rtl})
+        cycles[layer][chunk] += 1
+    lost = layer_losses(build, attribute(build, run))
+    out = [
+        "| layer | engines | model | RTL | utilization, model | RTL | below 85 %: cycles lost |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for layer in (node.name for node in graph.nodes if node.name in cycles):
+        n, ideal = cycles[layer], build.macs.get(layer, 0) / per_engine
+        engines = " + ".join(name for name in ("mat", "rmac") if n[name]).replace("mat", "MAT").replace("rmac", "R-MAC")
+        why = ""
+        if ideal < GOOD * n["rtl"]:
+            found = [(v / images, k) for k, v in lost[layer].most_common() if v / images >= WORTH * n["rtl"]]
+            why = ", ".join(f"{k} {v:,.0f}" for v, k in found[:3])
+        shown = [f"{100 * ideal / n[k]:.1f} %" if ideal else "adds only" for k in ("model", "rtl")]
+        out.append(f"| {layer} | {engines} | {n['model']:,.0f} | {n['rtl']:,.0f} | {' | '.join(shown)} | {why} |")
+    total = {k: sum(n[k] for n in cycles.values()) for k in ("model", "rtl")}
+    ideal = sum(build.macs.values()) / per_engine
+    shown = " | ".join(f"{100 * ideal / total[k]:.1f} %" for k in ("model", "rtl"))
+    out.append(f"| sum | | {total['model']:,.0f} | {total['rtl']:,.0f} | {shown} | |")
+    return out
+
+
+def layer_losses(build: Build, attribution: Attribution) -> dict[str, Counter]:
+    """Layer -> cycles of the engines that were no multiplication of the model, by reason, all images together."""
+    out: dict[str, Counter] = defaultdict(Counter)
+    steps: Counter = Counter()
+    per_engine = build.config.multipliers // build.config.engines
+    for chunk in ENGINES:
+        for s in attribution.segments.get(chunk, ()):
+            layer = attribution.layer(chunk, s.row)
+            if s.kind == "busy":
+                steps[layer] += s.end - s.begin
+            else:
+                out[layer][LOSSES[s.kind].format(s.awaited or "data")] += s.end - s.begin
+    images = max(attribution.image(c, len(attribution.timeline.chunks[c].done) - 1) for c in ENGINES
+                 if build.programs[c]) + 1  # fmt: skip
+    for chunk in ENGINES:
+        for instruction, label in zip(build.programs[chunk], build.labels[chunk]):
+            if label.layer in steps:
+                busy = steps.pop(label.layer)
+                ideal = images * build.macs.get(label.layer, 0) / per_engine
+                out[label.layer][_shape(build, instruction.op, label.tensor)] += round(busy - ideal)
+    return out
+
+
+def _shape(build: Build, op: dict[str, int], tensor: str) -> str:
+    """Why an engine takes more steps for a layer than it has MACs a multiplier."""
+    info, c = build.tensors.get(tensor, {}), build.config
+    if op.get("kind") == TOKEN_SUM:
+        return "additions"
+    if info.get("tokens") == 1:
+        return f"one pixel, {c.cores} cores"
+    if op.get("kind") == DEPTHWISE:
+        return "stride 2: half the cores" if op["stride"] else "slots without channels"
+    width = info.get("width", 0) or info.get("tokens", 1)
+    return "map rows of whole groups" if width % c.cores else "channels to whole words"

@@ -1,0 +1,149 @@
+"""Steps of the campaign for the EfficientViT family: B1 at 224 whole, Trio-ViT's ablation, bandwidths; both families on
+one accelerator."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import torch
+from campaign_base import (
+    DATA,
+    TEST,
+    WORK,
+    against_estimate,
+    compiled,
+    need,
+    quantized,
+    simulated,
+)
+from safetensors.torch import load_file, save_file
+
+from vitforge.rtl import get_config
+from vitforge_sw.compiler.cycles import estimate
+
+TRIO, HYBRID = get_config("trio"), get_config("hybrid")
+BACKBONE = DATA / "checkpoints" / "efficientvit_b1_cifar10_r64.safetensors"
+DEIT = DATA / "checkpoints" / "deit_tiny_patch16_224.safetensors"
+ARCHIVE = DATA / "cifar10_jpeg.zip"
+CALIB, IMAGES = WORK / "cifar" / "calib", WORK / "cifar" / "test"
+#: numbers of the images in the archive, by class
+CALIB_IMAGES = {
+    "airplane": (138, 1462, 1667, 1857, 2004, 4135),
+    "automobile": (1151, 1699, 2727, 3805),
+    "bird": (3759, 4992),
+    "cat": (1716, 2454),
+    "deer": (803, 4878),
+}
+TEST_IMAGES = {"airplane": (150,), "cat": (548,), "horse": (174,), "truck": (58,)}
+HEAD = "head.classifier.4"  #: the last layer
+SIZE = 224
+BOUND = 0.02  #: of the cycle model
+DEAD = 8  #: tensors with few distinct values (behind the classifier's Hardswish) or much saturation (sums of keys)
+#: name -> compile options; the first is what the others are compared with
+VARIANTS = {
+    "hybrid_fused": {},
+    "hybrid_not_fused": {"pipelining": "none"},
+    "rmac_only": {"engines": "rmac"},
+    "mat_only": {"engines": "mat"},
+}
+
+
+def images() -> None:
+    """Sixteen calibration and four test images as files."""
+    with zipfile.ZipFile(ARCHIVE) as archive:
+        for folder, split, numbers in ((CALIB, "train", CALIB_IMAGES), (IMAGES, "test", TEST_IMAGES)):
+            folder.mkdir(parents=True, exist_ok=True)
+            for member in (f"{split}/{c}/{n:04d}.jpg" for c, each in numbers.items() for n in each):
+                (folder / member.replace("/", "_")).write_bytes(archive.read(member))
+
+
+def checkpoint() -> tuple[str, Path]:
+    """B1's trained backbone with a last layer of 1000 classes, untrained: the published network's size. (hub-form
+    JSON, weights.)"""
+    path = WORK / "efficientvit_b1_1000.safetensors"
+    state = load_file(BACKBONE)
+    generator = torch.Generator().manual_seed(0)
+    for name in ("weight", "bias"):
+        old = state[f"{HEAD}.{name}"]
+        state[f"{HEAD}.{name}"] = torch.randn(1000, *old.shape[1:], generator=generator) * old.std()
+    save_file(state, path)
+    info = json.loads(BACKBONE.with_suffix(".json").read_text())
+    info["num_classes"] = info["pretrained_cfg"]["num_classes"] = 1000
+    info.pop("label_names", None)
+    info["pretrained_cfg"].pop("label_names", None)
+    path.with_suffix(".json").write_text(json.dumps(info))
+    return str(path.with_suffix(".json")), path
+
+
+def model(scheme: str):
+    images()
+    return quantized(*(c := checkpoint())[:1], scheme, c[1], 16, CALIB, SIZE)[0]
+
+
+def run(graph, name: str, count: int = 1, tensors: bool = True, config=TRIO, memory: dict | None = None, **options):
+    """(figures, build) of B1."""
+    build, folder = compiled(graph, name, config, **options)
+    return simulated(graph, build, folder, count, tensors, IMAGES, DEAD, **(memory or {})), build
+
+
+def whole(scheme: str, count: int) -> dict:
+    """Real EfficientViT-B1 backbone, images back to back: every tensor in RTL, estimate beside it."""
+    figures, build = run(model(scheme), f"b1_{scheme}", count)
+    bounds = dict.fromkeys(("first_image_cycles", *(("steady_state_cycles", "run_cycles") if count > 1 else ())), BOUND)
+    backbone = estimate(build, images=1)["backbone"]
+    figures["backbone_estimate"] = {k: backbone[k] for k in ("cycles", "macs", "utilization")}
+    return figures | against_estimate(build, figures, bounds)
+
+
+def ablation() -> dict:
+    """Trio-ViT's ablation on B1, one image: the same tensors bit for bit, four cycle counts. Fused: both engines share
+    layers and layers overlap; not fused: each layer begins when the one before has ended; R-MAC alone; MAT alone, with
+    R-MAC only for what MAT has no datapath for (depthwise, K^T V, sums), one layer after the other."""
+    graph = model("vitforge")
+    out, base = {}, 0
+    for name, options in VARIANTS.items():
+        figures, build = run(graph, f"b1_{name}", **options)
+        base = base or figures["first_image_cycles"]
+        out[name] = figures | against_estimate(build, figures, {"first_image_cycles": BOUND})
+        out[name]["normalised"] = round(figures["first_image_cycles"] / base, 3)
+    return out
+
+
+def bandwidth() -> dict:
+    """B1, one image at 64, 32 and 16 bytes a cycle, logits; several images: estimate."""
+    graph = model("vitforge")
+    out = {}
+    for rate in (64, 32, 16):
+        figures, build = run(graph, "b1_bandwidth", tensors=False, memory={"bandwidth": rate, "latency": 100})
+        alone, queued = (estimate(build, bytes_per_cycle=rate, images=n) for n in (1, 4))
+        error = alone["first_image_cycles"] / figures["first_image_cycles"] - 1
+        out[str(rate)] = figures | {
+            "first_image_estimate": alone["first_image_cycles"],
+            "first_image_error_percent": round(100 * error, 3),
+            "steady_state_estimate": round(queued["cycles"]),
+        }
+    return out
+
+
+def both_families(which: str) -> dict:
+    """The accelerator with every chunk: a whole network of each family, one image, every tensor."""
+    if which == "deit_tiny":
+        graph, _ = quantized("deit_tiny_patch16_224", "vitforge", DEIT)
+        build, folder = compiled(graph, "hybrid_deit_tiny", HYBRID)
+        figures = simulated(graph, build, folder, 1, True, TEST)
+    else:
+        figures, build = run(model("vitforge"), "hybrid_b1", config=HYBRID)
+    alone = estimate(build, images=1)["first_image_cycles"]
+    error = alone / figures["first_image_cycles"] - 1
+    need(abs(error) < 0.05, f"estimate {alone} is {100 * error:.2f} % off {figures['first_image_cycles']}")
+    return figures | {"first_image_estimate": alone, "first_image_error_percent": round(100 * error, 3)}
+
+
+STEPS = {
+    "efficientvit_b1_vitforge": (whole, "vitforge", 4),
+    "efficientvit_b1_trio": (whole, "trio", 1),
+    "efficientvit_b1_ablation": (ablation,),
+    "efficientvit_b1_bandwidth": (bandwidth,),
+    "hybrid_deit_tiny": (both_families, "deit_tiny"),
+    "hybrid_efficientvit_b1": (both_families, "efficientvit_b1"),
+}

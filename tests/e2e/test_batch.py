@@ -1,0 +1,82 @@
+"""Jobs of several images on the RTL of `tiny_hybrid`: every tensor of every image, wrong banks, a last job not full."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from vitforge.simulate import prepare, simulate
+from vitforge.verify import verify
+from vitforge_hw.arch.config import get_config
+from vitforge_hw.arch.isa import TOKEN_SUM, Chunk
+from vitforge_sim.accelerator import run_accelerator
+from vitforge_sim.topbench import MemorySettings
+from vitforge_sw.compiler import compile_graph
+from vitforge_sw.compiler.image import replace
+from vitforge_sw.compiler.random_trio import random_efficientvit
+from vitforge_sw.golden import Golden
+
+CONFIG = get_config("tiny_hybrid")
+BATCH, IMAGES = 3, 4
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Graph, its build, input bytes."""
+    graph = random_efficientvit((8, 16, 16, 16, 16), (1, 1, 1, 1, 1), 8, (24, 32), 37, 10)
+    t = graph.tensors[graph.input]
+    patches = np.random.default_rng(3).integers(-128, 128, (IMAGES, t.tokens, t.channels)).astype(np.int8)
+    return graph, compile_graph(graph, CONFIG, batch=BATCH), patches
+
+
+def test_every_tensor_of_every_image(model, tmp_path, capsys):
+    graph, build, patches = model
+    result = simulate(graph, build, patches, tmp_path, tensors=True, progress=True)
+    assert "4 images are 2 jobs of 3: the last image is repeated 2 times" in capsys.readouterr().out
+    info = result.info
+    assert info["bit_exact"] and (info["images"], info["batch"]) == (IMAGES, BATCH)
+    names = [t["name"] for t in info["tensors"]]
+    assert all(names.count(n) == 1 for n in graph.tensors) and not any("@" in n for n in names)
+    elements = {t["name"]: t["elements"] for t in info["tensors"]}
+    for name, t in graph.tensors.items():
+        assert elements[name] == 2 * BATCH * t.tokens * t.channels, name
+    want = Golden(graph).run(patches)[graph.output].numpy()[:, 0]
+    assert np.array_equal(result.verdict.rtl_logits, want)
+    ends = [result.run.start_cycle, *result.run.image_end]
+    assert len(ends) == 3 and info["steady_state_cycles"] == (ends[2] - ends[1]) / BATCH
+
+
+def _wrong(model, tmp_path, chunk: Chunk, found, **op):
+    """Verdict of a run whose program has one instruction of ``chunk`` changed; ``found``: which."""
+    graph, build, patches = model
+    number = next(n for n, (i, lab) in enumerate(zip(build.programs[chunk], build.labels[chunk])) if found(i, lab))
+    old = build.programs[chunk][number]
+    memory = replace(build.memory_image, chunk, number, dataclasses.replace(old, op=old.op | op), CONFIG)
+    run = run_accelerator(
+        prepare(build, tmp_path, "verilator", IMAGES), CONFIG, memory, build.program_beats,
+        [build.pack_job(job) for job in build.jobs(patches)], build.result_bytes,
+        settings=MemorySettings(bandwidth=CONFIG.beat_bytes),
+    )  # fmt: skip
+    return verify(graph, build, patches, run)
+
+
+def test_wrong_bank_of_a_result_is_found(model, tmp_path):
+    verdict = _wrong(model, tmp_path, Chunk.RESULT_DMA, lambda i, _: i.op["bank"] == 2, bank=1)
+    assert verdict.first is not None and verdict.first.image == 2 and verdict.first.tensor == "logits in memory"
+    assert np.array_equal(verdict.rtl_logits[:2], verdict.golden_logits[:2])
+
+
+def test_wrong_bank_of_a_pooled_vector_is_found(model, tmp_path):
+    """The second image's vector overwrites the third one's place, or is overwritten: the classifier's rows differ."""
+    wrong = lambda i, lab: i.op.get("kind") == TOKEN_SUM and lab.tensor == "head.pool" and i.op["bank"] == 1  # noqa: E731
+    verdict = _wrong(model, tmp_path, Chunk.RMAC, wrong, bank=3)
+    assert verdict.first is not None and verdict.first.image == 1
+    assert verdict.first.layer == "head.classifier.0" and "@" not in str(verdict.first)
+
+
+def test_wrong_weights_of_one_image_are_found(model, tmp_path):
+    """A later image's own instruction: image, layer and tensor are named as the model names them."""
+    wrong = lambda i, lab: lab.layer == "stages.1.blocks.0.depth_conv" and lab.image == 2  # noqa: E731
+    verdict = _wrong(model, tmp_path, Chunk.RMAC, wrong, act0=5)
+    assert (verdict.first.image, verdict.first.layer) == (2, "stages.1.blocks.0.depth_conv")
+    assert verdict.first.tensor == "stages.1.blocks.0.depth_conv"

@@ -1,6 +1,6 @@
 """Post-processing: lanes and parameters shared by the engines."""
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -20,8 +20,8 @@ from ..interfaces import (
     fields_layout,
 )
 from ..units import post_lane
-from ..units.post_lane import PostLane
 from .post_queue import STEP, STEP_FIELDS, PostQueue, phases
+from .post_token import PostToken, lane_inputs, pick
 
 FETCH = 1 + READ_LATENCY  #: cycles from the start of a phase to its parameters (address register, memory)
 LANES_AT = FETCH + 1  #: ... to the lanes' inputs
@@ -103,59 +103,56 @@ class PostProcess(wiring.Component):
         at = lambda name: steps[LANES_AT + self._stage[name]]  # noqa: E731
         step = steps[FETCH]
 
-        # ---- accumulators of the phase's channels, with the parameters; factors of the tokens
+        # ---- sums and factors leave their queues, residual rows a cycle before the lanes want them
         popped = valid[FETCH] & step.last
+        wanted = LANES_AT + self._stage["residual"] - 1
+        row = steps[wanted]
         for i, queue in enumerate(queues):
-            m.d.comb += queue.pop.eq(popped & step.engine[i])
-        acc = self._accumulators(m, step, self._of(step, [q.acc for q in queues]))
+            m.d.comb += [
+                queue.pop.eq(popped & step.engine[i]),
+                queue.res_pop.eq(valid[wanted] & row.last & row.engine[i] & row.res_mode.any()),
+            ]
         params = self._parameters(m, step)
         mantissas, exponents = self._factors(m, step, popped, queues) if c.trio else (None, None)
-        residual = self._residual(m, queues, valid, steps)
+
+        # ---- what all lanes have alike
+        shared = {"wide": at("wide").out_wide, "narrow": at("narrow").narrow}
+        if c.attention:
+            shared |= {name: at(name).act0 for name in ("exp_index", "exp_out")}
+            shared |= {"take_gelu": at("take_gelu").act[0]}
+        if c.trio:
+            shared |= {name: at(name).divide for name in ("take_mantissa", "take_exponent")}
+            shared |= {"q3": at("q3").act0, "q6": at("q6").act1, "take_hardswish": at("take_hardswish").act[1]}
 
         # ---- lanes, and their bytes shifted into whole rows
-        kind = "_trio" * c.trio + ("_gelu" if c.trio and c.attention else "")
-        low_rows, high_rows = [], []
-        for token in range(c.cores):
-            low_bytes, high_bytes = [], []
-            for j in range(c.post_channels):
-                lane = block(PostLane(c.trio, c.attention), f"vf_post_lane{kind}")
-                m.submodules[f"lane{token}_{j}"] = lane
+        tokens = []
+        for t in range(c.cores):
+            token = PostToken(c)
+            m.submodules[f"token{t}"] = token = block(token, token.module_name)
+            tokens.append(token)
+            given = shared | ({"mantissa": mantissas[t], "exponent": exponents[t]} if c.trio else {})
+            m.d.comb += [
+                token.engine.eq(step.engine),
+                token.phase.eq(step.phase),
+                token.res_engine.eq(row.engine),
+                token.res_phase.eq(row.phase),
+                token.res_mode.eq(row.res_mode),
+                token.write.eq(valid[self._out_at]),
+                *(getattr(token, name).eq(value[: len(getattr(token, name))]) for name, value in given.items()),
+                *(getattr(token, name)[j].eq(value) for (name, j), value in params.items()),
+            ]
+            for i, queue in enumerate(queues):
                 m.d.comb += [
-                    lane.acc.eq(acc[token * c.post_channels + j]),
-                    lane.residual.eq(residual[token * c.post_channels + j]),
-                    lane.wide.eq(at("wide").out_wide),
-                    lane.narrow.eq(at("narrow").narrow),
+                    token.acc[i].eq(queue.acc.word_select(t, c.lanes * ACC_BITS)),
+                    token.res_low[i].eq(queue.res_low.word_select(t, c.word * 8)),
+                    token.res_high[i].eq(queue.res_high.word_select(t, c.word * 8)),
                 ]
-                names = ("bias", "s1", "e", "s2", "offset") + ("m1",) * c.trio
-                m.d.comb += [getattr(lane, name).eq(params[j][self._stage[name]][name]) for name in names]
-                if c.attention:
-                    m.d.comb += [
-                        lane.exp_index.eq(at("exp_index").act0[: len(lane.exp_index)]),
-                        lane.exp_out.eq(at("exp_out").act0[: len(lane.exp_out)]),
-                        lane.take_gelu.eq(at("take_gelu").act[0]),
-                    ]
-                if c.trio:
-                    m.d.comb += [
-                        lane.mantissa.eq(mantissas[token]),
-                        lane.take_mantissa.eq(at("take_mantissa").divide),
-                        lane.exponent.eq(exponents[token]),
-                        lane.take_exponent.eq(at("take_exponent").divide),
-                        lane.q3.eq(at("q3").act0),
-                        lane.q6.eq(at("q6").act1),
-                        lane.take_hardswish.eq(at("take_hardswish").act[1]),
-                    ]
-                low_bytes.append(lane.low)
-                high_bytes.append(lane.high)
-            for rows, out, name in ((low_rows, low_bytes, "low"), (high_rows, high_bytes, "high")):
-                r = Signal(c.word * 8, name=f"{name}{token}", reset_less=True)
-                with m.If(valid[self._out_at]):
-                    m.d.sync += r.eq(Cat(r, *out)[c.post_channels * 8 :])
-                rows.append(r)
+        low, high = Cat(token.low for token in tokens), Cat(token.high for token in tokens)
         for i, queue in enumerate(queues):
             push = Signal(name=f"push{i}")
             step = steps[self._out_at]
             m.d.sync += push.eq(valid[self._out_at] & step.last & step.engine[i])
-            m.d.comb += [queue.push.eq(push), queue.low.eq(Cat(low_rows)), queue.high.eq(Cat(high_rows))]
+            m.d.comb += [queue.push.eq(push), queue.low.eq(low), queue.high.eq(high)]
         return m
 
     def _queue(self, m, e):
@@ -170,17 +167,6 @@ class PostProcess(wiring.Component):
         for name in ("z", "ksum_wr") * sums:
             connect(m, getattr(queue, name), flipped(getattr(self, name)))
         return queue
-
-    def _of(self, step, values):
-        """The value of the step's engine."""
-        return self._pick(step.engine, values)
-
-    def _pick(self, chosen, values):
-        """The value whose bit is set in the one-hot ``chosen``."""
-        out = values[0]
-        for bit, value in zip(chosen[1:], values[1:], strict=False):
-            out = Mux(bit, value, out)
-        return out
 
     def _start(self, m, queues):
         """Decides which phase of which engine starts; returns its valid bit and description in each following cycle."""
@@ -214,12 +200,12 @@ class PostProcess(wiring.Component):
                 queue.last.eq(go & mine & phase[-1]),
             ]
         address = Signal(16, reset_less=True)
-        m.d.sync += address.eq(self._pick(who, [q.params_addr for q in queues]))
+        m.d.sync += address.eq(pick(who, [q.params_addr for q in queues]))
         m.d.comb += self.params.addr.eq(address)
 
         step = Signal(self._step)
         m.d.comb += [step.phase.eq(phase), step.last.eq(phase[-1]), step.engine.eq(who)]
-        m.d.comb += [step[name].eq(self._pick(who, [q.step[name] for q in queues])) for name in STEP_FIELDS]
+        m.d.comb += [step[name].eq(pick(who, [q.step[name] for q in queues])) for name in STEP_FIELDS]
         valid, steps = [go], [step]
         for i in range(1, self._out_at + 1):
             valid.append(Signal(name=f"valid{i}"))
@@ -227,26 +213,13 @@ class PostProcess(wiring.Component):
             m.d.sync += [valid[i].eq(valid[i - 1]), steps[i].eq(steps[i - 1])]
         return valid, steps
 
-    def _accumulators(self, m, step, tile):
-        """Registers with the sums of the phase's channels, token-major."""
-        c = self._config
-        parts = []
-        for p in range(self._phases):
-            channels = range(p * c.post_channels, (p + 1) * c.post_channels)
-            parts.append(
-                Cat(tile.word_select(t * c.lanes + channel, ACC_BITS) for t in range(c.cores) for channel in channels)
-            )
-        chosen = Signal(c.cores * c.post_channels * ACC_BITS, name="acc", reset_less=True)
-        m.d.sync += chosen.eq(self._pick(step.phase, parts))
-        return [chosen.word_select(i, ACC_BITS).as_signed() for i in range(c.cores * c.post_channels)]
-
     def _factors(self, m, step, popped, queues):
         """Per token: mantissa with the accumulators, p when the lanes take it."""
         c = self._config
         for i, queue in enumerate(queues):
             m.d.comb += queue.factor_pop.eq(popped & step.engine[i] & step.divide)
         factor = Signal(c.cores * FACTOR_BITS, reset_less=True)
-        m.d.sync += factor.eq(self._of(step, [q.factor for q in queues]))
+        m.d.sync += factor.eq(pick(step.engine, [q.factor for q in queues]))
         tokens = [factor.word_select(t, FACTOR_BITS) for t in range(c.cores)]
         exponents = Cat(t[MANTISSA_BITS:] for t in tokens)
         assert self._stage["mantissa"] == 0
@@ -257,43 +230,22 @@ class PostProcess(wiring.Component):
         size = FACTOR_BITS - MANTISSA_BITS
         return [t[:MANTISSA_BITS] for t in tokens], [exponents.word_select(t, size) for t in range(c.cores)]
 
-    def _residual(self, m, queues, valid, steps):
-        """Registers with the residual of the phase's channels, token-major, read one cycle before the lanes want it."""
-        c = self._config
-        wanted = LANES_AT + self._stage["residual"] - 1
-        step = steps[wanted]
-        for i, queue in enumerate(queues):
-            m.d.comb += queue.res_pop.eq(valid[wanted] & step.last & step.engine[i] & step.res_mode.any())
-        planes = [self._of(step, [q.res_low for q in queues]), self._of(step, [q.res_high for q in queues])]
-        out = []
-        for token in range(c.cores):
-            for j in range(c.post_channels):
-                places = [token * c.word + p * c.post_channels + j for p in range(self._phases)]
-                low, high = (self._pick(step.phase, [row.word_select(place, 8) for place in places]) for row in planes)
-                value = Signal(signed(16), name=f"residual{token}_{j}", reset_less=True)
-                upper = Mux(step.res_mode[1], high, low[-1].replicate(8))
-                m.d.sync += value.eq(Cat(low, upper) & step.res_mode.any().replicate(16))
-                out.append(value)
-        return out
-
     def _parameters(self, m, step):
-        """Per channel of the phase: its parameter entry at each stage of the lanes."""
+        """(name, channel of the phase) -> parameter, at the stage at which the lanes take it."""
         c = self._config
         layout = fields_layout(isa.POST_PARAM_FIELDS)
         bits = 8 * isa.PARAM_BYTES
         groups = c.param_read_bytes // (isa.PARAM_BYTES * c.post_channels)
-        last = max(self._stage[f.name] for f in isa.POST_PARAM_FIELDS if f.name in self._stage)
-        out = []
+        stages = {name: self._stage[name] for name in lane_inputs(c)[0]}
+        out = {}
         for j in range(c.post_channels):
-            entry = self._pick(
+            entry = pick(
                 Cat(step.phase[g::groups].any() for g in range(groups)),
                 [self.params.data.word_select(g * c.post_channels + j, bits)[: layout.size] for g in range(groups)],
             )
-            stages = []
-            for i in range(last + 1):
+            for i in range(max(stages.values()) + 1):
                 r = Signal(layout, name=f"params{j}_{i}", reset_less=True)
                 m.d.sync += r.eq(entry)
-                stages.append(r)
+                out |= {(name, j): r[name] for name, stage in stages.items() if stage == i}
                 entry = r
-            out.append(stages)
         return out

@@ -41,6 +41,37 @@ def latency(trio: bool) -> int:
     return stages(trio)["residual"] + residual.LATENCY
 
 
+def ports(trio: bool, attention: bool) -> dict[str, wiring.Member]:
+    """A lane's members (PostLane)."""
+    members = {
+        "acc": In(signed(ACC_BITS)),
+        "bias": In(signed(BIAS_BITS)),
+        "s1": In(S1_BITS),
+        "residual": In(signed(residual.RESIDUAL_BITS)),
+        "e": In(signed(E_BITS)),
+        "s2": In(S2_BITS),
+        "offset": In(signed(OFFSET_BITS)),
+        "wide": In(1),
+        "narrow": In(1),
+        "low": Out(8),
+        "high": Out(8),
+    }
+    if attention:
+        members |= {"exp_index": In(4), "exp_out": In(4), "take_gelu": In(1)}
+    if trio:
+        members |= {
+            "m1": In(M1_BITS),
+            "mantissa": In(MANTISSA_BITS),
+            "take_mantissa": In(1),
+            "exponent": In(EXPONENT_BITS),
+            "take_exponent": In(1),
+            "q3": In(P_BITS),
+            "q6": In(P_BITS),
+            "take_hardswish": In(1),
+        }
+    return members
+
+
 class PostLane(wiring.Component):
     """Re-quantization, activation, residual, offset, saturation.
 
@@ -63,33 +94,7 @@ class PostLane(wiring.Component):
 
     def __init__(self, trio: bool = False, attention: bool = True):
         self._trio, self._attention = trio, attention
-        members = {
-            "acc": In(signed(ACC_BITS)),
-            "bias": In(signed(BIAS_BITS)),
-            "s1": In(S1_BITS),
-            "residual": In(signed(residual.RESIDUAL_BITS)),
-            "e": In(signed(E_BITS)),
-            "s2": In(S2_BITS),
-            "offset": In(signed(OFFSET_BITS)),
-            "wide": In(1),
-            "narrow": In(1),
-            "low": Out(8),
-            "high": Out(8),
-        }
-        if attention:
-            members |= {"exp_index": In(4), "exp_out": In(4), "take_gelu": In(1)}
-        if trio:
-            members |= {
-                "m1": In(M1_BITS),
-                "mantissa": In(MANTISSA_BITS),
-                "take_mantissa": In(1),
-                "exponent": In(EXPONENT_BITS),
-                "take_exponent": In(1),
-                "q3": In(P_BITS),
-                "q6": In(P_BITS),
-                "take_hardswish": In(1),
-            }
-        super().__init__(members)
+        super().__init__(ports(trio, attention))
 
     def elaborate(self, platform):
         m = Module()

@@ -33,6 +33,17 @@ class Ring:
         self.held[name] = (at, at + n)
         return at
 
+    def addresses(self, sizes: list[int]) -> list[int]:
+        """Where pieces of these sizes would be placed."""
+        out, following = [], self.next
+        for n in sizes:
+            if not out and self.first is not None and self.first + n <= self.rows:
+                out.append(self.first)
+                continue
+            out.append(following if following + n <= self.rows else 0)
+            following = out[-1] + n
+        return out
+
     def holds(self, name: str) -> bool:
         """Whether a piece that was taken lies there whole."""
         return name in self.held
@@ -53,8 +64,7 @@ class Ring:
         before = np.where(earlier, last[None], last[None] - total)
 
         def score(start, one, skip):
-            ring = Ring(self.rows, self.what, start, one)
-            at = np.array([ring.take(int(n), str(i)) for i, n in enumerate(sizes)])
+            at = np.array(Ring(self.rows, self.what, start, one).addresses(sizes.tolist()))
             overlap = (at[:, None] < at + sizes) & (at < (at + sizes)[:, None])
             slack = first - np.where(overlap, before, -(10**9)).max(axis=1) - sizes * cycles_per_row
             slack = np.minimum(slack, total // 8)[skip:]

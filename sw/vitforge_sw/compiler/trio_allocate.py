@@ -84,7 +84,8 @@ def neighbours(net: TrioNetwork) -> dict[str, dict[str, int]]:
 
 def allocate_trio(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run]) -> Allocation:
     """Addresses of every tensor; SpaceError with the sizes where the buffer is too small."""
-    tensors = lives(net, runs, *load_times(net, runs, 4))
+    loads, early = load_times(net, runs, 4)
+    tensors = lives(net, runs, loads, early)
     peak, names = _peak(tensors, len(runs))
     if peak <= config.act_rows:
         near = neighbours(net)

@@ -34,7 +34,7 @@ from .trio_schedule import Run, pieces_of
 
 _ACTS = {"identity": 0, "hardswish": 2}
 _RULES = {"log2": 0, "reciprocal": 1}
-SMALL = 8  #: pieces of at most 1 / SMALL of the ring may be loaded more than once an image
+SMALL = 8  #: pieces of at most 1 / SMALL of the ring may get places of their own
 BRANCHES = 4  #: wanted slots of Z and Ksum: two branches of two blocks
 
 
@@ -65,9 +65,19 @@ def plan_trio(
     options: CompileOptions,
     piece_rows: int,
 ) -> "TrioPlanner":
-    """The program with the best ring positions."""
+    """The program with the best ring positions. In a batch, small pieces that would be loaded more than once an image,
+    because the layers of two images alternate, get places of their own where there is room, and are loaded once a job.
+    """
     first = TrioPlanner(net, config, places, runs, options, piece_rows)
     first.run()
+    resident = first.again
+    if resident:
+        try:
+            planner = TrioPlanner(net, config, places, runs, options, piece_rows, resident=resident)
+            planner.run()
+            first = planner
+        except RingError:  # too many: they are loaded again
+            resident = None
     count = 1 + len(first.steps)
     if count * config.instruction_beats > config.program_rows:
         raise ValueError(
@@ -77,7 +87,7 @@ def plan_trio(
     loading = {DEST_WEIGHTS: config.beats_per_weight_row, DEST_PARAMS: 1, DEST_LN_PARAMS: 1}
     units = {DEST_PARAMS: config.param_read_bytes // config.beat_bytes}
     starts = {d: r.best(int(first.cycles), loading[d], units.get(d, 1)) for d, r in first.rings.items()}
-    planner = TrioPlanner(net, config, places, runs, options, piece_rows, starts)
+    planner = TrioPlanner(net, config, places, runs, options, piece_rows, starts, resident)
     planner.run()
     return planner
 
@@ -94,6 +104,7 @@ class TrioPlanner(Planner):
         options: CompileOptions,
         piece_rows: int,
         starts: dict[int, tuple[int, int]] | None = None,
+        resident: dict[str, tuple[int, int]] | None = None,
     ):
         self.net, self.config, self.options, self.runs = net, config, options, runs
         self.places, self.loads, self.piece_rows = places.places, places.loads, piece_rows
@@ -108,6 +119,13 @@ class TrioPlanner(Planner):
             DEST_PARAMS: (config.param_rows, "parameter memory"),
             DEST_LN_PARAMS: (config.ln_param_rows, "LayerNorm parameter memory"),
         }
+        units = {DEST_PARAMS: config.param_read_bytes // config.beat_bytes}
+        self.resident: dict[str, int] = {}  #: piece of all images of a batch -> its address behind the ring
+        for name, (dest, rows) in (resident or {}).items():
+            total = sizes[dest][0] - cdiv(rows, units.get(dest, 1)) * units.get(dest, 1)
+            sizes[dest] = (total, sizes[dest][1])
+            self.resident[name] = total
+        self.again: dict[str, tuple[int, int]] = {}  #: piece -> (memory, rows), where it is loaded again
         self.rings = {dest: Ring(*size, *(starts or {}).get(dest, ())) for dest, size in sizes.items()}
         self.loaded: dict[str, int] = {}  #: piece -> its address
         self.stored: dict[str, Piece] = {}  #: piece -> its bytes
@@ -153,23 +171,30 @@ class TrioPlanner(Planner):
 
     # ------------------------------------------------------------ data
 
-    def load(self, name: str, dest: int, content) -> int:
-        """WEIGHT_DMA of a piece, whose bytes lie in the memory image once for all images of the batch."""
+    def load(self, name: str, dest: int, content, at: int | None = None) -> int:
+        """WEIGHT_DMA of a piece, whose bytes lie in the memory image once for all images of the batch; to address
+        ``at``, or to the ring."""
         stored = plain(name)
         if stored not in self.stored:
             self.stored[stored] = self.data(stored, content())
         piece = self.stored[stored]
         beats = len(piece.data) // self.config.beat_bytes
         rows = beats // self.config.beats_per_weight_row if dest == DEST_WEIGHTS else beats
-        at = self.rings[dest].take(rows, name)
+        at = self.rings[dest].take(rows, name) if at is None else at
         self.add(Chunk.WEIGHT_DMA, name, 0, 1, source=piece.beat, beats=beats, dest=dest, dest_addr=at)
         return at
 
     def need(self, name: str, dest: int, run: Run, layer: Layer, content) -> int:
         """Address of a piece, which is loaded when it is first needed; in a batch, small ones again where the layers of
-        two images alternate."""
+        two images alternate (see plan_trio)."""
+        if (own := plain(name)) in self.resident:
+            if own not in self.loaded:
+                self.loaded[own] = self.load(own, dest, content, self.resident[own])
+            return self.loaded[own]
         ring = self.rings[dest]
-        again = self.options.batch > 1 and not ring.holds(name) and ring.size(name) * SMALL <= ring.rows
+        again = name in self.loaded and not ring.holds(name)
+        if again := again and self.options.batch > 1 and ring.size(name) * SMALL <= ring.rows:
+            self.again[own] = dest, ring.size(name)
         if name not in self.loaded or again:
             self.loaded[name] = self.load(name, dest, content)
         ring.use(self.loaded[name], name, layer.name, int(run.start), int(run.end))

@@ -1,6 +1,7 @@
 """EfficientViT's compiler: the emulator computes the golden model's tensors whatever the schedule; refusals; sizes."""
 
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -217,6 +218,16 @@ def test_batch(config, batch):
     assert sum(p.beats for p in build.pieces) == sum(p.beats for p in one.pieces)
     assert [i.op["bank"] for i in build.programs[Chunk.RESULT_DMA]] == list(range(batch))
     assert build.image_bytes == batch * one.image_bytes and build.result_bytes == batch * one.result_bytes
+
+
+@pytest.mark.parametrize("rows", [192, 512])
+def test_batch_with_little_room_for_weights(rows):
+    """Small pieces that two images use in turn have places of their own behind the ring, or are loaded again."""
+    graph, config = small(SEVEN), dataclasses.replace(SEVEN, weight_rows=rows)
+    build = compile_graph(graph, config, batch=3)
+    loads = Counter(label.layer for label in build.labels[Chunk.WEIGHT_DMA] if not label.layer.startswith("head.cl"))
+    assert min(loads.values()) == 1 or max(loads.values()) > 3
+    check(graph, build, 3, (1,))
 
 
 def test_batch_refusals():

@@ -117,6 +117,8 @@ def print_estimate(info: dict) -> None:
     bandwidth = info["dram_bytes"] / info["cycles"]
     shape = f"{info['preset']} ({info['multipliers']} multipliers)"
     print(f"\n{info['subject']} on {shape}, {info['bytes_per_cycle']} bytes a cycle, {info['latency']} cycles latency")
+    if info["batch"] > 1:
+        print(f"jobs of {info['batch']} images; the first image's cycles are the first job's")
     print(f"steady state {info['cycles']:.0f} cycles an image, first image {info['first_image_cycles']}; "
           f"utilization {100 * info['utilization']:.2f} %")  # fmt: skip
     print(f"DRAM {info['dram_bytes'] / 1e6:.2f} MB an image, {bandwidth:.1f} bytes a cycle")

@@ -39,7 +39,7 @@ def compare(build: Build, run: AcceleratorRun, bytes_per_cycle: float, latency: 
     trace = simulate(build, bytes_per_cycle, latency, images)
     attribution = attribute(build, run)
     ends = np.array(run.image_end) - run.start_cycle
-    model = trace.done[Chunk.RESULT_DMA]
+    model = trace.done[Chunk.RESULT_DMA][build.batch - 1 :: build.batch]  # ends of jobs
     steady = [(e[-1] - e[0]) / (images - 1) if images > 1 else float(e[0]) for e in (model, ends)]
     chunks, layers, rows = {}, [], {}
     for chunk in build.config.chunks:
@@ -133,25 +133,26 @@ def layer_table(graph: Graph, build: Build, run: AcceleratorRun, info: dict) -> 
 
 
 def layer_losses(build: Build, attribution: Attribution) -> dict[str, Counter]:
-    """Layer -> cycles of the engines that were no multiplication of the model, by reason, all images together."""
+    """Layer -> cycles of the engines that were no multiplication of the model, by reason, all images together; up to an
+    engine's last row."""
     out: dict[str, Counter] = defaultdict(Counter)
     steps: Counter = Counter()
-    per_engine = build.config.multipliers // build.config.engines
-    for chunk in ENGINES:
-        for s in attribution.segments.get(chunk, ()):
+    shapes: dict[str, str] = {}
+    images = 1
+    for chunk in (c for c in ENGINES if attribution.segments.get(c)):
+        segments = attribution.segments[chunk]
+        images = attribution.image(chunk, segments[-1].row) + 1
+        for s in segments[: -1 if segments[-1].kind == "image" else None]:
             layer = attribution.layer(chunk, s.row)
             if s.kind == "busy":
                 steps[layer] += s.end - s.begin
             else:
                 out[layer][LOSSES[s.kind].format(s.awaited or "data")] += s.end - s.begin
-    images = max(attribution.image(c, len(attribution.timeline.chunks[c].done) - 1) for c in ENGINES
-                 if build.programs[c]) + 1  # fmt: skip
-    for chunk in ENGINES:
         for instruction, label in zip(build.programs[chunk], build.labels[chunk]):
-            if label.layer in steps:
-                busy = steps.pop(label.layer)
-                ideal = images * build.macs.get(label.layer, 0) / per_engine
-                out[label.layer][_shape(build, instruction.op, label.tensor)] += round(busy - ideal)
+            shapes[label.layer] = _shape(build, instruction.op, label.tensor)
+    per_engine = build.config.multipliers // build.config.engines
+    for layer, busy in steps.items():
+        out[layer][shapes[layer]] += round(busy - images * build.macs.get(layer, 0) / per_engine)
     return out
 
 

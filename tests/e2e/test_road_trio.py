@@ -8,7 +8,7 @@ import pytest
 
 from vitforge import api
 from vitforge import verify as verify_module
-from vitforge.calibrate import compare, lines
+from vitforge.calibrate import compare, layer_losses, layer_table, lines
 from vitforge.shipped import shipped_model
 from vitforge.simulate import prepare, simulate
 from vitforge.timeline import attribute
@@ -128,6 +128,21 @@ def test_cycle_model(trio):
     (model, rtl), (first_model, first_rtl) = info["steady"], info["first_image"]
     assert model == pytest.approx(rtl, rel=0.01), "\n".join(lines(info))
     assert first_model == pytest.approx(first_rtl, rel=0.04), "\n".join(lines(info))
+
+
+def test_layers_and_their_losses_add_up(trio):
+    """What a layer's engines did and what they lost are its cycles, and all layers together the engines' time."""
+    graph, build, _, run, _ = trio
+    info, lost = compare(build, run, 16, 100), layer_losses(build, attribute(build, run))
+    cycles = dict.fromkeys(lost, 0.0)
+    for _, layer, _, rtl, *_ in info["layers"]:
+        cycles[layer] = cycles.get(layer, 0) + rtl
+    per_engine, images = CONFIG.multipliers // 2, len(run.image_end)
+    for layer, rtl in cycles.items():
+        assert sum(lost[layer].values()) / images + build.macs.get(layer, 0) / per_engine == pytest.approx(rtl, abs=1)
+    table = layer_table(graph, build, run, info)
+    assert [row.split(" | ")[0][2:] for row in table[2:-1]] == [n.name for n in graph.nodes if n.name in cycles]
+    assert any("additions" in row for row in table) and f"{sum(cycles.values()):,.0f}" in table[-1]
 
 
 def test_timeline(trio):

@@ -186,14 +186,16 @@ class Simulator:
         waits: list[list[tuple[int, int]] | None] = [None] * N
         time = [0] * N
         while True:
-            best = None
+            best, first = None, 0
             for c in range(N):
-                if done[c] == goal[c] or (best is not None and time[c] >= time[best]):
+                if done[c] == goal[c] or (best is not None and time[c] >= first):
                     continue
                 if waits[c] is None:
                     waits[c] = [(s, t) for s, t in self.events.thresholds(c, done[c]) if t > 0]
                 if all(done[s] >= t for s, t in waits[c]) and not self._ring_blocked(c, done):
-                    best = c
+                    met = max((int(self.done[s][t - 1]) for s, t in waits[c]), default=0)
+                    if best is None or max(met, time[c]) < first:
+                        best, first = c, max(met, time[c])
             if best is None:
                 return
             yield best, done[best]
@@ -240,13 +242,27 @@ class Simulator:
     # ------------------------------------------------------------ chunks
 
     def _mat(self, n: int, op: dict[str, int], go: int, row: int):
-        self._pointwise(Chunk.MAT, n, op, go)
+        instruction, rows = self.events.at(Chunk.MAT, n)[1], 1
+        if row == 0 and self.build.programs[Chunk.RMAC]:
+            rows = 1 + self._free_rows(instruction)
+        self._pointwise(Chunk.MAT, n, op, go, rows)
 
-    def _pointwise(self, s: Chunk, n: int, op: dict[str, int], go: int):
-        """A row's token groups one by one; each group's words stay in the group register for all of its tiles."""
+    @staticmethod
+    def _free_rows(instruction) -> int:
+        """Rows behind the first that wait for nothing more: their words are fetched in one go."""
+        same = all(w.threshold(instruction.rows - 1) <= max(0, w.threshold(0)) for w in instruction.waits)
+        return instruction.rows - 1 if same else 0
+
+    def _room(self) -> int:
+        """Words of an engine's group register."""
+        return 1 << (self.t.mat_fetch_rows * self.c.max_k // self.c.word - 1).bit_length()
+
+    def _pointwise(self, s: Chunk, n: int, op: dict[str, int], go: int, rows: int = 1):
+        """A row's token groups one by one; each group's words stay in the group register for all of its tiles. The
+        words of ``rows`` rows, as far as there is room, are fetched without a pause."""
         c, t, e = self.c, self.t, self.engines[s]
         go = max(go, e.free)  # one row may wait behind the one that is being read
-        room = 1 << (t.mat_fetch_rows * c.max_k // c.word - 1).bit_length()
+        room = self._room()
         k, cycles = group_words(op), group_cycles(op, c)
         before = int(self.end[s][n - 1]) if n else 0
         if e.kind != POINTWISE:
@@ -259,8 +275,13 @@ class Simulator:
                 e.held -= words
                 begin = max(begin, used)
             e.free = begin
-            e.fetched = self._fetch(s, op["in_addr"], begin, k)
-            start = max(before, begin + t.mat_go_to_step - 2)
+            ahead = k
+            if group == 0 and rows > 1:
+                held = sum(words for words, used in e.words if used > begin)
+                ahead = max(k, min(room - held, rows * (op["groups"] + 1) * k))
+            e.fetched = self._fetch(s, op["in_addr"], begin, k, ahead)
+            first_word = begin if s == Chunk.MAT else self._reads(op["in_addr"], begin, 1) - 1
+            start = max(before, first_word + t.mat_go_to_step - 2)
             end = self._post(start, max(start + cycles, e.fetched + t.mat_go_to_step - 2), op["tiles"])
             first = first if group else start
             before = end
@@ -270,15 +291,16 @@ class Simulator:
         e.drained = end - 1 + tail - post_tail(op, c, t)
         self._set(s, n, go, first, end, end - 1 + tail)
 
-    def _fetch(self, s: Chunk, address: int, begin: int, words: int) -> int:
-        """End of an engine's reads of ``words`` from ``begin`` on; MAT's go first."""
+    def _fetch(self, s: Chunk, address: int, begin: int, words: int, ahead: int) -> int:
+        """End of an engine's reads of ``words`` from ``begin`` on; MAT's go first, the ``ahead`` words of its rows with
+        them."""
         if s == Chunk.RMAC:
             return self._reads(address, begin, words)
         bursts = self.bursts[address // self.c.pool_rows % self.c.pools]
         if bursts and bursts[-1][1] >= begin:
-            bursts[-1][1] = begin + words
+            bursts[-1][1] = max(bursts[-1][1], begin + ahead) if self.lanes else begin + ahead
         else:
-            bursts.append([begin, begin + words])
+            bursts.append([begin, begin + ahead])
         return begin + words
 
     def _post(self, start: int, end: int, tiles: int) -> int:

@@ -41,7 +41,7 @@ def compile_graph(
     job, ``engines``: Trio-ViT's ablation (all: CompileOptions).
     ValueError names what does not fit: layer or buffer, rule, sizes.
     """
-    if options is None and (batch > 1 or engines != "both"):
+    if options is None and (batch != 1 or engines != "both"):
         options = CompileOptions(pipelining=pipelining, batch=batch, engines=engines)
     if is_trio(graph):
         build = _trio(graph, config, options or CompileOptions(pipelining=pipelining))

@@ -232,6 +232,8 @@ def test_batch_with_little_room_for_weights(rows):
 
 def test_batch_refusals():
     refused("batch must be at most cores = 4, not 5", batch=5)
+    with pytest.raises(ValueError, match="batch must be at least 1, not 0"):
+        compile_graph(small(TINY), TINY, batch=0)
     refused("batch must be 1 for a ViT", graph=shape_graph(1, 16, 2, 32, 17, 24, 10), config=PRESETS["tiny"], batch=2)
     graph = small(TINY)
     build = compile_graph(graph, TINY, batch=2)

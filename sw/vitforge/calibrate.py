@@ -17,6 +17,7 @@ from .timeline import ENGINES, Attribution, attribute
 
 GOOD = 0.85  #: utilization of a layer that needs no explanation
 WORTH = 0.03  #: of a layer's cycles: smaller losses are not named
+STRIDE, SLOTS = "half of the cores at stride 2", "slots without channels"
 LOSSES = {
     "data": "waits for {}",
     "space": "waits for space",
@@ -152,7 +153,12 @@ def layer_losses(build: Build, attribution: Attribution) -> dict[str, Counter]:
             shapes[label.layer] = _shape(build, instruction.op, label.tensor)
     per_engine = build.config.multipliers // build.config.engines
     for layer, busy in steps.items():
-        out[layer][shapes[layer]] += round(busy - images * build.macs.get(layer, 0) / per_engine)
+        lost = round(busy - images * build.macs.get(layer, 0) / per_engine)
+        if shapes[layer] == SLOTS + STRIDE:
+            out[layer][STRIDE] += busy // 2
+            out[layer][SLOTS] += lost - busy // 2
+        else:
+            out[layer][shapes[layer]] += lost
     return out
 
 
@@ -164,6 +170,6 @@ def _shape(build: Build, op: dict[str, int], tensor: str) -> str:
     if info.get("tokens") == 1:
         return f"one pixel, {c.cores} cores"
     if op.get("kind") == DEPTHWISE:
-        return "stride 2: half the cores" if op["stride"] else "slots without channels"
+        return SLOTS + STRIDE if op["stride"] else SLOTS
     width = info.get("width", 0) or info.get("tokens", 1)
     return "map rows of whole groups" if width % c.cores else "channels to whole words"

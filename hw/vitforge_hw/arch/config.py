@@ -108,7 +108,8 @@ class AcceleratorConfig:
             self.word % self.post_channels == 0,
             f"post_channels must divide word = {self.word}, not {self.post_channels}",
         )
-        need(4 <= self.cores <= 16, f"cores must be 4 to 16, not {self.cores}")
+        least = 4 if self.trio else 2  # R-MAC: a 7 x 7 window reaches into the neighbouring groups alone
+        need(least <= self.cores <= 16, f"cores must be {least} to 16, not {self.cores}")
         need(self.trio or self.attention, "trio or attention: one of the two families must be there")
         if self.attention:
             need(self.width == self.word, f"attention needs width = word = {self.word} (key loader), not {self.width}")

@@ -93,7 +93,7 @@ def simulate(
 
         with working("drawing the timeline", progress):
             timeline = write_timeline(folder / "trace", build, run, command)
-        info["losses"] = timeline["losses"]
+        info |= {"losses": timeline["losses"], "backbone": timeline["backbone"]}
     write_atomic(folder / "simulate.json", (json.dumps(info, indent=1) + "\n").encode())
     return Simulation(info, verdict, run)
 

@@ -17,6 +17,7 @@ from vitforge_hw.arch.config import get_config
 from vitforge_hw.arch.isa import Chunk
 from vitforge_sim.accelerator import run_accelerator
 from vitforge_sim.topbench import MemorySettings
+from vitforge_sw.compiler.cycles import estimate
 
 CONFIG = get_config("tiny_hybrid")
 IMAGES = 2
@@ -153,6 +154,10 @@ def test_timeline(trio):
     assert sum(info["losses"].values()) == pytest.approx(info["cycles_per_image"])
     assert info["losses"]["ideal"] == pytest.approx(sum(build.macs.values()) / CONFIG.multipliers)
     assert {"mat", "rmac"} == {w["engine"] for w in info["array_waits"]}
+    predicted = estimate(build, images=IMAGES)["backbone"]
+    measured = traced.info["backbone"]["cycles"]
+    assert len(measured) == IMAGES and measured[0] == pytest.approx(predicted["first_image_cycles"], rel=0.05)
+    assert measured[-1] < traced.info["steady_state_cycles"]
     attribution = attribute(build, traced.run)
     for chunk in (Chunk.MAT, Chunk.RMAC):
         assert sum(info["chunks"][chunk.name.lower()].values()) == pytest.approx(info["cycles_per_image"])

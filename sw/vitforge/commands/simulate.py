@@ -53,6 +53,9 @@ def run(args, command: str) -> int:
         timeline = {"losses": info["losses"], "cycles_per_image": info["steady_state_cycles"]}
         engines = "MAT and R-MAC" if build.config.trio else "PE array"
         print("", table(lines(timeline), (engines, "cycles an image", "share"), (1, 2)), "", sep="\n")
+        if b := info["backbone"]:
+            shares = ", ".join(f"{n} ({100 * u:.2f} %)" for n, u in zip(b["cycles"], b["utilization"]))
+            print(f"backbone, stem's first step to the last stage's last row, cycles a job (utilization): {shares}")
         print(f"{args.build}/trace: timeline.json, timeline.png, perfetto.json (open it in ui.perfetto.dev)")
     if args.tensors:
         elements = sum(t["elements"] for t in info["tensors"])

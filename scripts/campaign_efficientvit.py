@@ -80,10 +80,19 @@ def model(scheme: str):
     return quantized(*(c := checkpoint())[:1], scheme, c[1], 16, CALIB, SIZE)[0]
 
 
-def run(graph, name: str, count: int = 1, tensors: bool = True, config=TRIO, memory: dict | None = None, **options):
-    """(figures, build) of B1."""
+def run(
+    graph,
+    name: str,
+    count: int = 1,
+    tensors: bool = True,
+    config=TRIO,
+    memory: dict | None = None,
+    dead: int = DEAD,
+    **options,
+):
+    """(figures, build) of B1; ``dead``: tensors that may prove little."""
     build, folder = compiled(graph, name, config, **options)
-    return simulated(graph, build, folder, count, tensors, IMAGES, DEAD, **(memory or {})), build
+    return simulated(graph, build, folder, count, tensors, IMAGES, dead, **(memory or {})), build
 
 
 def whole(scheme: str, count: int) -> dict:
@@ -93,6 +102,13 @@ def whole(scheme: str, count: int) -> dict:
     backbone = estimate(build, images=1)["backbone"]
     figures["backbone_estimate"] = {k: backbone[k] for k in ("cycles", "macs", "utilization")}
     return figures | against_estimate(build, figures, bounds)
+
+
+def alive() -> dict:
+    """B1 with untrained weights brought to life, four images: every tensor, and none may be dead."""
+    images()
+    graph, _ = quantized("efficientvit_b1", "vitforge", None, 16, CALIB, SIZE)
+    return run(graph, "b1_alive", 4, dead=0)[0]
 
 
 def ablation() -> dict:
@@ -155,6 +171,7 @@ def both_families(which: str) -> dict:
 STEPS = {
     "efficientvit_b1_vitforge": (whole, "vitforge", 4),
     "efficientvit_b1_trio": (whole, "trio", 1),
+    "efficientvit_b1_alive": (alive,),
     "efficientvit_b1_ablation": (ablation,),
     "efficientvit_b1_bandwidth": (bandwidth,),
     "efficientvit_b1_batch": (batch,),

@@ -114,6 +114,7 @@ def compare_port(
         for i in range(complete):
             expected[i] = layout.rows(i)[place]
         differs = (data[:, mine, : expected.shape[2]] != expected) & layout.valid[place]
+        differs[: layout.first] = False
         written = np.zeros(layout.valid.shape[:2], bool)
         written[place] = True
         bad = int(differs.sum())
@@ -146,7 +147,8 @@ def port_reports(
         layout, images = layouts[name], min(p.images for p in mine)
         if images:
             written = layout.elements(np.logical_or.reduce([p.written for p in mine]))
-            values.setdefault(shown(name), []).append(layout.values[:images][:, written].reshape(-1))
+            compared = layout.values[layout.first : images][:, written]
+            values.setdefault(shown(name), []).append(compared.reshape(-1))
             wrong[shown(name)] = wrong.get(shown(name), 0) + sum(p.mismatches for p in mine)
     ends = {shown(name): layout.ends for name, layout in layouts.items()}
     return [tensor_report(name, np.concatenate(v), *ends[name], wrong[name]) for name, v in values.items()]

@@ -14,8 +14,11 @@ class Layout:
     -------
     values : golden integers (images, tokens, channels)
     ends : values that count as saturated
+    first : first image whose writes are compared
     valid : bool (groups, rows, bytes): bytes that belong to the tensor
     """
+
+    first = 0
 
     def __init__(self, values: np.ndarray, ends: tuple[int, int]):
         self.values, self.ends = values, ends

@@ -22,13 +22,14 @@ class Due:
     """What one record of a tap must hold: layer, place (group, block), golden values (images, fields).
 
     Only the first ``values.shape[1]`` fields are compared, of those the ``valid`` ones (None: all): the others belong
-    to no token. ``index``: how a field is shown (None: place and number)."""
+    to no token. ``index``: how a field is shown (None: place and number). ``first``: first image that is compared."""
 
     layer: str
     place: tuple[int, int]
     values: np.ndarray
     valid: np.ndarray | None = None
     index: Callable[[int], tuple[int, ...]] | None = None
+    first: int = 0
 
 
 def compare_tap(
@@ -59,6 +60,8 @@ def compare_tap(
         got = unpack_fields(mine["data"], bits, count, signed)
         for row, (i, cycle) in enumerate(zip(places, mine["cycle"])):
             item = due[int(i)]
+            if image < item.first:
+                continue
             want = item.values[image]
             differs = got[row, : len(want)] != want
             valid = slice(None) if item.valid is None else item.valid

@@ -116,13 +116,14 @@ def compile_model(
     pipelining: str = "both",
     engines: str = "both",
     batch: int = 1,
+    defer: bool = False,
 ) -> Build:
     """Schedule (with the order of every access proved over two images), write the build directory, model included.
 
     ``pipelining``: both, inter, intra or none (P2-ViT's ablation); ``engines``: both, rmac or mat (Trio-ViT's).
-    ``batch``: images of a job (EfficientViT).
+    ``batch``: images of a job, ``defer``: their results come with the next job (EfficientViT).
     """
-    build = compile_graph(graph, config, pipelining=pipelining, batch=batch, engines=engines)
+    build = compile_graph(graph, config, pipelining=pipelining, batch=batch, engines=engines, defer=defer)
     save_build(build, folder, command)
     save_graph(graph, Path(folder) / "model.safetensors")
     return build

@@ -1,5 +1,6 @@
 """What the monitors of values inside the units must record: codes, accumulators, sums of LayerNorm and softmax."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +11,7 @@ from vitforge_sim.compare import Mismatch, TensorReport
 from vitforge_sim.taps import Due, compare_tap
 from vitforge_sw.compiler.access import row_groups
 from vitforge_sw.compiler.build import Build
-from vitforge_sw.compiler.trio_batch import of_image, plain
+from vitforge_sw.compiler.trio_batch import EVERY, image_of, of_image, plain
 from vitforge_sw.graph.ir import Graph
 
 ACC_ELEMENTS = 4_000_000  #: accumulators compared per engine at most (whole layers, the first ones)
@@ -28,7 +29,7 @@ def compare_inside(
     graph: Graph, build: Build, golden: dict, taps: dict, run: AcceleratorRun, images: int
 ) -> Iterator[Found]:
     """Every monitor of the chunks that the configuration has: reports and first mismatch of each. ``golden``, ``taps``,
-    ``images``: of jobs (verify.by_job)."""
+    ``images``: of jobs (verify.by_job). A deferred classifier has no images in the first job."""
     c, monitors = build.config, run.bench.monitors
     bits = tap_bits(c)
     if Chunk.SOFTMAX in c.chunks:
@@ -36,14 +37,22 @@ def compare_inside(
     for tap, chunk, suffix, signed in PER_TOKEN:
         due, count = _per_token(build, chunk, suffix, taps) if chunk in c.chunks else ({}, 0)
         if count:
+            due = _lagging(due, build.lag)
             yield compare_tap(suffix, due, count, monitors[tap], images, bits[tap], c.cores, signed, plain)
     for chunk, tap in TILES.items():
         if chunk in c.chunks:
             due, count = tiles_due(graph, build, chunk, taps)
+            due = _lagging(due, build.lag)
             yield compare_tap("acc", due, count, monitors[tap], images, bits[tap], c.cores * c.word, True, plain)
     if Chunk.SHIFTER in c.chunks:
         due, count = _attended(build, taps, images)
         yield compare_tap("acc", due, count, monitors["attend"], images, bits["attend"], c.cores * c.word, True)
+
+
+def _lagging(due: dict[int, Due], lag: int) -> dict[int, Due]:
+    """What the whole batch shares is due from job ``lag`` on."""
+    first = {i: dataclasses.replace(d, first=lag) for i, d in due.items() if lag and image_of(d.layer) == EVERY}
+    return due | first
 
 
 def _codes(build: Build, golden: dict, run: AcceleratorRun, images: int) -> Found:

@@ -41,7 +41,7 @@ def prepare(
 ) -> BenchProgram:
     """Verilog and simulation program of a build, made where missing. Raises BuildError, ToolMissing."""
     sources = ensure_rtl(build.config, folder, progress=progress)
-    jobs = -(-images // build.batch)
+    jobs = -(-images // build.batch) + build.lag
     plan = MemoryPlan.of(len(build.memory_image), build.image_bytes, build.result_bytes, jobs)
     # one program for every model and number of images that fits; Icarus fills its memory slowly
     memory = max(1 << (20 if simulator == "icarus" else 24), plan.total)
@@ -75,7 +75,8 @@ def simulate(
     folder = Path(folder)
     images, jobs = len(patches), build.jobs(patches)
     if progress and (missing := len(jobs) * build.batch - images):
-        print(f"{images} images are {len(jobs)} jobs of {build.batch}: the last image is repeated {missing} times")
+        late = ", results come one job later" if build.lag else ""
+        print(f"{images} images are {len(jobs)} jobs of {build.batch}{late}: the last image is repeated {missing} times")
     settings = settings or MemorySettings(bandwidth=min(64, build.config.beat_bytes))
     bench = prepare(build, folder, simulator, images, progress, waves)
     watched = ("image_end", *((*MONITORS, *["rmac_array"] * build.config.trio) if trace else ()))
@@ -102,7 +103,8 @@ def report(graph, build, run, verdict, images, simulator, settings, command, ten
     """The content of simulate.json."""
     ends, batch = run.image_end, build.batch
     steady = (ends[-1] - ends[0]) / (len(ends) - 1) if len(ends) > 1 else ends[0] - run.start_cycle
-    each = [b - a for a, b in zip([run.start_cycle, *ends], ends)]
+    first = ends[build.lag] - run.start_cycle
+    each = [b - a for a, b in zip([run.start_cycle, *ends[build.lag :]], ends[build.lag :])]
     if batch > 1:
         steady, each = steady / batch, [cycles / batch for cycles in each]
     info = {
@@ -115,7 +117,8 @@ def report(graph, build, run, verdict, images, simulator, settings, command, ten
         "bit_exact": verdict.bit_exact,
         "images": images,
         "batch": batch,
-        "first_image_cycles": ends[0] - run.start_cycle,
+        "deferred": bool(build.lag),
+        "first_image_cycles": first,
         "cycles_per_image": each,
         "steady_state_cycles": steady,
         "utilization": utilization(build, steady),

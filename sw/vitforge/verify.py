@@ -93,25 +93,29 @@ def layouts_of(graph: Graph, build: Build, golden: dict[str, np.ndarray]) -> dic
         elif planes:
             size, cores = (info.height, info.width), 1 if name in ksum else c.cores
             out[key] = GroupLayout(values, ends[name], cores, c.word, planes == 2, size)
+            out[key].first = build.lag if image_of(key) == EVERY else 0
     return out
 
 
-def by_job(arrays: dict[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
+def by_job(arrays: dict[str, np.ndarray], batch: int, lag: int = 0) -> dict[str, np.ndarray]:
     """Arrays (images, tokens, ...) as (jobs, tokens, ...) for each image of the batch, named by ``of_image``; those of
-    one token also with the images side by side as tokens."""
+    one token also with the images side by side as tokens, ``lag`` jobs later (what the first ones hold, nobody asks).
+    """
     out = {of_image(name, i): x[i::batch] for name, x in arrays.items() for i in range(batch)}
-    if batch > 1:
+    if batch > 1 or lag:
         for name, x in arrays.items():
             if x.shape[1] == 1:
-                out[of_image(name, EVERY)] = x.reshape(-1, batch, *x.shape[2:])
+                jobs = x.reshape(-1, batch, *x.shape[2:])
+                out[of_image(name, EVERY)] = np.concatenate([jobs[:lag], jobs[: len(jobs) - lag]])
     return out
 
 
-def of_batch(m: Mismatch, batch: int) -> Mismatch:
+def of_batch(m: Mismatch, batch: int, lag: int = 0) -> Mismatch:
     """A mismatch of a job with the image's number and the model's own names."""
     image, index = image_of(m.layer), m.index
     if image == EVERY:  # (token, channel), or (group, 0, token)
         image, index = (index[0], (0, *index[1:])) if len(index) == 2 else (index[-1] if index[1:] else 0, index)
+        image -= lag * batch
     image += m.image * batch
     return dataclasses.replace(m, image=image, layer=plain(m.layer), tensor=plain(m.tensor), index=index)
 
@@ -170,10 +174,10 @@ def verify(graph: Graph, build: Build, patches: np.ndarray, run: AcceleratorRun,
     write (needs the monitors); else logits only.
     """
     taps: dict = {} if tensors and "tile" in run.bench.monitors else None
-    images, batch = len(patches), build.batch
+    images, batch, lag = len(patches), build.batch, build.lag
     jobs = build.jobs(patches)
     golden = golden_tensors(graph, np.concatenate([np.stack(job) for job in jobs]), taps)
-    mine = by_job(golden, batch)
+    mine = by_job(golden, batch, lag)
     reports: list[TensorReport] = []
     found: list[Mismatch] = []
     if tensors:
@@ -185,20 +189,20 @@ def verify(graph: Graph, build: Build, patches: np.ndarray, run: AcceleratorRun,
         for port, writes in lists.items():
             part, first = compare_port(port, writes, layouts, run.bench.monitors[port], len(jobs))
             parts.append(part)
-            found += [of_batch(first, batch)] if first else []
+            found += [of_batch(first, batch, lag)] if first else []
         reports += port_reports(parts, layouts, plain)
-        inside = compare_inside(graph, build, mine, by_job(taps, batch), run, len(jobs)) if taps else ()
+        inside = compare_inside(graph, build, mine, by_job(taps, batch, lag), run, len(jobs)) if taps else ()
         for part, first in inside:
             reports += part
-            found += [of_batch(first, batch)] if first else []
-    want = golden[graph.output][:, 0].astype(np.int64)
-    got = np.stack([build.logits(r.tobytes(), i) for r in run.results for i in range(batch)])
+            found += [of_batch(first, batch, lag)] if first else []
+    want = golden[graph.output][: (len(jobs) - lag) * batch, 0].astype(np.int64)
+    got = np.stack([build.logits(r.tobytes(), i) for r in run.results[lag:] for i in range(batch)])
     wrong = np.argwhere(want != got)
     lowest, highest, _ = FORMATS[graph.tensors[graph.output].fmt]
     reports.append(tensor_report("logits in memory", want, lowest, highest, len(wrong)))
     if len(wrong):
         image, index = (int(v) for v in wrong[0])
-        job = image // batch
+        job = image // batch + lag
         cycle = run.image_end[job] if job < len(run.image_end) else run.bench.cycles
         expected, came = int(want[image, index]), int(got[image, index])
         found.append(Mismatch(image, graph.output, "logits in memory", (index,), expected, came, cycle))

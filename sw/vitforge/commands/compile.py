@@ -40,6 +40,12 @@ def arguments(parser) -> None:
         help="of an EfficientViT: images of a job, at most the preset's cores; the classifier's weights are read once "
         "a job (default: %(default)s)",
     )
+    parser.add_argument(
+        "--defer",
+        action="store_true",
+        help="of an EfficientViT: the classifier, bound by its weights, runs beside the next job's first layers; results "
+        "come one job later, so a stream ends with one more job (default: each job ends with its own results)",
+    )
 
 
 def run(args, command: str) -> int:
@@ -53,7 +59,9 @@ def run(args, command: str) -> int:
     output_folder(args.output)
     graph = load_graph(args.quantized)
     with working("compiling"):
-        build = api.compile_model(graph, config, args.output, command, args.pipelining, args.engines, args.batch)
+        build = api.compile_model(
+            graph, config, args.output, command, args.pipelining, args.engines, args.batch, args.defer
+        )
     print(summary(args.output, build))
     return 0
 

@@ -74,6 +74,11 @@ class Build:
         return self.options.batch
 
     @property
+    def lag(self) -> int:
+        """Jobs by which results come later than their images: a deferred classifier's come with the next job."""
+        return int(self.options.defer)
+
+    @property
     def image_bytes(self) -> int:
         """DRAM bytes of one job's images."""
         place = self.places[self.input]
@@ -101,8 +106,9 @@ class Build:
         return image.image_bytes(np.asarray(x), self.config, t.get("height", 0), t.get("width", 0))
 
     def jobs(self, images: Sequence[np.ndarray]) -> list[Sequence[np.ndarray]]:
-        """The images job by job; the last one is repeated where the last job is not full."""
-        missing = -len(images) % self.batch
+        """The images job by job; the last one is repeated where the last job is not full, and for a job more where
+        results come one job later."""
+        missing = -len(images) % self.batch + self.lag * self.batch
         padded = [*images, *[images[-1]] * missing]
         return [padded[i : i + self.batch] for i in range(0, len(padded), self.batch)]
 

@@ -33,16 +33,17 @@ def compile_graph(
     pipelining: str = "both",
     batch: int = 1,
     engines: str = "both",
+    defer: bool = False,
 ) -> Build:
     """Schedule, allocate, encode, prove.
 
     Without ``options``, the row blocks are chosen with the cycle model (the first family that keeps the PE array busy
     is taken), and of the buffer layouts the first that fits. ``pipelining``: P2-ViT's ablation, ``batch``: images of a
-    job, ``engines``: Trio-ViT's ablation (all: CompileOptions).
+    job, ``engines``: Trio-ViT's ablation, ``defer``: the classifier runs beside the next job (all: CompileOptions).
     ValueError names what does not fit: layer or buffer, rule, sizes.
     """
-    if options is None and (batch != 1 or engines != "both"):
-        options = CompileOptions(pipelining=pipelining, batch=batch, engines=engines)
+    if options is None and (batch != 1 or engines != "both" or defer):
+        options = CompileOptions(pipelining=pipelining, batch=batch, engines=engines, defer=defer)
     if is_trio(graph):
         build = _trio(graph, config, options or CompileOptions(pipelining=pipelining))
         build.prove()
@@ -50,6 +51,8 @@ def compile_graph(
     net = analyse(graph, config)
     if options is not None and options.batch > 1:
         raise ValueError(f"batch must be 1 for a ViT, whose head is one of many layers, not {options.batch}")
+    if options is not None and options.defer:
+        raise ValueError("defer must be off for a ViT, whose head is one of many layers")
     if options is not None and options.engines != "both":
         raise ValueError(f"engines must be both for a ViT, whose layers run on MAT alone, not {options.engines!r}")
     if options is not None:
@@ -116,7 +119,9 @@ def _trio(graph: Graph, config: AcceleratorConfig, options: CompileOptions) -> B
     if options.pipelining not in ("both", "none"):
         raise ValueError(f"pipelining of EfficientViT must be both or none, not {options.pipelining!r}")
     one = analyse_trio(graph, config)
-    net = one if options.batch == 1 else analyse_trio(unroll(graph, options.batch, config), config)
+    net = one
+    if options.batch > 1 or options.defer:
+        net = analyse_trio(unroll(graph, options.batch, config, options.defer), config, options.defer)
     ring = ring_rows(net, config)
     error, small = None, None
     for rows in [options.piece_rows] if options.piece_rows else [ring // n for n in PIECES]:
@@ -162,7 +167,7 @@ def _link(
     pairs = derive(planner.steps, config)
     programs = {c: [i for s, i in pairs if s.chunk == c] for c in Chunk}
     outputs = {n.name: n.out.name for n in graph.nodes}
-    whole = whole_layers(graph) if options.batch > 1 else set()
+    whole = whole_layers(graph) if options.batch > 1 or options.defer else set()
 
     def label(step: Step) -> Label:
         layer = plain(step.layer)

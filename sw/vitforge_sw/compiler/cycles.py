@@ -47,9 +47,9 @@ def estimate(
     if bytes_per_cycle <= 0:
         raise ValueError(f"estimate: bytes_per_cycle must be positive, not {bytes_per_cycle}")
     batch = model.batch
-    trace = simulate(model, bytes_per_cycle, latency, images)
+    trace = simulate(model, bytes_per_cycle, latency, images + model.lag)
     done = [int(x) for x in trace.done[Chunk.RESULT_DMA][batch - 1 :: batch]]
-    steady = ((done[-1] - done[0]) / (images - 1) if images > 1 else float(done[0])) / batch
+    steady = ((done[-1] - done[0]) / (len(done) - 1) if len(done) > 1 else float(done[0])) / batch
     macs, multipliers = sum(model.macs.values()), model.config.multipliers
     chunks, layers = _attribute(model, trace, max(0, images - 2))
     info = {
@@ -63,7 +63,7 @@ def estimate(
         "batch": batch,
         "cycles": steady,
         "utilization": macs / (multipliers * steady),
-        "first_image_cycles": done[0],
+        "first_image_cycles": done[model.lag],
         "total_cycles": done[-1],
         "done": done,
         "macs": macs,

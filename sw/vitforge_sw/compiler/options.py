@@ -23,6 +23,8 @@ class CompileOptions:
     depthwise, K^T V, sums; no layer runs beside another). Of the other choices EfficientViT knows piece_rows and
     pipelining both (layers overlap) and none (each layer begins when the one before has ended).
     batch: images of a job (EfficientViT: at most cores), whose classifier reads its weights once.
+    defer: the classifier works on the images of the job before, piece by piece beside the first image's layers: a job's
+    results come with the next job.
     """
 
     row_blocks: tuple[int, ...] | None = None
@@ -39,6 +41,7 @@ class CompileOptions:
     pipelining: str = "both"
     engines: str = "both"
     batch: int = 1
+    defer: bool = False
 
     overlap = property(lambda s: s.pipelining == "both" and s.engines != "mat", doc="EfficientViT: layers overlap")
 
@@ -47,6 +50,8 @@ class CompileOptions:
             raise ValueError(f"engines must be one of {', '.join(ENGINES)}, not {self.engines!r}")
         if self.pipelining not in PIPELINING:
             raise ValueError(f"pipelining must be one of {', '.join(PIPELINING)}, not {self.pipelining!r}")
+        if self.defer and not self.overlap:
+            raise ValueError(f"defer needs layers that overlap, not pipelining {self.pipelining}, engines {self.engines}")
         for name in ("v_slots", "score_slots", "key_slots", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

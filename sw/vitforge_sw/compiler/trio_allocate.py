@@ -15,11 +15,13 @@ from vitforge_hw.arch.config import AcceleratorConfig
 from ..graph.ir import inputs_of
 from ..graph.ir_trio import Depthwise
 from .allocate import Allocation, Place
-from .trio_batch import image_of, of_image
+from .trio_batch import of_image, plain
 from .trio_network import TrioNetwork
 from .trio_schedule import Run
 
 TRIES = 300  #: random orders that are tried where tensors do not fit in the order of their sizes
+#: how much earlier than its first use an image is loaded, in cycles that loading it takes
+LEADS = ((16, 8, 4), (2, 1, 0))
 SLACKS = (16, 8, 4, 2, 1, 0)  #: runs for which a place rests before it is reused: the tensors' rows may overlap in time
 
 
@@ -39,15 +41,18 @@ class Life:
         return any(a <= d + slack and c <= b + slack for a, b in self.spans for c, d in other.spans)
 
 
-def load_times(net: TrioNetwork, runs: list[Run], part: int) -> tuple[list[int], int]:
+def load_times(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run], lead: float) -> tuple[list[int], int]:
     """Run before which each image of the batch is loaded, and run from which on the place of the next job's first one
-    is kept: ``part`` quarters of the image before are done then."""
-    begin: dict[int, int] = {}
-    for n, run in enumerate(runs):
-        begin.setdefault(image_of(net.layers[run.layer].name), n)
-    starts = [begin[i] for i in sorted(begin)] + [len(runs)]
-    early = [a + part * (b - a) // 4 for a, b in zip(starts, starts[1:])]
-    return [0, *early[:-1]], early[-1]
+    is kept: ``lead`` times the cycles that loading it takes before its first use."""
+    cycles = lead * net.shapes[net.graph.input].size * config.beats_per_row
+    first: dict[str, float] = {}
+    for run in runs:
+        for ref in inputs_of(net.layers[run.layer].node):
+            first.setdefault(ref.name, run.start)
+    used = [first[name] for name in net.shapes if plain(name) == net.graph.input]
+    times = [used[0], *used[1:], max(run.end for run in runs)]
+    early = [next((n for n, run in enumerate(runs) if run.start >= t - cycles), len(runs)) for t in times]
+    return [0, *early[1:-1]], early[-1]
 
 
 def lives(net: TrioNetwork, runs: list[Run], loads: list[int], early: int) -> dict[str, Life]:
@@ -63,6 +68,8 @@ def lives(net: TrioNetwork, runs: list[Run], loads: list[int], early: int) -> di
     out = {}
     for name, shape in net.shapes.items():
         spans = [(first[name], last[name])]
+        if first[name] > last[name]:  # read by the next job's deferred classifier
+            spans = [(-1, last[name]), (first[name], len(runs))]
         if name == net.graph.input:
             spans.append((max(early, last[name] + 1), len(runs)))
         out[name] = Life(name, shape.size, spans)
@@ -84,13 +91,14 @@ def neighbours(net: TrioNetwork) -> dict[str, dict[str, int]]:
 
 def allocate_trio(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run]) -> Allocation:
     """Addresses of every tensor; SpaceError with the sizes where the buffer is too small."""
-    loads, early = load_times(net, runs, 4)
+    loads, early = load_times(net, config, runs, 0)
     tensors = lives(net, runs, loads, early)
     peak, names = _peak(tensors, len(runs))
     if peak <= config.act_rows:
         near = neighbours(net)
-        for tight, part, slack in itertools.product((False, True), (2, 3, 4), SLACKS):
-            loads, early = load_times(net, runs, part)
+        choices = (c for leads in LEADS for c in itertools.product((False, True), SLACKS, leads))
+        for tight, slack, lead in choices:
+            loads, early = load_times(net, config, runs, lead)
             tensors = lives(net, runs, loads, early)
             at = _place(tensors, near, config, slack, tight)
             if at is not None:

@@ -1,7 +1,8 @@
 """A batch of images as one graph: layers up to the pooling once for each image, the classifier once for all of them.
 
 A *job* is ``batch`` images. The pooled vectors of its images are tokens 0 to batch - 1 of one group, so the
-classifier's weights are read once a job.
+classifier's weights are read once a job. A *deferred* classifier works on the pooled vectors that the job before has
+left: its layers come first, and its results belong to the job before.
 """
 
 import dataclasses
@@ -36,9 +37,10 @@ def image_of(name: str) -> int:
 def shared_tensors(graph: Graph) -> set[str]:
     """Tensors that a batch has once: what is pooled, and everything made from it."""
     found: set[str] = set()
-    for node in graph.nodes:
-        if isinstance(node, Pool) or {r.name for r in inputs_of(node)} & found:
-            found.add(node.out.name)
+    while more := {
+        n.out.name for n in graph.nodes if isinstance(n, Pool) or {r.name for r in inputs_of(n)} & found
+    } - found:
+        found |= more
     return found
 
 
@@ -48,9 +50,17 @@ def whole_layers(graph: Graph) -> set[str]:
     return {n.name for n in graph.nodes if all(r.name in shared for r in inputs_of(n))}
 
 
-def unroll(graph: Graph, batch: int, config: AcceleratorConfig) -> Graph:
-    """The graph of a whole job; input and tensors of image i are ``of_image(name, i)``."""
-    if batch == 1:
+def carried(graph: Graph) -> set[str]:
+    """Tensors that the deferred classifier reads from the job before."""
+    whole = whole_layers(graph)
+    made = {n.out.name for n in graph.nodes if n.name in whole}
+    return {r.name for n in graph.nodes if n.name in whole for r in inputs_of(n)} - made
+
+
+def unroll(graph: Graph, batch: int, config: AcceleratorConfig, defer: bool = False) -> Graph:
+    """The graph of a whole job, the classifier first where it is deferred; input and tensors of image i are
+    ``of_image(name, i)``."""
+    if batch == 1 and not defer:
         return graph
     if batch > config.cores:
         raise ValueError(f"batch must be at most cores = {config.cores}, not {batch} (preset {config.name})")
@@ -59,14 +69,16 @@ def unroll(graph: Graph, batch: int, config: AcceleratorConfig) -> Graph:
             raise ValueError(f"tensor {name}: names in batches must not contain '@'")
     shared = shared_tensors(graph)
     if graph.output not in shared:
-        raise ValueError(f"batch must be 1 for a model without pooling, not {batch}")
+        what = f"batch must be 1 for a model without pooling, not {batch}"
+        raise ValueError("defer needs a model with pooling" if defer else what)
     whole = whole_layers(graph)
     body = [n for n in graph.nodes if n.name not in whole]
     head = [n for n in graph.nodes if n.name in whole]
     for node in body:
         if mixed := [r.name for r in inputs_of(node) if r.name in shared]:
             raise ValueError(f"layer {node.name}: reads {mixed[0]} of the whole batch; batch must be 1, not {batch}")
-    nodes = [_renamed(node, i, shared) for i in range(batch) for node in body] + head
+    nodes = [_renamed(node, i, shared) for i in range(batch) for node in body]
+    nodes = head + nodes if defer else nodes + head
     tensors = {}
     for i in range(batch):
         for name, info in graph.tensors.items():

@@ -23,6 +23,7 @@ from ..graph.ir_trio import (
 )
 from ..graph.rules_trio import product_bound
 from .network import cdiv
+from .trio_batch import carried, whole_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +84,13 @@ class Layer:
 @dataclasses.dataclass
 class TrioNetwork:
     """``layers`` in execution order; ``shapes`` of the tensors in the activation buffer (Z and Ksum are not);
-    ``writers``: tensor -> its layers."""
+    ``writers``: tensor -> its layers; ``beside``: numbers of the deferred classifier's layers."""
 
     graph: Graph
     layers: list[Layer]
     shapes: dict[str, Shape]
     writers: dict[str, list[Layer]]
+    beside: list[int] = dataclasses.field(default_factory=list)
 
     def tensor(self, name: str) -> TensorInfo:
         return self.graph.tensors[name]
@@ -103,8 +105,9 @@ def is_trio(graph: Graph) -> bool:
     return any(isinstance(node, NODES) for node in graph.nodes)
 
 
-def analyse_trio(graph: Graph, config: AcceleratorConfig) -> TrioNetwork:
-    """Layers of an EfficientViT, checked against the preset; ValueError: what does not fit."""
+def analyse_trio(graph: Graph, config: AcceleratorConfig, defer: bool = False) -> TrioNetwork:
+    """Layers of an EfficientViT (``defer``: of an unrolled one with a deferred classifier), checked against the preset;
+    ValueError: what does not fit."""
     if not config.trio:
         raise ValueError(f"model: EfficientViT needs a preset with trio (R-MAC engine), not {config.name}")
     for node in graph.nodes:
@@ -123,6 +126,11 @@ def analyse_trio(graph: Graph, config: AcceleratorConfig) -> TrioNetwork:
     for node in graph.nodes:
         net.layers.append(checks.layer(node))
         net.writers.setdefault(node.out.name, []).append(net.layers[-1])
+    if defer:
+        late, before = whole_layers(graph), carried(graph)
+        net.beside = [layer.number for layer in net.layers if layer.name in late]
+        for number in net.beside:
+            net.layers[number].needs = [n for n in net.layers[number].needs if n[0] not in before]
     out = net.shapes[graph.output]
     checks.need(out.rows * out.groups == 1, f"output {graph.output}: must have one token, not {out.height * out.width}")
     return net

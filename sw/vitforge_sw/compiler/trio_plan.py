@@ -193,7 +193,8 @@ class TrioPlanner(Planner):
             return self.loaded[own]
         ring = self.rings[dest]
         again = name in self.loaded and not ring.holds(name)
-        if again := again and self.options.batch > 1 and ring.size(name) * SMALL <= ring.rows:
+        alternate = self.options.batch > 1 or self.options.defer
+        if again := again and alternate and ring.size(name) * SMALL <= ring.rows:
             self.again[own] = dest, ring.size(name)
         if name not in self.loaded or again:
             self.loaded[name] = self.load(name, dest, content)
@@ -211,7 +212,7 @@ class TrioPlanner(Planner):
         node = layer.node
         if isinstance(node, LinearAttend):
             return self.z_addr(node.z.name)
-        pieces = pieces_of(layer, self.piece_rows)
+        pieces = pieces_of(self.net, layer, self.piece_rows)
         a, b = next((a, b) for a, b in pieces if a <= run.tile < b)
         assert run.tile + run.tiles <= b
         name = f"{layer.name}:weights" if len(pieces) == 1 else f"{layer.name}:weights.{a}"

@@ -3,6 +3,8 @@
 An engine that is free takes the first row in program order that is ready, R-MAC a depthwise layer or K^T V first once
 its input is nearly done: so both share a pointwise layer row by row, R-MAC leaves it early for the depthwise layer, and
 MAT follows with the next pointwise layer's rows. Rows of long duration are halved by output tiles, one half each.
+A deferred classifier's pieces are taken when their weights can have arrived; in a batch, an engine that would wait takes
+rows of the next image's first layers, as far as the activation buffer has room for them.
 Consecutive rows of an engine at a constant distance of 1 or 2 become one run, an instruction. Runs are put in an order
 in which every row is written before it is read, if they are executed one after the other.
 """
@@ -12,9 +14,11 @@ import dataclasses
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
 
+from ..graph.ir import inputs_of
 from ..graph.ir_trio import Depthwise, KeySum, KeyValue, LinearAttend, NormAct, Pool
 from .options import CompileOptions
 from .rings import RingError
+from .trio_batch import image_of
 from .trio_network import Layer, TrioNetwork
 
 LATENCY = 48  #: cycles from an engine's last step to a row that others may read
@@ -24,6 +28,11 @@ LEAVE = 1  #: R-MAC leaves a pointwise layer for its depthwise layer when at mos
 HOLD = 400  #: cycles that R-MAC waits for such work rather than take a row of another layer
 AHEAD = 14  #: layers in which R-MAC looks for such work
 WINDOWS = (24, 2)  #: layers in which an engine looks for work; the fewer, the fewer tensors are needed at once
+PACE = 3.5  #: cycles between a deferred classifier's pieces, in cycles that loading them takes
+BESIDE_PARTS = 4  #: a deferred classifier's pieces are so many times smaller than the others
+ROOM = 3
+FILL = 0.5
+AHEAD_IMAGE = 2  #: first layers of the next image that fill an engine's waiting time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,21 +73,23 @@ def ranges(a: int, b: int, n: int, unit: int) -> list[tuple[int, int]]:
     return [(a + count * i // n * unit, a + count * (i + 1) // n * unit) for i in range(n)]
 
 
-def pieces_of(layer: Layer, rows: int) -> list[tuple[int, int]]:
-    """Ranges of output tiles with at most ``rows`` weight rows each."""
+def pieces_of(net: TrioNetwork, layer: Layer, rows: int) -> list[tuple[int, int]]:
+    """Ranges of output tiles with at most ``rows`` weight rows each, fewer for a deferred classifier."""
     unit = layer.gtiles or 1
     least = unit * layer.steps
+    if layer.number in net.beside:
+        rows = max(least, rows // BESIDE_PARTS)
     if least > rows:
         raise RingError(f"layer {layer.name}: {unit} tiles have {least} weight rows, a piece at most {rows}")
     n = -(-(layer.tiles // unit) // (rows // least))
     return ranges(0, layer.tiles, n, unit)
 
 
-def units_of(layer: Layer, piece_rows: int, share: bool) -> list[Unit]:
+def units_of(net: TrioNetwork, layer: Layer, piece_rows: int, share: bool) -> list[Unit]:
     """Units in the order in which they are taken."""
     if not layer.tiles:
         return [Unit(layer.number, r, 0, 0, layer.cycles) for r in range(layer.rows)]
-    out, pieces = [], pieces_of(layer, piece_rows)
+    out, pieces = [], pieces_of(net, layer, piece_rows)
     for a, b in pieces:
         cycles = layer.cycles * (b - a) // layer.tiles
         half, unit = [(a, b)], layer.gtiles or 1
@@ -105,7 +116,9 @@ class Scheduler:
         self.net, self.options, self.window = net, options, window
         alone = (Chunk.RMAC, Chunk.LAYERNORM)
         self.chunks = alone if options.engines == "rmac" else (Chunk.MAT, *alone)
-        self.units = [units_of(layer, piece_rows, options.engines == "both") for layer in net.layers]
+        self.units = [units_of(net, layer, piece_rows, options.engines == "both") for layer in net.layers]
+        self.release = self._release(config)
+        self.fillers = self._fillers(config) if options.overlap else {}
         self.taken = [0] * len(net.layers)
         self.left = [len(u) for u in self.units]  #: units not finished
         self.row_left = [self._row_units(u) for u in self.units]
@@ -127,8 +140,42 @@ class Scheduler:
             return (Chunk.LAYERNORM,)
         if Chunk.MAT not in self.chunks or isinstance(layer.node, (Depthwise, KeySum, KeyValue, Pool)):
             return (Chunk.RMAC,)
-        alone = self.options.engines == "mat" or isinstance(layer.node, LinearAttend)
+        alone = self.options.engines == "mat" or isinstance(layer.node, LinearAttend) or layer.number in self.net.beside
         return (Chunk.MAT,) if alone else (Chunk.MAT, Chunk.RMAC)
+
+    def _release(self, config: AcceleratorConfig) -> dict[int, list[float]]:
+        """When the weights of each unit of the deferred classifier can have arrived, if they take 1 / PACE of the memory's
+        bandwidth."""
+        out, rows = {}, 0
+        for n in self.net.beside:
+            layer, out[n] = self.net.layers[n], []
+            for u in self.units[n]:
+                rows += u.tiles * layer.steps
+                out[n].append(PACE * rows * config.beats_per_weight_row)
+        return out
+
+    def _fillers(self, config: AcceleratorConfig) -> dict[int, range]:
+        """Layer -> layers of the next image that may fill waiting time while it is the first unfinished one: the tensors
+        of both images must fit the activation buffer from there to the image's end."""
+        net, out = self.net, {}
+        main = [n for n in range(len(net.layers)) if n not in net.beside]
+        begin = [n for n in main if n == main[0] or image_of(net.layers[n].name) > image_of(net.layers[n - 1].name)]
+        for a, b in zip(begin, begin[1:]):
+            ahead = range(b, b + AHEAD_IMAGE)
+            names = {r.name for n in ahead for r in (*inputs_of(net.layers[n].node), net.layers[n].node.out)}
+            room = config.act_rows - sum(net.shapes[name].size for name in names)
+            last = {r.name: n for n in range(a, b) for r in inputs_of(net.layers[n].node)}
+            live = [0] * (b - a)
+            for n in range(a, b):
+                name = net.layers[n].node.out.name
+                for m in range(n, last.get(name, n) + 1) if name in net.shapes else ():
+                    live[m - a] += net.shapes[name].size
+            n = b
+            while n > a and live[n - 1 - a] * ROOM <= room:
+                n -= 1
+                out[n] = ahead
+
+        return out
 
     # ------------------------------------------------------------ event model
 
@@ -152,19 +199,33 @@ class Scheduler:
 
     def pick(self, chunk: Chunk, now: float, last: int) -> tuple[Unit | None, float | None]:
         """A unit that can start now, or when one may (None: unknown)."""
-        wake = None
         window = [i for i in range(self.first, min(len(self.units), self.first + self.window))
                   if chunk in self.chunks_of[i] and self.taken[i] < len(self.units[i])]  # fmt: skip
-        if chunk == Chunk.RMAC and len(self.chunks) > 2 and self.fused:
-            for i in window:
-                if i < self.first + AHEAD and Chunk.MAT not in self.chunks_of[i]:
-                    sources = [w for t, _, _ in self.net.layers[i].needs for w in self.net.writers.get(t, ())]
-                    untaken = sum(len(self.units[w.number]) - self.taken[w.number] for w in sources)
-                    if untaken <= LEAVE or i == last:
-                        u = self.units[i][self.taken[i]]
-                        ready = self.ready(u)
-                        if ready is not None and ready <= now + HOLD:
-                            return (u, now) if ready <= now else (None, ready)
+        u, wake = self.alone(window, now, last) if chunk == Chunk.RMAC and len(self.chunks) > 2 else (None, None)
+        if u is None and wake is None:
+            u, wake = self.in_turn(chunk, window, now)
+        if u is None:
+            u = self.filler(chunk, now, wake)
+        return u, now if u else wake
+
+    def alone(self, window: list[int], now: float, last: int) -> tuple[Unit | None, float | None]:
+        """R-MAC's next unit of a layer that MAT cannot take, if its input is nearly done."""
+        for i in window if self.fused else ():
+            if i < self.first + AHEAD and Chunk.MAT not in self.chunks_of[i]:
+                sources = [w for t, _, _ in self.net.layers[i].needs for w in self.net.writers.get(t, ())]
+                untaken = sum(len(self.units[w.number]) - self.taken[w.number] for w in sources)
+                if untaken <= LEAVE or i == last:
+                    u = self.units[i][self.taken[i]]
+                    ready = self.ready(u)
+                    if ready is not None and ready <= now + HOLD:
+                        return (u, now) if ready <= now else (None, ready)
+        return None, None
+
+    def in_turn(self, chunk: Chunk, window: list[int], now: float) -> tuple[Unit | None, float | None]:
+        """The first unit in program order that is ready, a deferred classifier's before the others."""
+        u, wake = self.beside(chunk)
+        if wake is not None and wake <= now:
+            return u, now
         for i in window:
             u = self.units[i][self.taken[i]]
             ready = self.ready(u)
@@ -174,6 +235,25 @@ class Scheduler:
                 return u, now
             wake = ready if wake is None else min(wake, ready)
         return None, wake
+
+    def filler(self, chunk: Chunk, now: float, wake: float | None) -> Unit | None:
+        """A ready unit of the next image's first layers for the time until ``wake``."""
+        for i in self.fillers.get(self.first, ()):
+            if chunk in self.chunks_of[i] and self.taken[i] < len(self.units[i]):
+                u = self.units[i][self.taken[i]]
+                ready = self.ready(u)
+                if ready is not None and ready <= now and (wake is None or now + FILL * u.cycles <= wake):
+                    return u
+        return None
+
+    def beside(self, chunk: Chunk) -> tuple[Unit | None, float | None]:
+        """The deferred classifier's next unit and when it may start."""
+        for i in self.net.beside:
+            if self.taken[i] < len(self.units[i]):
+                u = self.units[i][self.taken[i]]
+                ready = self.ready(u) if chunk in self.chunks_of[i] else None
+                return u, None if ready is None else max(ready, self.release[i][self.taken[i]])
+        return None, None
 
     def finish(self, u: Unit, time: float):
         i = u.layer
@@ -188,12 +268,13 @@ class Scheduler:
     def run(self) -> list[Run]:
         free = {c: 0.0 for c in self.chunks}
         last = {c: -1 for c in self.chunks}
-        self.first = 0
+        self.first = len(self.net.beside)
         idle: dict[Chunk, float | None] = {}
-        while self.first < len(self.units):
-            if self.taken[self.first] == len(self.units[self.first]):
+        while True:
+            while self.first < len(self.units) and self.taken[self.first] == len(self.units[self.first]):
                 self.first += 1
-                continue
+            if self.first == len(self.units) and self.beside(self.chunks[0])[0] is None:
+                break
             chunk = min((c for c in self.chunks if c not in idle), key=lambda c: free[c])
             u, wake = self.pick(chunk, free[chunk], last[chunk])
             if u is None:
@@ -201,7 +282,8 @@ class Scheduler:
                 if wake is None:
                     idle[chunk] = None
                     if len(idle) == len(self.chunks):
-                        raise ValueError(f"schedule: no row of layer {self.net.layers[self.first].name} can start")
+                        stuck = next(n for n, left in enumerate(self.left) if left)
+                        raise ValueError(f"schedule: no row of layer {self.net.layers[stuck].name} can start")
                 else:
                     others = [free[c] for c in self.chunks if c != chunk and c not in idle and free[c] > free[chunk]]
                     free[chunk] = max(free[chunk] + 1, min([wake, *others]))

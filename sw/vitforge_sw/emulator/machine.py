@@ -66,8 +66,8 @@ class Machine:
         self.poison = Poison(build, self.memories.arrays(), self.rng)
 
     def run(self, images: list[np.ndarray], holds: tuple[Hold, ...] = ()) -> list[Result]:
-        """Run all images (tokens, K) back to back, ``batch`` of them a job; the last one is repeated to fill the last
-        job. RuntimeError on a deadlock, naming what every chunk waits for."""
+        """Run all images (tokens, K) back to back in the build's jobs (Build.jobs). RuntimeError on a deadlock, naming
+        what every chunk waits for."""
         batch = self.build.batch
         jobs = [self._job(job) for job in self.build.jobs(images)]
         total = [len(e) * len(jobs) for e in self.events]
@@ -173,7 +173,8 @@ class Machine:
         """Keep what a row wrote as part of its tensor, still with padding pixels; ``image``: number of the job."""
         batch = self.build.batch
         if label.image == EVERY:  # token i belongs to image i
-            for i in range(batch):
+            image -= self.build.lag
+            for i in range(batch if image >= 0 else 0):
                 own = dataclasses.replace(label, image=i)
                 self._capture(image, chunk, op, own, row, value[i : i + 1])
             return
@@ -216,7 +217,7 @@ class Machine:
 
     def _result(self, image: int) -> Result:
         job, number = divmod(image, self.build.batch)
-        data = bytes(self.results[job])
+        data = bytes(self.results[job + self.build.lag])
         tensors = {name: self._plain(name, x) for name, x in self.tensors[image].items()}
         return Result(self.build.logits(data, number), tensors, data)
 

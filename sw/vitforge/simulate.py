@@ -75,7 +75,7 @@ def simulate(
     folder = Path(folder)
     images, jobs = len(patches), build.jobs(patches)
     if progress and (missing := len(jobs) * build.batch - images):
-        late = ", results come one job later" if build.lag else ""
+        late = ", results a job later" if build.lag else ""
         print(f"{images} images are {len(jobs)} jobs of {build.batch}{late}: the last image is repeated {missing} times")
     settings = settings or MemorySettings(bandwidth=min(64, build.config.beat_bytes))
     bench = prepare(build, folder, simulator, images, progress, waves)

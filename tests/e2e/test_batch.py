@@ -46,6 +46,34 @@ def test_every_tensor_of_every_image(model, tmp_path, capsys):
     assert len(ends) == 3 and info["steady_state_cycles"] == (ends[2] - ends[1]) / BATCH
 
 
+@pytest.fixture(scope="module")
+def deferred(model):
+    graph, _, patches = model
+    return graph, compile_graph(graph, CONFIG, batch=BATCH, defer=True), patches
+
+
+def test_every_tensor_with_a_deferred_classifier(deferred, tmp_path, capsys):
+    """The classifier's tensors of a job are compared in the next one; the results are those of the right images."""
+    graph, build, patches = deferred
+    result = simulate(graph, build, patches, tmp_path, tensors=True, progress=True)
+    assert "3 jobs of 3, results a job later: the last image is repeated 5 times" in capsys.readouterr().out
+    assert result.info["bit_exact"] and result.info["deferred"]
+    elements = {t["name"]: t["elements"] for t in result.info["tensors"]}
+    whole = {n.out.name for n in graph.nodes if n.name.startswith("head.classifier")}
+    for name, t in graph.tensors.items():
+        assert elements[name] == (2 if name in whole else 3) * BATCH * t.tokens * t.channels, name
+    want = Golden(graph).run(patches)[graph.output].numpy()[:, 0]
+    assert np.array_equal(result.verdict.rtl_logits, want)
+    ends = result.run.image_end
+    assert result.info["first_image_cycles"] == ends[1] - result.run.start_cycle
+
+
+def test_wrong_deferred_classifier_is_found(deferred, tmp_path):
+    """The first image whose classifier shows the fault is the first one, though the first job shows it already."""
+    verdict = _wrong(deferred, tmp_path, Chunk.LAYERNORM, lambda i, _: True, offset=9)
+    assert (verdict.first.image, verdict.first.layer) == (0, "head.classifier.1")
+
+
 def _wrong(model, tmp_path, chunk: Chunk, found, **op):
     """Verdict of a run whose program has one instruction of ``chunk`` changed; ``found``: which."""
     graph, build, patches = model

@@ -43,8 +43,8 @@ def arguments(parser) -> None:
     parser.add_argument(
         "--defer",
         action="store_true",
-        help="of an EfficientViT: the classifier, bound by its weights, runs beside the next job's first layers; results "
-        "come one job later, so a stream ends with one more job (default: each job ends with its own results)",
+        help="of an EfficientViT: the classifier, bound by its weights, runs beside the next job's first layers; "
+        "results come one job later, so a stream ends with one more job (default: each job ends with its own results)",
     )
 
 

@@ -125,9 +125,9 @@ def _trio(graph: Graph, config: AcceleratorConfig, options: CompileOptions) -> B
     ring = ring_rows(net, config)
     error, small = None, None
     for rows in [options.piece_rows] if options.piece_rows else [ring // n for n in PIECES]:
-        for window in WINDOWS:
+        for window, ahead in WINDOWS if options.batch > 1 else WINDOWS[1:]:
             try:
-                runs = Scheduler(net, config, options, rows, window).run()
+                runs = Scheduler(net, config, options, rows, window, ahead).run()
                 allocation = allocate_trio(net, config, runs)
                 planner = plan_trio(net, config, allocation, runs, options, rows)
                 return _link(graph, config, options, allocation, planner, _trio_macs(one))

@@ -51,7 +51,8 @@ class CompileOptions:
         if self.pipelining not in PIPELINING:
             raise ValueError(f"pipelining must be one of {', '.join(PIPELINING)}, not {self.pipelining!r}")
         if self.defer and not self.overlap:
-            raise ValueError(f"defer needs layers that overlap, not pipelining {self.pipelining}, engines {self.engines}")
+            chosen = f"pipelining {self.pipelining}, engines {self.engines}"
+            raise ValueError(f"defer needs layers that overlap, not {chosen}")
         for name in ("v_slots", "score_slots", "key_slots", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -11,9 +11,9 @@ import itertools
 import numpy as np
 
 from vitforge_hw.arch.config import AcceleratorConfig
+from vitforge_hw.arch.isa import Chunk
 
 from ..graph.ir import inputs_of
-from ..graph.ir_trio import Depthwise
 from .allocate import Allocation, Place
 from .trio_batch import of_image, plain
 from .trio_network import TrioNetwork
@@ -22,7 +22,7 @@ from .trio_schedule import Run
 TRIES = 300  #: random orders that are tried where tensors do not fit in the order of their sizes
 #: how much earlier than its first use an image is loaded, in cycles that loading it takes
 LEADS = ((16, 8, 4), (2, 1, 0))
-SLACKS = (16, 8, 4, 2, 1, 0)  #: runs for which a place rests before it is reused: the tensors' rows may overlap in time
+SLACKS = (4000, 2000, 1500, 1000, 700, 500, 350, 250, 120, 0)  #: cycles for which a place rests before it is reused
 
 
 class SpaceError(ValueError):
@@ -31,14 +31,18 @@ class SpaceError(ValueError):
 
 @dataclasses.dataclass
 class Life:
-    """A tensor of ``size`` rows, needed in the closed intervals of run numbers ``spans``."""
+    """A tensor of ``size`` rows, needed in the closed intervals of run numbers ``spans``, in cycles ``times``."""
 
     name: str
     size: int
     spans: list[tuple[int, int]]
+    times: list[tuple[float, float]]
 
     def meets(self, other: "Life", slack: int) -> bool:
-        return any(a <= d + slack and c <= b + slack for a, b in self.spans for c, d in other.spans)
+        """Whether both are needed at the same time, or one within ``slack`` cycles of the other."""
+        if any(a <= d and c <= b for a, b in self.spans for c, d in other.spans):
+            return True
+        return any(a < d + slack and c < b + slack for a, b in self.times for c, d in other.times)
 
 
 def load_times(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run], lead: float) -> tuple[list[int], int]:
@@ -57,6 +61,7 @@ def load_times(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run], lea
 
 def lives(net: TrioNetwork, runs: list[Run], loads: list[int], early: int) -> dict[str, Life]:
     """``loads``, ``early``: see :func:`load_times`."""
+    begin, end, top = [r.start for r in runs], [r.end for r in runs], len(runs) - 1
     first = {of_image(net.graph.input, i): n for i, n in enumerate(loads)}
     first[net.graph.input] = -1
     last: dict[str, int] = {net.graph.output: len(runs)}
@@ -72,20 +77,27 @@ def lives(net: TrioNetwork, runs: list[Run], loads: list[int], early: int) -> di
             spans = [(-1, last[name]), (first[name], len(runs))]
         if name == net.graph.input:
             spans.append((max(early, last[name] + 1), len(runs)))
-        out[name] = Life(name, shape.size, spans)
+        times = [(begin[min(max(0, a), top)], end[min(b, top)]) for a, b in spans]
+        out[name] = Life(name, shape.size, spans, times)
     return out
 
 
-def neighbours(net: TrioNetwork) -> dict[str, dict[str, int]]:
-    """Tensors that should lie in other pools than each tensor, with weights: those that a layer reads or writes
-    together with it, above all a depthwise layer's input (read at full speed) and output (read by the other engine)."""
-    out: dict[str, dict[str, int]] = {name: {} for name in net.shapes}
-    for layer in net.layers:
-        names = {r.name for r in (*inputs_of(layer.node), layer.node.out)} & set(out)
-        weight = 10 if isinstance(layer.node, Depthwise) else 1
-        for name in names:
-            for other in names - {name}:
-                out[name][other] = max(weight, out[name].get(other, 0))
+def neighbours(net: TrioNetwork, runs: list[Run]) -> dict[str, dict[str, float]]:
+    """Tensors that should lie in other pools than each tensor, with weights: words of both that engines ask for in the
+    same cycles, of which a pool gives one."""
+    out: dict[str, dict[str, float]] = {name: {} for name in net.shapes}
+    active: list[tuple[float, Chunk, dict[str, float]]] = []
+    for run in sorted(runs, key=lambda r: r.start):
+        rates = {n: words / (run.end - run.start) for n, words in net.words(run.layer, run.rows, run.tiles).items()}
+        active = [a for a in active if a[0] > run.start]
+        pairs = [(rates, rates, run.end)] + [(r, rates, min(end, run.end)) for end, c, r in active if c != run.chunk]
+        for first, second, end in pairs:
+            for (one, a), (other, b) in itertools.product(first.items(), second.items()):
+                if one != other:
+                    weight = a * b * (end - run.start)
+                    for x, y in ((one, other), (other, one)):
+                        out[x][y] = out[x].get(y, 0.0) + weight
+        active.append((run.end, run.chunk, rates))
     return out
 
 
@@ -95,7 +107,7 @@ def allocate_trio(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run]) 
     tensors = lives(net, runs, loads, early)
     peak, names = _peak(tensors, len(runs))
     if peak <= config.act_rows:
-        near = neighbours(net)
+        near = neighbours(net, runs)
         choices = (c for leads in LEADS for c in itertools.product((False, True), SLACKS, leads))
         for tight, slack, lead in choices:
             loads, early = load_times(net, config, runs, lead)
@@ -127,7 +139,7 @@ def _peak(tensors: dict[str, Life], count: int) -> tuple[int, list[str]]:
 
 def _place(
     tensors: dict[str, Life],
-    near: dict[str, dict[str, int]],
+    near: dict[str, dict[str, float]],
     config: AcceleratorConfig,
     slack: int,
     tight: bool,

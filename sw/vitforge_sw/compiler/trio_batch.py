@@ -37,10 +37,10 @@ def image_of(name: str) -> int:
 def shared_tensors(graph: Graph) -> set[str]:
     """Tensors that a batch has once: what is pooled, and everything made from it."""
     found: set[str] = set()
-    while more := {
-        n.out.name for n in graph.nodes if isinstance(n, Pool) or {r.name for r in inputs_of(n)} & found
-    } - found:
-        found |= more
+    count = -1
+    while len(found) > count:  # the classifier may stand first
+        count = len(found)
+        found |= {n.out.name for n in graph.nodes if isinstance(n, Pool) or {r.name for r in inputs_of(n)} & found}
     return found
 
 

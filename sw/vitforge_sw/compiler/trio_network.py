@@ -95,6 +95,22 @@ class TrioNetwork:
     def tensor(self, name: str) -> TensorInfo:
         return self.graph.tensors[name]
 
+    def words(self, number: int, rows: int, tiles: int) -> dict[str, float]:
+        """Words of each tensor that an engine reads for ``rows`` rows and ``tiles`` tiles of a layer."""
+        layer = self.layers[number]
+        node, groups = layer.node, layer.groups * rows
+        if isinstance(node, LinearAttend):
+            return {node.q.name: groups * layer.in_words}
+        if isinstance(node, Pointwise):
+            read = {node.x.name: groups * (layer.in_words or layer.ksteps)}
+            return read | ({node.residual.name: groups * tiles} if node.residual else {})
+        if isinstance(node, KeyValue):
+            return {node.k.name: rows * layer.fill}
+        if isinstance(node, Depthwise):
+            x = self.shapes[node.x.name]
+            return {node.x.name: rows * x.groups * x.blocks * node.stride}
+        return {r.name: rows * layer.cycles for r in inputs_of(node) if r.name in self.shapes}
+
     def count(self, ref: Ref) -> int:
         """Channels of a reference."""
         return ref.count or self.graph.tensors[ref.name].channels - ref.start

@@ -3,8 +3,10 @@
 An engine that is free takes the first row in program order that is ready, R-MAC a depthwise layer or K^T V first once
 its input is nearly done: so both share a pointwise layer row by row, R-MAC leaves it early for the depthwise layer, and
 MAT follows with the next pointwise layer's rows. Rows of long duration are halved by output tiles, one half each.
-A deferred classifier's pieces are taken when their weights can have arrived; in a batch, an engine that would wait takes
-rows of the next image's first layers, as far as the activation buffer has room for them.
+
+A deferred classifier's pieces are MAT's, each when its weights can have arrived. In a batch, an engine that would wait
+takes rows of the next image's first layers, as far as the activation buffer has room for them.
+
 Consecutive rows of an engine at a constant distance of 1 or 2 become one run, an instruction. Runs are put in an order
 in which every row is written before it is read, if they are executed one after the other.
 """
@@ -24,15 +26,18 @@ from .trio_network import Layer, TrioNetwork
 LATENCY = 48  #: cycles from an engine's last step to a row that others may read
 SWITCH = 8  #: cycles between instructions of an engine
 LONG_ROW = 1100  #: cycles of a row that is worth halving
-LEAVE = 1  #: R-MAC leaves a pointwise layer for its depthwise layer when at most so many rows are left
+LEAVE = 1  #: R-MAC leaves a pointwise layer for its depthwise layer when at most so many rows are left,
+EARLY = 1.0  #: or MAT will have finished them in this part of the depthwise layer's own duration
 HOLD = 400  #: cycles that R-MAC waits for such work rather than take a row of another layer
 AHEAD = 14  #: layers in which R-MAC looks for such work
-WINDOWS = (24, 2)  #: layers in which an engine looks for work; the fewer, the fewer tensors are needed at once
-PACE = 3.5  #: cycles between a deferred classifier's pieces, in cycles that loading them takes
+WINDOW = 24  #: layers in which an engine looks for work
+PACE = 5  #: cycles between a deferred classifier's pieces, in cycles that loading them takes
 BESIDE_PARTS = 4  #: a deferred classifier's pieces are so many times smaller than the others
-ROOM = 3
-FILL = 0.5
-AHEAD_IMAGE = 2  #: first layers of the next image that fill an engine's waiting time
+NEXT_LAYERS = 2  #: first layers of the next image that fill waiting time
+#: (WINDOW, NEXT_LAYERS) that are tried in turn: the fewer layers, the fewer tensors are needed at once
+WINDOWS = ((WINDOW, NEXT_LAYERS), (WINDOW, 0), (2, 0))
+NEXT_ROOM = 1 / 3  #: part of the rest of the activation buffer that the present image's tensors may take meanwhile
+FILL = 0.5  #: part of a row's cycles that must be waiting time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,14 +116,15 @@ class Scheduler:
         config: AcceleratorConfig,
         options: CompileOptions,
         piece_rows: int,
-        window: int = WINDOWS[0],
+        window: int = WINDOW,
+        ahead: int = NEXT_LAYERS,
     ):
         self.net, self.options, self.window = net, options, window
         alone = (Chunk.RMAC, Chunk.LAYERNORM)
         self.chunks = alone if options.engines == "rmac" else (Chunk.MAT, *alone)
         self.units = [units_of(net, layer, piece_rows, options.engines == "both") for layer in net.layers]
         self.release = self._release(config)
-        self.fillers = self._fillers(config) if options.overlap else {}
+        self.fillers = self._fillers(config, ahead) if options.overlap and ahead else {}
         self.taken = [0] * len(net.layers)
         self.left = [len(u) for u in self.units]  #: units not finished
         self.row_left = [self._row_units(u) for u in self.units]
@@ -144,8 +150,8 @@ class Scheduler:
         return (Chunk.MAT,) if alone else (Chunk.MAT, Chunk.RMAC)
 
     def _release(self, config: AcceleratorConfig) -> dict[int, list[float]]:
-        """When the weights of each unit of the deferred classifier can have arrived, if they take 1 / PACE of the memory's
-        bandwidth."""
+        """When the weights of each unit of the deferred classifier can have arrived, if they take 1 / PACE of the
+        memory's bandwidth."""
         out, rows = {}, 0
         for n in self.net.beside:
             layer, out[n] = self.net.layers[n], []
@@ -154,14 +160,14 @@ class Scheduler:
                 out[n].append(PACE * rows * config.beats_per_weight_row)
         return out
 
-    def _fillers(self, config: AcceleratorConfig) -> dict[int, range]:
-        """Layer -> layers of the next image that may fill waiting time while it is the first unfinished one: the tensors
-        of both images must fit the activation buffer from there to the image's end."""
+    def _fillers(self, config: AcceleratorConfig, count: int) -> dict[int, range]:
+        """Layer -> layers of the next image that may fill waiting time while it is the first unfinished one: from there
+        to the image's end, the tensors of both images must fit the activation buffer easily."""
         net, out = self.net, {}
         main = [n for n in range(len(net.layers)) if n not in net.beside]
         begin = [n for n in main if n == main[0] or image_of(net.layers[n].name) > image_of(net.layers[n - 1].name)]
         for a, b in zip(begin, begin[1:]):
-            ahead = range(b, b + AHEAD_IMAGE)
+            ahead = range(b, b + count)
             names = {r.name for n in ahead for r in (*inputs_of(net.layers[n].node), net.layers[n].node.out)}
             room = config.act_rows - sum(net.shapes[name].size for name in names)
             last = {r.name: n for n in range(a, b) for r in inputs_of(net.layers[n].node)}
@@ -171,10 +177,9 @@ class Scheduler:
                 for m in range(n, last.get(name, n) + 1) if name in net.shapes else ():
                     live[m - a] += net.shapes[name].size
             n = b
-            while n > a and live[n - 1 - a] * ROOM <= room:
+            while n > a and live[n - 1 - a] <= room * NEXT_ROOM:
                 n -= 1
                 out[n] = ahead
-
         return out
 
     # ------------------------------------------------------------ event model
@@ -213,8 +218,10 @@ class Scheduler:
         for i in window if self.fused else ():
             if i < self.first + AHEAD and Chunk.MAT not in self.chunks_of[i]:
                 sources = [w for t, _, _ in self.net.layers[i].needs for w in self.net.writers.get(t, ())]
-                untaken = sum(len(self.units[w.number]) - self.taken[w.number] for w in sources)
-                if untaken <= LEAVE or i == last:
+                untaken = [u for w in sources for u in self.units[w.number][self.taken[w.number] :]]
+                left = sum(u.cycles for u in self.units[i][self.taken[i] :])
+                rest = sum(u.cycles for u in untaken) + max(0, self.free[Chunk.MAT] - now)
+                if len(untaken) <= LEAVE or rest <= EARLY * left or i == last:
                     u = self.units[i][self.taken[i]]
                     ready = self.ready(u)
                     if ready is not None and ready <= now + HOLD:
@@ -237,9 +244,11 @@ class Scheduler:
         return None, wake
 
     def filler(self, chunk: Chunk, now: float, wake: float | None) -> Unit | None:
-        """A ready unit of the next image's first layers for the time until ``wake``."""
+        """A ready unit of the next image's first layers for the time until ``wake``; of a depthwise layer only when its
+        input is complete: single rows cost more than they fill."""
         for i in self.fillers.get(self.first, ()):
-            if chunk in self.chunks_of[i] and self.taken[i] < len(self.units[i]):
+            worth = self.net.layers[i].shared or self.left[i - 1] == 0
+            if worth and chunk in self.chunks_of[i] and self.taken[i] < len(self.units[i]):
                 u = self.units[i][self.taken[i]]
                 ready = self.ready(u)
                 if ready is not None and ready <= now and (wake is None or now + FILL * u.cycles <= wake):
@@ -266,7 +275,7 @@ class Scheduler:
             self.done[i] += 1
 
     def run(self) -> list[Run]:
-        free = {c: 0.0 for c in self.chunks}
+        self.free = free = {c: 0.0 for c in self.chunks}
         last = {c: -1 for c in self.chunks}
         self.first = len(self.net.beside)
         idle: dict[Chunk, float | None] = {}

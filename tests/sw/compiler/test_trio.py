@@ -12,7 +12,9 @@ from vitforge_sw.compiler import CompileOptions, compile_graph, load_build, repo
 from vitforge_sw.compiler.random_trio import random_efficientvit, random_named
 from vitforge_sw.compiler.shapes import shape_graph
 from vitforge_sw.compiler.simulate import simulate
+from vitforge_sw.compiler.trio_batch import unroll
 from vitforge_sw.compiler.trio_network import Checks, analyse_trio
+from vitforge_sw.compiler.trio_schedule import Scheduler
 from vitforge_sw.emulator import emulate
 from vitforge_sw.golden.model import run
 from vitforge_sw.graph.ir_trio import Depthwise, KeyValue, LinearAttend, Pointwise
@@ -220,6 +222,34 @@ def test_batch(config, batch):
     assert build.image_bytes == batch * one.image_bytes and build.result_bytes == batch * one.result_bytes
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("config", [TINY, SEVEN], ids=lambda c: c.name)
+def test_deferred_classifier(config, batch):
+    """Results come one job later; the classifier's pieces lie between the first image's layers."""
+    graph = small(config)
+    build = compile_graph(graph, config, batch=batch, defer=True)
+    assert build.lag == 1 and len(build.jobs(random_images(graph, batch + 1))) == 3
+    check(graph, build, batch + 1, (batch,))
+    mat = [label.layer for label in build.labels[Chunk.MAT]]
+    classifier = [n for n, name in enumerate(mat) if name.startswith("head.classifier")]
+    assert mat.index("stem.in_conv") < classifier[-1] < mat.index("head.in_conv")
+    assert "head.classifier.0" not in {label.layer for label in build.labels[Chunk.RMAC]}
+
+
+def test_next_image_fills_waiting_time():
+    """Rows of the next image's stem are taken before the last rows of the present one, and only as wanted."""
+    graph, options = small(SEVEN), CompileOptions(batch=2)
+    net = analyse_trio(unroll(graph, 2, SEVEN), SEVEN)
+    second = next(layer.number for layer in net.layers if layer.name == "stem.in_conv@1")
+
+    def early(ahead):
+        runs = Scheduler(net, SEVEN, options, 128, 2, ahead).run()
+        last = max(n for n, r in enumerate(runs) if r.layer < second - 3)
+        return sum(r.rows for r in runs[:last] if r.layer >= second)
+
+    assert early(2) > 0 == early(0)
+
+
 @pytest.mark.parametrize("rows", [192, 512])
 def test_batch_with_little_room_for_weights(rows):
     """Small pieces that two images use in turn have places of their own behind the ring, or are loaded again."""
@@ -235,6 +265,10 @@ def test_batch_refusals():
     with pytest.raises(ValueError, match="batch must be at least 1, not 0"):
         compile_graph(small(TINY), TINY, batch=0)
     refused("batch must be 1 for a ViT", graph=shape_graph(1, 16, 2, 32, 17, 24, 10), config=PRESETS["tiny"], batch=2)
+    with pytest.raises(ValueError, match="defer needs layers that overlap, not pipelining none, engines both"):
+        compile_graph(small(TINY), TINY, pipelining="none", defer=True)
+    refused("defer must be off for a ViT", graph=shape_graph(1, 16, 2, 32, 17, 24, 10), config=PRESETS["tiny"],
+            defer=True)  # fmt: skip
     graph = small(TINY)
     build = compile_graph(graph, TINY, batch=2)
     x = random_images(graph, 3)

@@ -142,16 +142,34 @@ def bandwidth() -> dict:
     return out
 
 
-def batch() -> dict:
-    """Two jobs of seven images (the second one's last image six times more): every tensor, the cycles of an image."""
-    figures, build = run(model("vitforge"), "b1_batch", 8, batch=TRIO.cores)
-    predicted = estimate(build, images=2)["cycles"]
+def jobs(count: int, rate: int = 64, tensors: bool = False, **options) -> dict:
+    """``count`` images in jobs of the given CompileOptions: cycles of an image in the steady state."""
+    name = "b1_jobs_" + "_".join(f"{k}{v}" for k, v in options.items())
+    figures, build = run(model("vitforge"), name, count, tensors, memory={"bandwidth": rate, "latency": 100}, **options)
+    predicted = estimate(build, bytes_per_cycle=rate, images=2)["cycles"]
     error = predicted / figures["steady_state_cycles"] - 1
     need(abs(error) <= BOUND, f"estimate {predicted:.0f} is {100 * error:.2f} % off {figures['steady_state_cycles']}")
-    percent = round(100 * error, 3)
     figures["first_job_cycles"] = figures.pop("first_image_cycles")
     del figures["run_cycles"]
-    return figures | {"steady_state_estimate": round(predicted), "steady_state_error_percent": percent}
+    return figures | {
+        "steady_state_estimate": round(predicted),
+        "steady_state_error_percent": round(100 * error, 3),
+    }
+
+
+def batch() -> dict:
+    """Jobs of one and of seven images, the classifier at the end of each job or deferred, i.e. beside the next job's
+    first layers: the cycles of an image. Jobs of seven with a deferred classifier: every tensor of eight images (the
+    last one six times more, and in a third job), and 32 and 16 bytes a cycle."""
+    seven = TRIO.cores
+    return {
+        "batch_7_deferred": jobs(8, tensors=True, batch=seven, defer=True),
+        "batch_7": jobs(8, batch=seven),
+        "batch_1_deferred": jobs(4, defer=True),
+        "batch_1": jobs(4, batch=1),
+        "batch_7_deferred_32_bytes": jobs(8, 32, batch=seven, defer=True),
+        "batch_7_deferred_16_bytes": jobs(8, 16, batch=seven, defer=True),
+    }
 
 
 def both_families(which: str) -> dict:

@@ -7,6 +7,7 @@ those of the tensors that the same layers read or write.
 
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 
@@ -22,7 +23,8 @@ from .trio_schedule import Run
 TRIES = 300  #: random orders that are tried where tensors do not fit in the order of their sizes
 #: how much earlier than its first use an image is loaded, in cycles that loading it takes
 LEADS = ((16, 8, 4), (2, 1, 0))
-SLACKS = (4000, 2000, 1500, 1000, 700, 500, 350, 250, 120, 0)  #: cycles for which a place rests before it is reused
+#: cycles for which a place rests before it is reused; -inf: the order of the runs is enough, wherever it makes them wait
+SLACKS = (4000, 2000, 1500, 1000, 700, 500, 350, 250, 120, 0, -math.inf)
 
 
 class SpaceError(ValueError):
@@ -38,7 +40,7 @@ class Life:
     spans: list[tuple[int, int]]
     times: list[tuple[float, float]]
 
-    def meets(self, other: "Life", slack: int) -> bool:
+    def meets(self, other: "Life", slack: float) -> bool:
         """Whether both are needed at the same time, or one within ``slack`` cycles of the other."""
         if any(a <= d and c <= b for a, b in self.spans for c, d in other.spans):
             return True
@@ -116,7 +118,7 @@ def allocate_trio(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run]) 
             if at is not None:
                 return _allocation(net, config, tensors, at, loads)
         for seed in range(TRIES):
-            at = _place(tensors, near, config, 0, True, np.random.default_rng(seed))
+            at = _place(tensors, near, config, SLACKS[-1], True, np.random.default_rng(seed))
             if at is not None:
                 return _allocation(net, config, tensors, at, loads)
     text = ", ".join(f"{n} {net.shapes[n].size}" for n in names)
@@ -141,7 +143,7 @@ def _place(
     tensors: dict[str, Life],
     near: dict[str, dict[str, float]],
     config: AcceleratorConfig,
-    slack: int,
+    slack: float,
     tight: bool,
     rng: np.random.Generator | None = None,
 ) -> dict[str, int] | None:

@@ -12,6 +12,7 @@ from vitforge_sw.compiler import CompileOptions, compile_graph, load_build, repo
 from vitforge_sw.compiler.random_trio import random_efficientvit, random_named
 from vitforge_sw.compiler.shapes import shape_graph
 from vitforge_sw.compiler.simulate import simulate
+from vitforge_sw.compiler.trio_allocate import allocate_trio
 from vitforge_sw.compiler.trio_batch import unroll
 from vitforge_sw.compiler.trio_network import Checks, analyse_trio
 from vitforge_sw.compiler.trio_schedule import Scheduler
@@ -150,6 +151,13 @@ def test_published_networks_fit_the_preset(name, size):
     build = compile_graph(random_named(name, size), PRESETS["trio"])
     assert build.program_beats < 700 and max(build.used) <= PRESETS["trio"].pool_rows
     assert 280e6 < sum(build.macs.values()) < 560e6 or name == "efficientvit_b0"
+
+
+def test_tensors_that_fit_only_by_the_order_of_the_runs():
+    """B2's widest map and its input take 14,336 of the preset's 16,384 rows."""
+    net = analyse_trio(random_named("efficientvit_b2", 224), PRESETS["trio"])
+    runs = Scheduler(net, PRESETS["trio"], CompileOptions(), 2000).run()
+    assert sum(allocate_trio(net, PRESETS["trio"], runs).used) >= 14336
 
 
 # ---------------------------------------------------------------- refusals

@@ -76,7 +76,8 @@ def simulate(
     images, jobs = len(patches), build.jobs(patches)
     if progress and (missing := len(jobs) * build.batch - images):
         late = ", results a job later" if build.lag else ""
-        print(f"{images} images are {len(jobs)} jobs of {build.batch}{late}: the last image is repeated {missing} times")
+        text = f"{images} images are {len(jobs)} jobs of {build.batch}{late}"
+        print(f"{text}: the last image is repeated {missing} times")
     settings = settings or MemorySettings(bandwidth=min(64, build.config.beat_bytes))
     bench = prepare(build, folder, simulator, images, progress, waves)
     watched = ("image_end", *((*MONITORS, *["rmac_array"] * build.config.trio) if trace else ()))

@@ -23,7 +23,7 @@ from .trio_schedule import Run
 TRIES = 300  #: random orders that are tried where tensors do not fit in the order of their sizes
 #: how much earlier than its first use an image is loaded, in cycles that loading it takes
 LEADS = ((16, 8, 4), (2, 1, 0))
-#: cycles for which a place rests before it is reused; -inf: the order of the runs is enough, wherever it makes them wait
+#: cycles for which a place rests before it is reused; -inf: the runs' order is enough, even if it makes them wait
 SLACKS = (4000, 2000, 1500, 1000, 700, 500, 350, 250, 120, 0, -math.inf)
 
 

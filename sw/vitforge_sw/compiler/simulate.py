@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vitforge_hw.arch.isa import DEPTHWISE, KEY_VALUE, POINTWISE, Chunk
+from vitforge_hw.arch.isa import DEPTHWISE, KEY_VALUE, POINTWISE, TOKEN_SUM, Chunk
 
 from .access import accesses, cdiv
 from .build import Build
@@ -74,7 +74,8 @@ class Engine:
 
     words: token groups in the group register [(words, end of their steps)], held: their words. free: the next row's go
     can be taken; fetched: the last word is asked for; kind: of the last instruction; drained: its last tile is handed
-    over; rows: end of each output row of the present depthwise instruction.
+    over; rows: end of each output row of the present depthwise instruction; window: end of the last instruction that
+    used the window buffer.
     """
 
     words: list[tuple[int, int]] = dataclasses.field(default_factory=list)
@@ -84,6 +85,7 @@ class Engine:
     kind: int = POINTWISE
     drained: int = 0
     rows: list[int] = dataclasses.field(default_factory=list)
+    window: int = 0
 
 
 @dataclasses.dataclass
@@ -330,6 +332,8 @@ class Simulator:
             end = max(start + sum_row(op), e.fetched)
         e.free = begin
         end = self._post(start, end, row_tiles(op, c))
+        if kind != TOKEN_SUM:
+            e.window = end
         e.rows.append(end)
         e.drained = end - 1 + rmac_tail(op, c, t) - post_tail(op, c, t)
         self._set(s, n, go, start, end, end - 1 + rmac_tail(op, c, t))
@@ -352,7 +356,7 @@ class Simulator:
             if 0 <= freed < len(e.rows):
                 begin = max(begin, e.rows[freed])
             elif row == 0:
-                begin = max(begin, before)  # the window buffer belongs to the instruction before
+                begin = max(begin, e.window)  # the window buffer belongs to an instruction before
             begin = e.fetched = self._reads(op["in_addr"], begin, op["in_groups"] * op["blocks"])
         start = max(before, e.fetched + t.rmac_window_to_step)
         return start, start + window_row(op, c)

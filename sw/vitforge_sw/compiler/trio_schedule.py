@@ -23,11 +23,11 @@ from .rings import RingError
 from .trio_batch import image_of
 from .trio_network import Layer, TrioNetwork
 
-LATENCY = 48  #: cycles from an engine's last step to a row that others may read
+LATENCY = 75  #: cycles from an engine's last step to a row that others may read
 SWITCH = 8  #: cycles between instructions of an engine
 LONG_ROW = 1100  #: cycles of a row that is worth halving
 LEAVE = 1  #: R-MAC leaves a pointwise layer for its depthwise layer when at most so many rows are left,
-EARLY = 1.0  #: or MAT will have finished them in this part of the depthwise layer's own duration
+EARLY = 0.85  #: or MAT will have finished them in this part of the depthwise layer's own duration
 HOLD = 400  #: cycles that R-MAC waits for such work rather than take a row of another layer
 AHEAD = 14  #: layers in which R-MAC looks for such work
 WINDOW = 24  #: layers in which an engine looks for work

@@ -1,11 +1,11 @@
 """Adder tree with an accumulator behind it."""
 
-from amaranth import C, Module, Mux, Signal, signed
+from amaranth import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .pe_cell import add
+from .packed import accumulate, add
 
 
 class AdderTree(wiring.Component):
@@ -56,8 +56,5 @@ class AdderTree(wiring.Component):
             m.d.sync += [n.eq(add(a, b, self._bits)) for n, (a, b) in zip(nodes, pairs, strict=True)]
             m.d.sync += [v.eq(valid), f.eq(first)]
             valid, first = v, f
-        total = Signal.like(self.total, reset_less=True)
-        with m.If(valid):
-            m.d.sync += total.eq(add(Mux(first, C(0, signed(self._bits)), total), nodes[0], self._bits))
-        m.d.comb += self.total.eq(total)
+        m.d.comb += self.total.eq(accumulate(m, nodes[0], valid, first, self._bits, "total"))
         return m

@@ -1,28 +1,14 @@
 """Multiplier cell of the PE array: two tokens share each multiplier."""
 
-from amaranth import C, Cat, Module, Mux, Signal, signed
+from amaranth import C, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import ACC_BITS
 from ..emit import block
+from .packed import PACKED_BITS, TREE, forward, multiply, pack, stages
 
-FIELD = 18  #: distance of the two tokens' fields: eight products of |w| <= 127 stay within FIELD bits
-PACKED_BITS = 27  #: (a1 << FIELD) + a0 for int8 a0, a1
-PRODUCT_BITS = 33  #: |packed * w| < 2^32 for |w| <= 127
-TREE = 8  #: products added before the fields are split
 LATENCY = 7  #: cycles from an operand to the accumulator that holds it
-
-
-def add(a, b, bits: int):
-    """Signed sum in ``bits`` bits (the caller knows that it fits)."""
-    return (a + b)[:bits].as_signed()
-
-
-def pack(a0, a1):
-    """(a1 << FIELD) + a0 as a signed number of PACKED_BITS bits: the upper field borrows one where a0 is negative."""
-    low = Cat(a0, a0[-1].replicate(FIELD - len(a0)))
-    return Cat(low, add(a1, a0[-1:].as_signed(), PACKED_BITS - FIELD)).as_signed()
 
 
 def packed_inputs(m: Module, x, half, cores: int, word: int, width: int) -> list[list[Signal]]:
@@ -108,46 +94,10 @@ class PECell(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-
-        def reg(value, name):
-            r = Signal(signed(len(value)), name=name, reset_less=True)
-            m.d.sync += r.eq(value)
-            return r
-
-        low, high, carries = [], [], []
-        for tree in range(self._width // TREE):
-            nodes = []
-            for i in range(tree * TREE, (tree + 1) * TREE):
-                a = reg(self.a[i], f"a_r{i}")
-                w = reg(self.w.word_select(i, 8).as_signed(), f"w_r{i}")
-                nodes.append(reg((a * w)[:PRODUCT_BITS].as_signed(), f"product{i}"))
-            bits = PRODUCT_BITS
-            while len(nodes) > 1:
-                bits += 1
-                nodes = [
-                    reg(add(x, y, bits), f"tree{tree}_{bits - PRODUCT_BITS}_{i}")
-                    for i, (x, y) in enumerate(zip(nodes[::2], nodes[1::2], strict=True))
-                ]
-            low.append(nodes[0][:FIELD].as_signed())
-            high.append(nodes[0][FIELD:])
-            carries.append(nodes[0][FIELD - 1])
-        # as wide as the accumulators, so that the Verilog needs no implicit extension
-        sum0 = Signal(signed(ACC_BITS), reset_less=True)
-        sum1 = Signal(signed(ACC_BITS), reset_less=True)
-        rounded = [(hi + carry)[:FIELD].as_signed() for hi, carry in zip(high, carries, strict=True)]
-        m.d.sync += [sum0.eq(sum(low[1:], low[0])), sum1.eq(sum(rounded[1:], rounded[0]))]
-
-        valid, first = self.valid, self.first
-        for i in range(LATENCY - 1):
-            v = Signal(name=f"valid{i}")
-            f = Signal(name=f"first{i}", reset_less=True)
-            m.d.sync += [v.eq(valid), f.eq(first)]
-            valid, first = v, f
-        acc0, acc1 = Signal.like(self.acc0, reset_less=True), Signal.like(self.acc1, reset_less=True)
-        with m.If(valid):
-            m.d.sync += [
-                acc.eq(add(Mux(first, C(0, signed(ACC_BITS)), acc), total, ACC_BITS))
-                for acc, total in ((acc0, sum0), (acc1, sum1))
-            ]
+        weights = [self.w.word_select(i, 8).as_signed() for i in range(self._width)]
+        products = [multiply(m, a, w, i) for i, (a, w) in enumerate(zip(self.a, weights, strict=True))]
+        valid = stages(m, self.valid, LATENCY - 1, "valid")
+        first = stages(m, self.first, LATENCY - 1, "first", reset_less=True)
+        acc0, acc1 = forward(m, products, valid[-1], first[-1])
         m.d.comb += [self.acc0.eq(acc0), self.acc1.eq(acc1)]
         return m

@@ -1,18 +1,18 @@
 """Multiplier cell of R-MAC: down-forward accumulation as in the PE array, or an accumulator for every product."""
 
-from amaranth import C, Module, Mux, Signal, signed
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import ACC_BITS
-from .pe_cell import FIELD, PRODUCT_BITS, TREE, add, pack
+from .packed import TREE, accumulate, forward, multiply, pack, reg, split, stages
 
 LATENCY = 8  #: cycles from an operand to the down-forward accumulator that holds it
 OWN_LATENCY = 5  #: cycles from an operand to its own accumulators
 
 
 class RMacCell(wiring.Component):
-    """``width`` packed multipliers of one lane: two values share a multiplier (units.pe_cell.pack).
+    """``width`` packed multipliers of one lane: two values share a multiplier (units.packed).
 
     Operands of multiplier i: (x0[i], x1[i]) and wx[i]; with ``depthwise`` (slots0[i], slots1[i]) and ws[i]; with
     ``outer`` (v0, v1) and relu(k[i]).
@@ -69,28 +69,9 @@ class RMacCell(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-
-        def reg(value, name):
-            r = Signal(signed(len(value)), name=name, reset_less=True)
-            m.d.sync += r.eq(value)
-            return r
-
-        def delay(value, n, name, reset_less=False):
-            stages = []
-            for i in range(n):
-                s = Signal(name=f"{name}{i}", reset_less=reset_less)
-                m.d.sync += s.eq(value)
-                stages.append(s)
-                value = s
-            return stages
-
-        valid = delay(self.valid, LATENCY - 1, "valid")
-        own = delay(self.own, OWN_LATENCY - 1, "own")
-        first = delay(self.first, LATENCY - 1, "first", reset_less=True)
-
-        def split(p, bits):
-            """Both fields of a sum of products, sign-extended to ``bits`` bits."""
-            return p[:FIELD].as_signed(), add(p[FIELD:].as_signed(), p[FIELD - 1 : FIELD], bits)
+        valid = stages(m, self.valid, LATENCY - 1, "valid")
+        own = stages(m, self.own, OWN_LATENCY - 1, "own")
+        first = stages(m, self.first, LATENCY - 1, "first", reset_less=True)
 
         products = []
         for i in range(self._width):
@@ -100,21 +81,18 @@ class RMacCell(wiring.Component):
                 for v, slots, x in ((self.v0, self.slots0, self.x0), (self.v1, self.slots1, self.x1))
             )
             key = byte(self.k) & ~byte(self.k)[-1].replicate(8)
-            packed = reg(pack(a0, a1), f"packed{i}")
-            weight = reg(Mux(self.outer, key, Mux(self.depthwise, byte(self.ws), byte(self.wx))).as_signed(), f"w{i}")
-            a, w = reg(packed, f"a_r{i}"), reg(weight, f"w_r{i}")
-            products.append(reg((a * w)[:PRODUCT_BITS].as_signed(), f"product{i}"))
+            packed = reg(m, pack(a0, a1), f"packed{i}")
+            weight = Mux(self.outer, key, Mux(self.depthwise, byte(self.ws), byte(self.wx))).as_signed()
+            products.append(multiply(m, packed, reg(m, weight, f"w{i}"), i))
 
         # ---- self-accumulation: one product has 15 bits
-        bits = PRODUCT_BITS - FIELD
         shadow = []
         for i, p in enumerate(products):
             fields = []
-            for n, field in enumerate(split(p, bits)):
-                part = reg(field[:bits].as_signed(), f"part{n}_{i}")
-                acc = Signal(signed(ACC_BITS), name=f"own_acc{n}_{i}", reset_less=True)
-                with m.If(own[-1]):
-                    m.d.sync += acc.eq(add(Mux(first[OWN_LATENCY - 2], C(0, signed(ACC_BITS)), acc), part, ACC_BITS))
+            lower, upper = split(p)
+            for n, field in enumerate((lower[: len(upper)].as_signed(), upper)):
+                part = reg(m, field, f"part{n}_{i}")
+                acc = accumulate(m, part, own[-1], first[OWN_LATENCY - 2], ACC_BITS, f"own_acc{n}_{i}")
                 fields.append((acc, Signal(signed(ACC_BITS), name=f"shadow{n}_{i}", reset_less=True)))
             shadow.append(fields)
         with m.If(self.load):
@@ -125,24 +103,6 @@ class RMacCell(wiring.Component):
             ]
         m.d.comb += [self.shadow0.eq(shadow[0][0][1]), self.shadow1.eq(shadow[0][1][1])]
 
-        # ---- down-forward: trees of eight products, then split
-        sums = [[], []]
-        for tree in range(self._width // TREE):
-            nodes, size = products[tree * TREE : (tree + 1) * TREE], PRODUCT_BITS
-            while len(nodes) > 1:
-                size += 1
-                nodes = [
-                    reg(add(x, y, size), f"tree{tree}_{size - PRODUCT_BITS}_{i}")
-                    for i, (x, y) in enumerate(zip(nodes[::2], nodes[1::2], strict=True))
-                ]
-            for part, field in zip(sums, split(nodes[0], FIELD), strict=True):
-                part.append(field)
-        for n, (part, out) in enumerate(zip(sums, (self.acc0, self.acc1), strict=True)):
-            # as wide as the accumulators, so that the Verilog needs no implicit extension
-            total = Signal(signed(ACC_BITS), name=f"sum{n}", reset_less=True)
-            acc = Signal(signed(ACC_BITS), name=f"acc{n}_r", reset_less=True)
-            m.d.sync += total.eq(sum(part[1:], part[0]))
-            with m.If(valid[-1]):
-                m.d.sync += acc.eq(add(Mux(first[-1], C(0, signed(ACC_BITS)), acc), total, ACC_BITS))
-            m.d.comb += out.eq(acc)
+        acc0, acc1 = forward(m, products, valid[-1], first[-1])
+        m.d.comb += [self.acc0.eq(acc0), self.acc1.eq(acc1)]
         return m

@@ -8,7 +8,8 @@ from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from vitforge_hw.units.pe_cell import LATENCY, PACKED_BITS, PECell, pack
+from vitforge_hw.units.packed import PACKED_BITS, pack
+from vitforge_hw.units.pe_cell import LATENCY, PECell
 from vitforge_sim.replay import Simulator
 
 A = (-128, -127, -1, 0, 1, 127)

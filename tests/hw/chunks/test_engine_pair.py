@@ -7,7 +7,9 @@ from vitforge_hw.arch import arith_trio, isa
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.chunks.engines import Engines
 from vitforge_sim.chunkbench import pack_entries
-from vitforge_sim.replay import BOTH, Simulator
+from vitforge_sim.enginebench import packed_op
+from vitforge_sim.portbench import PortBench
+from vitforge_sim.replay import BOTH
 
 SMALL = dict(
     trio=True, width=8, max_k=96, window_rows=64, ksum_rows=32, pool_rows=1024, weight_rows=1024, param_rows=1024,
@@ -55,97 +57,44 @@ def instructions(c):
     return {"mat": [even, divide], "rmac": rmac}
 
 
-class Bench:
+class Bench(PortBench):
     """Engines, memories that they write, sequencers that let MAT's division wait for R-MAC's first rows."""
 
-    def __init__(self, c, memory, weights, params, *, seed, stall, simulators):
+    def __init__(self, c, memory, weights, params, **options):
         self.c, self.memory, self.weights = c, memory, weights
         self.ksum = np.zeros((32, c.word), np.int8)
-        self.rng, self.stall = np.random.default_rng(seed), stall
-        self.dut = dut = Engines(c)
+        dut = Engines(c)
+        super().__init__(dut, **options)
         self.programs = instructions(c)
         self.done = dict.fromkeys(self.programs, 0)
-        self.accepted = dict.fromkeys(self.programs, 0)
-        self.sim = Simulator(dut, simulators=simulators)
-        self.sim.add_clock(1e-6)
+        self.accepted = {e: [] for e in self.programs}
         beats = c.param_read_bytes // c.beat_bytes
+        number = lambda rows: int.from_bytes(rows.tobytes(), "little")  # noqa: E731
 
         def parameters(addr):
             first = addr % len(params) // beats * beats
-            return b"".join(p.to_bytes(c.beat_bytes, "little") for p in params[first : first + beats])
+            return sum(p << 8 * c.beat_bytes * i for i, p in enumerate(params[first : first + beats]))
 
-        self._add(self._read, dut.params, parameters)
-        for e in self.programs:
+        self.memory_port(dut.params, parameters)
+        for e, ops in self.programs.items():
             port = lambda name, e=e: getattr(dut, f"{e}_{name}")  # noqa: E731
-            self._add(self._ops, e)
-            self._add(self._goes, e)
+            ctl = port("ctl")
+            packed = [packed_op(ctl.op, isa.Chunk[e.upper()], op) for op in ops]
+            self.add(self.offer, ctl.op, packed, "op", self.accepted[e])
+            rows = [(n, r) for n, op in enumerate(ops) for r in range(op["rows"])]
+            last = [int(r == ops[n]["rows"] - 1) for n, r in rows]
+            self.add(self.offer, ctl.go, last, "go", [], lambda i, e=e, rows=rows: self._may_go(e, rows[i][0]))
             for name in ("rd", "res"):
-                self._add(self._buffer, port(name))
-            self._add(self._write, port("wr"), self._put)
-            self._add(self._read, port("weights"), lambda addr: self.weights[addr % len(self.weights)].tobytes())
-            self._add(self._read, port("ksum"), lambda addr: self.ksum[addr % len(self.ksum)].tobytes())
-        self._add(self._write, dut.z, self._put_z)
-        self._add(self._ksum)
+                self.read_port(port(name), lambda addr: number(self.memory[addr]))
+            self.write_port(port("wr"), self._put)
+            self.memory_port(port("weights"), lambda addr: number(self.weights[addr % len(self.weights)]))
+            self.memory_port(port("ksum"), lambda addr: number(self.ksum[addr % len(self.ksum)]))
+        self.write_port(dut.z, self._put_z)
+        self.add(self._ksum)
 
-    def _add(self, function, *args):
-        async def process(ctx):
-            await function(ctx, *args)
-
-        self.sim.add_process(process)
-
-    def _free(self):
-        return int(self.rng.random() >= self.stall)
-
-    async def _ops(self, ctx, e):
-        port = getattr(self.dut, f"{e}_ctl").op
-        for op in self.programs[e]:
-            fields = (isa.ROWS_FIELD, *isa.op_fields(isa.Chunk[e.upper()], op.get("kind", 0)))
-            ctx.set(port.valid, 1)
-            ctx.set(port.payload.as_value(), isa.pack(fields, op, "test"))
-            ready = 0
-            while not ready:
-                _, _, ready = await ctx.tick().sample(port.ready)
-            self.accepted[e] += 1
-        ctx.set(port.valid, 0)
-
-    async def _goes(self, ctx, e):
-        port = getattr(self.dut, f"{e}_ctl").go
-        for n, op in enumerate(self.programs[e]):
-            for r in range(op["rows"]):
-                while self.accepted[e] <= n or (op.get("divide") and self.done["rmac"] < 1 + HEADS) or not self._free():
-                    await ctx.tick()
-                ctx.set(port.valid, 1)
-                ctx.set(port.payload, r == op["rows"] - 1)
-                ready = 0
-                while not ready:
-                    _, _, ready = await ctx.tick().sample(port.ready)
-                ctx.set(port.valid, 0)
-
-    async def _buffer(self, ctx, port):
-        pipe = [None]
-        while True:
-            ready = self._free()
-            ctx.set(port.ready, ready)
-            _, _, valid, addr = await ctx.tick().sample(port.valid, port.addr)
-            pipe.append(int.from_bytes(self.memory[addr].tobytes(), "little") if valid and ready else None)
-            value = pipe.pop(0)
-            ctx.set(port.data_valid, value is not None)
-            ctx.set(port.data, value or 0)
-
-    async def _read(self, ctx, port, read):
-        previous = 0
-        while True:
-            _, _, addr = await ctx.tick().sample(port.addr)
-            ctx.set(port.data, int.from_bytes(read(previous), "little"))
-            previous = addr
-
-    async def _write(self, ctx, port, put):
-        while True:
-            ready = self._free()
-            ctx.set(port.ready, ready)
-            _, _, valid, addr, data, mask = await ctx.tick().sample(port.valid, port.addr, port.data, port.mask)
-            if valid and ready:
-                put(addr, data, mask)
+    def _may_go(self, e, n):
+        waits = self.programs[e][n].get("divide") and self.done["rmac"] < 1 + HEADS
+        return len(self.accepted[e]) > n and not waits
 
     def _put(self, addr, data, mask):
         c = self.c

@@ -1,7 +1,6 @@
 """MAT with post-processing, the power-of-two family: every write and tile against arch.arith, exact cycles."""
 
 import random
-import subprocess
 
 import numpy as np
 import pytest
@@ -11,8 +10,9 @@ from vitforge_hw.arch.config import AcceleratorConfig, get_config
 from vitforge_hw.chunks import engines, mat
 from vitforge_hw.chunks.engines import Engines
 from vitforge_hw.emit import convert, emitting
-from vitforge_sim import toolchain
 from vitforge_sim.chunkbench import ChunkBench, pack_entries
+from vitforge_sim.enginebench import signed, sums, words
+from vitforge_sim.lint import lint
 from vitforge_sim.replay import BOTH
 
 TINY = get_config("tiny")
@@ -39,74 +39,21 @@ class MatBench(ChunkBench):
         self.config, self.memory = config, memory.copy()
         dut = MatPath(config)
         super().__init__(dut, instructions, **options)
-        self.sim.add_process(self._rotated_port)
+        self.rotated_port(dut.rd, self.memory)
         self.read_port(dut.res, lambda addr: int.from_bytes(self.memory[addr].tobytes(), "little"))
-        self.sim.add_process(self._write_port)
+        self.write_port(dut.wr, self._put)
         self.memory_port(dut.weights, lambda addr: weights[addr % len(weights)])
         self.memory_port(dut.params, lambda addr: params[addr % len(params)])
         self.watch("tile", dut.mat_tile_valid, dut.mat_tile_acc)
         self.watch("input", dut.rd.valid & dut.rd.ready)
 
-    async def _goes(self, ctx):
-        port, cycle = self.dut.ctl.go, 0
-        last = [int(r == i["rows"] - 1) for i in self.instructions for r in range(i["rows"])]
-        for after, item in zip(self.after, last, strict=True):
-            while len(self.record.done) < after or not self._free("go"):
-                ctx.set(port.valid, 0)
-                await ctx.tick()
-                cycle += 1
-            ctx.set(port.valid, 1)
-            ctx.set(port.payload, item)
-            ready = 0
-            while not ready:
-                _, _, ready = await ctx.tick().sample(port.ready)
-                cycle += 1
-            self.record.goes.append(cycle - 1)
-        ctx.set(port.valid, 0)
+    def may_go(self, row):
+        return len(self.record.done) >= self.after[row]
 
-    async def _rotated_port(self, ctx):
-        c, port, pipe = self.config, self.dut.rd, [None]
-        while True:
-            ready = int(self._free("rd"))
-            ctx.set(port.ready, ready)
-            _, _, valid, addr, addr_upper, upper, offset = await ctx.tick().sample(
-                port.valid, port.addr, port.addr_upper, port.upper, port.offset
-            )
-            value = None
-            if valid and ready:
-                banks = [
-                    self.memory[(addr_upper if upper >> b & 1 else addr) % len(self.memory), b] for b in range(c.cores)
-                ]
-                row = np.stack([banks[(i + offset) % c.cores] for i in range(c.cores)])
-                value = int.from_bytes(row.tobytes(), "little")
-            pipe.append(value)
-            value = pipe.pop(0)
-            ctx.set(port.data_valid, value is not None)
-            ctx.set(port.data, self.rng.getrandbits(len(port.data)) if value is None else value)
-
-    async def _write_port(self, ctx):
-        c, port, cycle, held, late = self.config, self.dut.wr, 0, None, None
-        while True:
-            ready = int(self._free("wr"))
-            ctx.set(port.ready, ready)
-            _, _, valid, *what = await ctx.tick().sample(port.valid, port.addr, port.data, port.mask)
-            if held is not None:
-                assert valid and what == held, "a write must stay until it is accepted"
-            held = what if valid and not ready else None
-            if late is not None:  # visible to reads accepted two cycles after the write
-                self.memory[late[0]] = np.frombuffer(late[1].to_bytes(c.row_bytes, "little"), np.uint8).reshape(
-                    c.cores, c.word
-                )
-            late = None
-            if valid and ready:
-                assert what[2] == (1 << c.cores) - 1
-                self.record.writes.append((cycle, *what))
-                late = what
-            cycle += 1
-
-
-def signed(x):
-    return np.asarray(x, np.uint8).view(np.int8).astype(np.int64)
+    def _put(self, addr, data, mask):
+        c = self.config
+        assert mask == (1 << c.cores) - 1
+        self.memory[addr] = np.frombuffer(data.to_bytes(c.row_bytes, "little"), np.uint8).reshape(c.cores, c.word)
 
 
 def by_shifts(entry):
@@ -163,7 +110,6 @@ def surroundings(config, seed, rows=512, weight_rows=128, beats=None):
     memory = rng.integers(0, 256, (rows, c.cores, c.word), dtype=np.uint8)
     memory[121:200:2] = rng.integers(-6, 6, memory[121:200:2].shape).astype(np.int8).view(np.uint8)  # high planes
     w = rng.integers(-127, 128, (weight_rows, c.weight_row_bytes)).astype(np.int8)
-    weights = [int.from_bytes(row.tobytes(), "little") for row in w]
     entries = [
         dict(
             bias=int(rng.integers(-20000, 20000)), s1=int(rng.integers(4, 9)), e=int(rng.integers(-3, 4)),
@@ -171,7 +117,7 @@ def surroundings(config, seed, rows=512, weight_rows=128, beats=None):
         )
         for _ in range(512)
     ]  # fmt: skip
-    return memory, weights, entries, pack_entries(isa.POST_PARAM_FIELDS, entries, c.beat_bytes)
+    return memory, words(w), entries, pack_entries(isa.POST_PARAM_FIELDS, entries, c.beat_bytes)
 
 
 def check(config, instructions, seed=1, limit=20000, **options):
@@ -186,11 +132,7 @@ def check(config, instructions, seed=1, limit=20000, **options):
     assert [a for a, _ in got] == [a for a, _ in writes], "addresses"
     for n, (g, w) in enumerate(zip(got, writes, strict=True)):
         assert g == w, f"write {n} to row {w[0]}"
-    sums = []
-    for _, value in record.watched["tile"]:
-        raw = [value >> 27 * i & (1 << 27) - 1 for i in range(config.cores * config.lanes)]
-        sums.append([v - (1 << 27) if v >> 26 else v for v in raw])
-    assert sums == tiles
+    assert sums(config, record) == tiles
     ends = np.cumsum(per_row) - 1
     assert record.done == [record.writes[e][0] + engines.WRITE_TO_DONE for e in ends]
     assert len(record.watched["input"]) == sum(i["rows"] * i["ksteps"] for i in plain), "each word is read once a row"
@@ -301,11 +243,4 @@ def test_verilog_of_p2vit(tmp_path):
     assert sum(m.startswith("vf_pe_cell") for m in modules) == sum(m.startswith("vf_post_lane") for m in modules) == 1
     for name, body in modules.items():
         assert body.count("\nmodule ") <= 4 and "$signal" not in body, name
-        (tmp_path / f"{name}.v").write_text(body)
-    waived = [f"-Wno-{w}" for w in ("DECLFILENAME", "UNUSEDSIGNAL", "PROCASSINIT")]
-    command = [toolchain.verilator_bin() / "verilator", "--lint-only", "-Wall", *waived, "--top-module", "vf_engines"]
-    done = subprocess.run(
-        [*map(str, command), *(f"{n}.v" for n in modules)], cwd=tmp_path, env=toolchain.environment("verilator"),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[:4000]
+    assert lint(modules, "vf_engines", tmp_path) == ""

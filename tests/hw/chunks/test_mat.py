@@ -1,20 +1,19 @@
 """The MAT engine: every tile's sums against plain integers, every factor against arith_trio, exact cycles."""
 
 import random
-import subprocess
 
 import numpy as np
 import pytest
 
 from vitforge_hw.arch import arith_trio, isa
-from vitforge_hw.arch.config import ACC_BITS, AcceleratorConfig, get_config
+from vitforge_hw.arch.config import AcceleratorConfig, get_config
 from vitforge_hw.chunks import mat
 from vitforge_hw.chunks.mat import Mat
 from vitforge_hw.chunks.mat_issue import ArrayState
 from vitforge_hw.emit import convert, emitting
-from vitforge_hw.interfaces import FACTOR_BITS, POST_OP, RESULTS
-from vitforge_sim import toolchain
-from vitforge_sim.chunkbench import ChunkBench
+from vitforge_hw.interfaces import POST_OP
+from vitforge_sim.enginebench import EngineBench, factors, signed, sums, words
+from vitforge_sim.lint import lint
 from vitforge_sim.replay import BOTH
 
 TINY = get_config("tiny")
@@ -35,71 +34,15 @@ FOUR = AcceleratorConfig(
 BASE = {f.name: 0 for f in isa.OP_FIELDS[isa.Chunk.MAT]}
 
 
-class MatBench(ChunkBench):
-    """ChunkBench with the rotator, the weight memories and the post-processing lanes' side of ``out``."""
+class MatBench(EngineBench):
+    """EngineBench with the rotator."""
 
     def __init__(self, config, instructions, memory, weights, ksum, **options):
-        self.config, self.memory = config, memory
         dut = Mat(config)
-        super().__init__(dut, instructions, **options)
-        self.sim.add_process(self._rotated_port)
-        self.sim.add_process(self._post)
-        self.memory_port(dut.weights, lambda addr: weights[addr % len(weights)])
-        if config.trio:
-            self.memory_port(dut.ksum, lambda addr: ksum[addr % len(ksum)])
-        self.watch("tile", dut.out.tile_valid, dut.out.tile_acc)
-        self.watch("factor", dut.out.factor_valid, dut.out.factor)
+        super().__init__(dut, instructions, weights, ksum, **options)
+        self.rotated_port(dut.rd, memory)
         self.watch("input", dut.rd.valid & dut.rd.ready)
-        self.watch("row_end", dut.array[2])
-        self.watch("state", 1, dut.array[:2])
         self.watch("busy", 1, dut.busy)
-        self.posted = []
-
-    async def _rotated_port(self, ctx):
-        c, port, pipe = self.config, self.dut.rd, [None]
-        while True:
-            ready = int(self._free("rd"))
-            ctx.set(port.ready, ready)
-            _, _, valid, addr, addr_upper, upper, offset = await ctx.tick().sample(
-                port.valid, port.addr, port.addr_upper, port.upper, port.offset
-            )
-            value = None
-            if valid and ready:
-                assert addr < len(self.memory), "an address outside the tensor"
-                banks = [
-                    self.memory[(addr_upper if upper >> b & 1 else addr) % len(self.memory), b] for b in range(c.cores)
-                ]
-                row = np.stack([banks[(i + offset) % c.cores] for i in range(c.cores)])
-                value = int.from_bytes(row.tobytes(), "little")
-            pipe.append(value)
-            value = pipe.pop(0)
-            ctx.set(port.data_valid, value is not None)
-            ctx.set(port.data, self.rng.getrandbits(len(port.data)) if value is None else value)
-
-    async def _post(self, ctx):
-        """Takes instructions, gives tiles' places back, and ends a row with its last tile."""
-        out, tiles, rows, waiting = self.dut.out, 0, [], 0
-        while True:
-            ready, popped = int(self._free("post_op")), int(waiting > 0 and self._free("pop"))
-            done = 0
-            if popped:
-                waiting -= 1
-                tiles += 1
-                if tiles == rows[0]:
-                    done, tiles, rows = 1, 0, rows[1:]
-            ctx.set(out.op.ready, ready)
-            ctx.set(out.popped, popped)
-            ctx.set(out.done, done)
-            _, _, valid, op, tile = await ctx.tick().sample(out.op.valid, out.op.payload, out.tile_valid)
-            if valid and ready:
-                self.posted.append({name: int(getattr(op, name)) for name, _ in POST_OP})
-                rows += [op.tiles * (op.groups + 1)] * op.rows
-            waiting += tile
-            assert waiting <= RESULTS, "a tile without a place"
-
-
-def signed(x):
-    return np.asarray(x, np.uint8).view(np.int8).astype(np.int64)
 
 
 def inputs(c, memory, op, row, group):
@@ -118,10 +61,10 @@ def inputs(c, memory, op, row, group):
 
 def reference(c, instructions, memory, weights, ksum):
     """Sums (lists, token-major) and number of steps of the tiles, factors: in program order."""
-    tiles, factors = [], []
+    tiles, divided = [], []
     h = c.word // c.width
     rows = [np.frombuffer(w.to_bytes(c.weight_row_bytes, "little"), np.int8).astype(np.int64) for w in weights]
-    sums = [np.frombuffer(w.to_bytes(c.word, "little"), np.int8).astype(np.int64) for w in ksum]
+    ksums = [np.frombuffer(w.to_bytes(c.word, "little"), np.int8).astype(np.int64) for w in ksum]
     for op in instructions:
         n_words, rule = op["ksteps"], op["act1"] >> 11
         for r in range(op["rows"]):
@@ -135,9 +78,9 @@ def reference(c, instructions, memory, weights, ksum):
                     tiles.append((part @ w.T).reshape(-1).tolist())
                     if op["divide"]:
                         at = (op["act1"] & 0x7FF) + n * n_words
-                        d = part @ np.concatenate(sums[at : at + n_words])
-                        factors.append([arith_trio.divisor_factor(int(i), rule, op["act0"]) for i in d])
-    return tiles, factors
+                        d = part @ np.concatenate(ksums[at : at + n_words])
+                        divided.append([arith_trio.divisor_factor(int(i), rule, op["act0"]) for i in d])
+    return tiles, divided
 
 
 def surroundings(c, seed, rows=512, weight_rows=256):
@@ -147,28 +90,22 @@ def surroundings(c, seed, rows=512, weight_rows=256):
     memory[rng.random((rows, c.cores)) < 0.2] = 0x80  # tokens without a positive channel: divisor 0
     w = rng.integers(-127, 128, (weight_rows, c.weight_row_bytes)).astype(np.int8)
     ksum = rng.integers(0, 128, (64, c.word)) >> rng.integers(0, 8, (64, 1))
-    words = lambda a: [int.from_bytes(row.tobytes(), "little") for row in a]  # noqa: E731
     return memory, words(w), words(ksum.astype(np.int8))
-
-
-def elements(value, bits, count):
-    return [value >> bits * i & (1 << bits) - 1 for i in range(count)]
 
 
 def check(c, instructions, seed=1, limit=20000, **options):
     """Runs the instructions, compares tiles, factors, what post-processing was told; returns the record."""
     memory, weights, ksum = surroundings(c, seed)
     instructions = [{**BASE, **i} for i in instructions]
-    tiles, factors = reference(c, instructions, memory, weights, ksum)
+    tiles, divided = reference(c, instructions, memory, weights, ksum)
     options = dict(seed=seed, simulators=BOTH, stalled=("rd", "go", "op", "post_op", "pop")) | options
     bench = MatBench(c, instructions, memory, weights, ksum, **options)
     record = bench.run(limit)
-    got = [elements(value, ACC_BITS, c.cores * c.lanes) for _, value in record.watched["tile"]]
-    got = [[v - (1 << ACC_BITS) if v >> ACC_BITS - 1 else v for v in tile] for tile in got]
+    got = sums(c, record)
     for n, (g, t) in enumerate(zip(got, tiles, strict=True)):
         assert g == t, f"tile {n}"
-    got = [[(f & 255, f >> 8) for f in elements(value, FACTOR_BITS, c.cores)] for _, value in record.watched["factor"]]
-    for n, (g, f) in enumerate(zip(got, factors, strict=True)):
+    got = factors(c, record)
+    for n, (g, f) in enumerate(zip(got, divided, strict=True)):
         assert g == f, f"factors of tile {n} that is divided"
     assert bench.posted == [{name: i.get(name, 0) for name, _ in POST_OP} for i in instructions]
     fetched = sum(i["rows"] * (i["groups"] + 1) * (i["in_words"] or i["ksteps"]) for i in instructions)
@@ -241,8 +178,8 @@ def test_groups(config, stall, seed):
 @pytest.mark.parametrize("config", [FOUR, SEVEN], ids=lambda c: c.name)
 def test_divided(config, stall, seed):
     record = check(config, DIVIDED, seed=seed, stall=stall)
-    factors = [e for _, value in record.watched["factor"] for e in elements(value, FACTOR_BITS, config.cores)]
-    assert 0 in factors and len(set(factors)) > 20, "zero divisors, and factors are alive"
+    seen = [f for tile in factors(config, record) for f in tile]
+    assert (0, 0) in seen and len(set(seen)) > 20, "zero divisors, and factors are alive"
     divided = [i for i in DIVIDED for _ in range(i["rows"] * (i.get("groups", 0) + 1) * i["tiles"])]
     tiles = [cycle for (cycle, _), i in zip(record.watched["tile"], divided, strict=True) if i.get("divide")]
     assert [cycle for cycle, _ in record.watched["factor"]] == [t + mat.RESULT_TO_FACTOR for t in tiles]
@@ -349,11 +286,4 @@ def test_verilog(tmp_path, preset):
     assert sum(m.startswith("vf_pe_cell") for m in modules) == 1
     for name, body in modules.items():
         assert body.count("\nmodule ") <= 4 and "$signal" not in body, name
-        (tmp_path / f"{name}.v").write_text(body)
-    waived = [f"-Wno-{w}" for w in ("DECLFILENAME", "UNUSEDSIGNAL", "PROCASSINIT")]
-    command = [toolchain.verilator_bin() / "verilator", "--lint-only", "-Wall", *waived, "--top-module", "vf_mat"]
-    done = subprocess.run(
-        [*map(str, command), *(f"{n}.v" for n in modules)], cwd=tmp_path, env=toolchain.environment("verilator"),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[:4000]
+    assert lint(modules, "vf_mat", tmp_path) == ""

@@ -20,7 +20,8 @@ from vitforge_hw.interfaces import (
     RESULTS,
 )
 from vitforge_sim.chunkbench import pack_entries
-from vitforge_sim.replay import BOTH, Simulator
+from vitforge_sim.enginebench import signed
+from vitforge_sim.portbench import PortBench
 
 HYBRID = get_config("tiny_hybrid")  # a tile in two phases, two beats of parameters each
 FAST = dataclasses.replace(HYBRID, name="fast", post_channels=8)  # a tile a cycle
@@ -97,10 +98,6 @@ def value_of(c, op, acc, entry, factor, residual):
     )
 
 
-def signed(x):
-    return np.asarray(x, np.uint8).view(np.int8).astype(np.int64)
-
-
 def work(c, e, ops, memory, entries, rng):
     """Tiles of random size for the instructions, and the writes that must follow, by loops over what the fields say."""
     w, size = Work(ops), rng.randrange(12, 22)
@@ -156,53 +153,40 @@ def work(c, e, ops, memory, entries, rng):
     return w
 
 
-class Bench:
+class Bench(PortBench):
     """PostProcess, memories that stall at random, and engines that give their tiles with random gaps.
 
-    gaps: probability that an engine gives nothing in a cycle; stall: that a port is not ready; late: that a factor
-    does not come.
+    gaps: probability that an engine gives nothing in a cycle; late: that a factor does not come; options: PortBench's.
     """
 
-    def __init__(self, c, works, memory, params, *, seed=1, gaps=0.0, stall=0.0, late=0.0, simulators=BOTH):
-        self.c, self.works, self.memory = c, works, memory
-        self.rng = random.Random(seed)
-        self.gaps, self.stall, self.late = gaps, stall, late
-        self.dut = dut = PostProcess(c)
-        self.events = {e: [] for e in works}  # (cycle, port, address, data, mask)
+    def __init__(self, c, works, memory, params, *, gaps=0.0, late=0.0, **options):
+        dut = PostProcess(c)
+        super().__init__(dut, **options)
+        self.c, self.works, self.params = c, works, params
+        self.gaps, self.late = gaps, late
         self.done = {e: [] for e in works}
         self.pops = {e: [] for e in works}
         self.tiles = {e: [] for e in works}
-        self.sim = Simulator(dut, simulators=simulators)
-        self.sim.add_clock(1e-6)
+        self.accepted = {e: [] for e in works}
+        self.written = {(e, "wr"): [] for e in works}
         for e in works:
-            self._add(self._ops, e)
-            self._add(self._engine, e)
-            self._add(self._residual, getattr(dut, f"{e}_res"))
-            self._add(self._writes, e, "wr", getattr(dut, f"{e}_wr"))
+            self.add(self.offer, getattr(dut, e).op, works[e].ops, "op", self.accepted[e])
+            self.add(self._engine, e)
+            self.read_port(getattr(dut, f"{e}_res"), lambda addr: int.from_bytes(memory[addr].tobytes(), "little"))
+            self.write_port(getattr(dut, f"{e}_wr"), log=self.written[e, "wr"])
         if "rmac" in works:
-            self._add(self._writes, "rmac", "z", dut.z)
-            self.sim.add_process(self._ksum)
-        self._add(self._params, params)
-        self.accepted = dict.fromkeys(works, 0)
+            self.write_port(dut.z, log=self.written.setdefault(("rmac", "z"), []))
+            self.watch("ksum", dut.ksum_wr.valid, dut.ksum_wr.addr, dut.ksum_wr.data)
+        self.memory_port(dut.params, self._params)
 
-    def _add(self, function, *args):
-        async def process(ctx):
-            await function(ctx, *args)
+    def free(self, what):
+        return self.rng.random() >= (self.gaps if what == "op" else self.stall)
 
-        self.sim.add_process(process)
-
-    async def _ops(self, ctx, e):
-        port = getattr(self.dut, e).op
-        for op in self.works[e].ops:
-            while self.rng.random() < self.gaps:
-                await ctx.tick()
-            ctx.set(port.valid, 1)
-            ctx.set(port.payload, op)
-            ready = 0
-            while not ready:
-                _, _, ready = await ctx.tick().sample(port.ready)
-            self.accepted[e] += 1
-            ctx.set(port.valid, 0)
+    def _params(self, addr):
+        """A beat address, rounded down to whole reads, as memory.weights.ParameterMemory has it."""
+        c, beats = self.c, self.c.param_read_bytes // self.c.beat_bytes
+        first = addr % len(self.params) // beats * beats
+        return sum(self.params[first + i] << 8 * c.beat_bytes * i for i in range(beats))
 
     async def _engine(self, ctx, e):
         port, w = getattr(self.dut, e), self.works[e]
@@ -212,7 +196,7 @@ class Bench:
         rows = sent = factored = cycle = 0
         credit = RESULTS
         while True:
-            go = rows < len(w.rows) and w.op_of_row[rows] < self.accepted[e] and self.rng.random() >= self.gaps
+            go = rows < len(w.rows) and w.op_of_row[rows] < len(self.accepted[e]) and self.rng.random() >= self.gaps
             give = sent < len(tiles) and tiles[sent][0] < rows and credit > 0 and self.rng.random() >= self.gaps
             ctx.set(went, go)
             ctx.set(port.tile_valid, give)
@@ -235,51 +219,21 @@ class Bench:
                 self.done[e].append(cycle)
             cycle += 1
 
-    async def _residual(self, ctx, port):
-        pipe = [None]
-        while True:
-            ready = int(self.rng.random() >= self.stall)
-            ctx.set(port.ready, ready)
-            _, _, valid, addr = await ctx.tick().sample(port.valid, port.addr)
-            pipe.append(int.from_bytes(self.memory[addr].tobytes(), "little") if valid and ready else None)
-            value = pipe.pop(0)
-            ctx.set(port.data_valid, value is not None)
-            ctx.set(port.data, self.rng.getrandbits(len(port.data)) if value is None else value)
-
-    async def _params(self, ctx, params):
-        """A beat address, rounded down to whole reads, as memory.weights.ParameterMemory has it."""
-        c, port, previous = self.c, self.dut.params, 0
-        beats = c.param_read_bytes // c.beat_bytes
-        while True:
-            _, _, addr = await ctx.tick().sample(port.addr)
-            first = previous % len(params) // beats * beats
-            ctx.set(port.data, sum(params[first + i] << 8 * c.beat_bytes * i for i in range(beats)))
-            previous = addr
-
-    async def _writes(self, ctx, e, name, port):
-        c, cycle, held = self.c, 0, None
-        while True:
-            ready = int(self.rng.random() >= self.stall)
-            ctx.set(port.ready, ready)
-            _, _, valid, addr, data, mask = await ctx.tick().sample(port.valid, port.addr, port.data, port.mask)
-            if held is not None:
-                assert valid and (addr, data, mask) == held, "a write must stay until it is accepted"
-            held = (addr, data, mask) if valid and not ready else None
-            if valid and ready:
+    @property
+    def events(self):
+        """Writes of each engine: (cycle, port, address, data, mask), a port's in order."""
+        c, events = self.c, {e: [] for e in self.works}
+        for (e, name), writes in self.written.items():
+            for cycle, addr, data, mask in writes:
                 if name == "wr":
                     raw = data.to_bytes(c.row_bytes, "little")
-                    words = [raw[i * c.word : (i + 1) * c.word] for i in range(c.cores) if mask >> i & 1]
-                    self.events[e].append((cycle, name, addr, tuple(words), mask))
+                    value = tuple(raw[i * c.word : (i + 1) * c.word] for i in range(c.cores) if mask >> i & 1)
                 else:
-                    self.events[e].append((cycle, name, addr, data.to_bytes(c.weight_row_bytes, "little"), mask))
-            cycle += 1
-
-    async def _ksum(self, ctx):
-        cycle, port = 0, self.dut.ksum_wr
-        async for _, _, valid, addr, data in ctx.tick().sample(port.valid, port.addr, port.data):
-            if valid:
-                self.events["rmac"].append((cycle, "ksum", addr, data.to_bytes(self.c.word, "little"), None))
-            cycle += 1
+                    value = data.to_bytes(c.weight_row_bytes, "little")
+                events[e].append((cycle, name, addr, value, mask))
+        for cycle, addr, data in self.record.watched.get("ksum", []):
+            events["rmac"].append((cycle, "ksum", addr, data.to_bytes(c.word, "little"), None))
+        return events
 
     def run(self, limit=20000):
         async def main(ctx):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from vitforge_hw.arch import arith_trio, isa
-from vitforge_hw.arch.config import ACC_BITS, AcceleratorConfig
+from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.chunks.rmac import RMac
-from vitforge_hw.interfaces import DEST_BUFFER, DEST_KSUM, DEST_Z, FACTOR_BITS, POST_OP, RESULTS
-from vitforge_sim.chunkbench import ChunkBench
+from vitforge_hw.interfaces import DEST_BUFFER, DEST_KSUM, DEST_Z, POST_OP
+from vitforge_sim.enginebench import EngineBench, factors, packed_op, signed, sums, words
 from vitforge_sim.replay import BOTH
 
 SMALL = dict(
@@ -31,61 +31,18 @@ def cdiv(a, b):
     return -(-a // b)
 
 
-class RMacBench(ChunkBench):
-    """ChunkBench with the weight memories and the post-processing lanes' side of ``out``."""
+class RMacBench(EngineBench):
+    """EngineBench with the activation buffer, and instructions that are packed as their kind is."""
 
-    def __init__(self, config, instructions, memory, weights, ksum, *, pace=1, **options):
-        self.config, self.pace = config, pace
+    def __init__(self, config, instructions, memory, weights, ksum, **options):
         dut = RMac(config)
-        super().__init__(dut, instructions, **options)
+        super().__init__(dut, instructions, weights, ksum, **options)
         self.read_port(dut.rd, lambda addr: int.from_bytes(memory[addr % len(memory)].tobytes(), "little"))
-        self.memory_port(dut.weights, lambda addr: weights[addr % len(weights)])
-        self.memory_port(dut.ksum, lambda addr: ksum[addr % len(ksum)])
-        self.watch("tile", dut.out.tile_valid, dut.out.tile_acc)
-        self.watch("factor", dut.out.factor_valid, dut.out.factor)
-        self.watch("row_end", dut.array[2])
-        self.watch("state", 1, dut.array[:2])
-        self.posted = []
-        self.sim.add_process(self._post)
 
     async def _ops(self, ctx):
         port = self.dut.ctl.op
-        for item in self.instructions:
-            fields = (isa.ROWS_FIELD, *isa.op_fields(isa.Chunk.RMAC, item["kind"]))
-            while not self._free("op"):
-                await ctx.tick()
-            ctx.set(port.valid, 1)
-            ctx.set(port.payload.as_value(), isa.pack(fields, item, "test"))
-            ready = 0
-            while not ready:
-                _, _, ready = await ctx.tick().sample(port.ready)
-            ctx.set(port.valid, 0)
-
-    async def _post(self, ctx):
-        """Takes instructions, gives tiles' places back (one in ``pace`` cycles), and ends a row with its last tile."""
-        out, tiles, rows, waiting, rest = self.dut.out, 0, [], 0, 0
-        while True:
-            ready, popped = int(self._free("post_op")), int(waiting > 0 and rest == 0 and self._free("pop"))
-            done = 0
-            rest = self.pace - 1 if popped else max(rest - 1, 0)
-            if popped:
-                waiting -= 1
-                tiles += 1
-                if tiles == rows[0]:
-                    done, tiles, rows = 1, 0, rows[1:]
-            ctx.set(out.op.ready, ready)
-            ctx.set(out.popped, popped)
-            ctx.set(out.done, done)
-            _, _, valid, op, tile = await ctx.tick().sample(out.op.valid, out.op.payload, out.tile_valid)
-            if valid and ready:
-                self.posted.append({name: int(getattr(op, name)) for name, _ in POST_OP})
-                rows += [op.tiles * (op.groups + 1)] * op.rows
-            waiting += tile
-            assert waiting <= RESULTS, "a tile without a place"
-
-
-def signed(x):
-    return np.asarray(x, np.uint8).view(np.int8).astype(np.int64)
+        packed = [packed_op(port, isa.Chunk.RMAC, op) for op in self.instructions]
+        await self.offer(ctx, port, packed, "op", self.record.ops)
 
 
 # ---------------------------------------------------------------- instructions
@@ -186,17 +143,17 @@ def key_value_tiles(c, op, memory):
 def token_sum_tiles(c, op, memory):
     x = pixels(c, memory, op, op["blocks"], op["in_addr"]).reshape(-1, op["blocks"] * c.word).T.tolist()
     total = arith_trio.key_sum if op.get("relu") else sum
-    sums = [total(channel) for channel in x]
-    return [first_token(c, sums[b * c.word : (b + 1) * c.word]) for b in range(op["blocks"])]
+    totals = [total(channel) for channel in x]
+    return [first_token(c, totals[b * c.word : (b + 1) * c.word]) for b in range(op["blocks"])]
 
 
 def pointwise_tiles(c, op, memory, weights, ksum):
-    tiles, factors, h = [], [], c.word // c.width
-    words = op["in_words"] or op["ksteps"]
+    tiles, divided, h = [], [], c.word // c.width
+    taken = op["in_words"] or op["ksteps"]
     for r in range(op["rows"]):
         for g in range(op["groups"] + 1):
             at = op["in_addr"] + ((r << op["skip"]) * (op["groups"] + 1) + g) * op["in_stride"]
-            x = signed(memory[at : at + words]).transpose(1, 0, 2).reshape(c.cores, -1)
+            x = signed(memory[at : at + taken]).transpose(1, 0, 2).reshape(c.cores, -1)
             x = np.maximum(x, 0) if op["relu"] else x
             for t in range(op["tiles"]):
                 n = t // op["gtiles"] if op["gtiles"] else 0
@@ -207,8 +164,8 @@ def pointwise_tiles(c, op, memory, weights, ksum):
                 if op["divide"]:
                     at = (op["act1"] & 0x7FF) + n * op["ksteps"]
                     d = part @ np.concatenate(list(ksum[at : at + op["ksteps"]]))
-                    factors.append([arith_trio.divisor_factor(int(i), op["act1"] >> 11, op["act0"]) for i in d])
-    return tiles, factors
+                    divided.append([arith_trio.divisor_factor(int(i), op["act1"] >> 11, op["act0"]) for i in d])
+    return tiles, divided
 
 
 def expected_post(c, op):
@@ -250,7 +207,7 @@ def check(c, instructions, seed=1, limit=20000, simulators=(), extreme=False, **
             for row in weights[at : at + op["kernel"] ** 2]:
                 row[:] = np.tile(row[: c.lanes], c.width)
     ksum = (rng.integers(0, 128, (64, c.word)) >> rng.integers(0, 8, (64, 1))).astype(np.int8)
-    tiles, factors, per_op = [], [], []
+    tiles, divided, per_op = [], [], []
     for op in instructions:
         before = len(tiles)
         if op["kind"] == isa.DEPTHWISE:
@@ -261,17 +218,13 @@ def check(c, instructions, seed=1, limit=20000, simulators=(), extreme=False, **
             tiles += token_sum_tiles(c, op, memory)
         else:
             more = pointwise_tiles(c, op, memory, weights.astype(np.int64), ksum.astype(np.int64))
-            tiles, factors = tiles + more[0], factors + more[1]
+            tiles, divided = tiles + more[0], divided + more[1]
         per_op.append(len(tiles) - before)
-    raw = lambda a: [int.from_bytes(row.tobytes(), "little") for row in a]  # noqa: E731
     bench = RMacBench(
-        c, instructions, memory, raw(weights), raw(ksum), seed=seed, simulators=simulators, **options
+        c, instructions, memory, words(weights), words(ksum), seed=seed, simulators=simulators, **options
     )  # fmt: skip
     record = bench.run(limit)
-    got = []
-    for _, value in record.watched["tile"]:
-        sums = [value >> ACC_BITS * i & (1 << ACC_BITS) - 1 for i in range(c.cores * c.lanes)]
-        got.append([v - (1 << ACC_BITS) if v >> ACC_BITS - 1 else v for v in sums])
+    got = sums(c, record)
     assert len(got) == len(tiles)
     for n, (g, w) in enumerate(zip(got, tiles, strict=True)):
         g = np.array(g, object).reshape(w.shape)
@@ -281,10 +234,7 @@ def check(c, instructions, seed=1, limit=20000, simulators=(), extreme=False, **
     for post, op in zip(bench.posted, instructions, strict=True):
         want = expected_post(c, op)
         assert {name: post[name] for name in want} == want
-    pieces = [
-        [f >> FACTOR_BITS * i & (1 << FACTOR_BITS) - 1 for i in range(c.cores)] for _, f in record.watched["factor"]
-    ]
-    assert [[(f & 255, f >> 8) for f in tile] for tile in pieces] == factors
+    assert factors(c, record) == divided
     return record
 
 

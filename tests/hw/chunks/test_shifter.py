@@ -257,25 +257,9 @@ def run_coupled(config, seed, ops, stall):
     ctl = dut.softmax.ctl
     last = [int(r == op["rows"] - 1) for op in softmaxes for r in range(op["rows"])]
 
-    async def softmax_ops(ctx):
-        await bench._offer(ctx, ctl.op, softmaxes, "op", [])
-
-    async def softmax_goes(ctx):
-        await bench._offer(ctx, ctl.go, last, "go", [])
-
-    async def score_port(ctx):
-        rd, pipe = dut.softmax.rd, [None]
-        while True:
-            ready = int(bench._free("rd"))
-            ctx.set(rd.ready, ready)
-            _, _, valid, addr = await ctx.tick().sample(rd.valid, rd.addr)
-            pipe.append(scores[addr] if valid and ready else None)
-            value = pipe.pop(0)
-            ctx.set(rd.data_valid, value is not None)
-            ctx.set(rd.data, rng.getrandbits(len(rd.data)) if value is None else value)
-
-    for process in (softmax_ops, softmax_goes, score_port):
-        bench.sim.add_process(process)
+    bench.add(bench.offer, ctl.op, softmaxes, "op", [])
+    bench.add(bench.offer, ctl.go, last, "go", [])
+    bench.read_port(dut.softmax.rd, scores.__getitem__, log=[])
     record = bench.run(6_000)
     assert [a[1] for a in record.watched["acc"]] == accs, f"seed {seed}"
     assert [w[1:] for w in record.writes] == writes, f"seed {seed}"

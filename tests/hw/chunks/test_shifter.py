@@ -232,9 +232,7 @@ def run_coupled(config, seed, ops, stall):
         values = random_values(rng, keys, blocks * config.word, "random")
         value_rows(config, rng, op, values, memory)
         score_blocks = -(-keys // config.word)
-        softmaxes.append(
-            dict(rows=rows, keys=keys, rule=rule, c=c, sc=sc, in_addr=len(scores), in_stride=score_blocks)
-        )
+        softmaxes.append(dict(rows=rows, keys=keys, rule=rule, c=c, sc=sc, in_addr=len(scores), in_stride=score_blocks))
         attends.append(op)
         for r in range(rows):
             x = [[rng.randrange(-128, 128) for _ in range(keys)] for _ in range(config.cores)]

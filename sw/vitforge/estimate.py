@@ -39,13 +39,22 @@ def model_shapes(model: str) -> Graph:
 
 
 def estimate_subject(
-    subject: str, preset: str | None, config: str | None, bytes_per_cycle: int | None, latency: int, command: str = ""
+    subject: str,
+    preset: str | None,
+    config: str | None,
+    bytes_per_cycle: int | None,
+    latency: int,
+    command: str = "",
+    **schedule,
 ) -> dict:
-    """Estimate a build directory (its own configuration) or a MODEL on a preset or configuration file."""
+    """Estimate a build directory (its own configuration and schedule) or a MODEL on a preset or configuration file,
+    with compile_graph's choices ``schedule``."""
     folder = Path(subject)
     if folder.is_dir():
         if preset or config:
             raise ValueError(f"estimate {subject}: a build directory has its own configuration, give no --preset")
+        if chosen := [f"--{n}" for n, v in schedule.items() if v is True or v not in ("both", 1, False)]:
+            raise ValueError(f"estimate {subject}: a build directory has its own schedule, give no {chosen[0]}")
         build: Build = load_build(folder)
         stored = folder / "model.safetensors"
         graph = load_graph(stored) if stored.is_file() else None
@@ -53,7 +62,7 @@ def estimate_subject(
         if not (preset or config):
             raise ValueError(f"estimate {subject}: no such build directory, and a model needs --preset or --config")
         graph = model_shapes(subject)
-        build = compile_graph(graph, load_config(preset, config))
+        build = compile_graph(graph, load_config(preset, config), **schedule)
     ports = build.config.beat_bytes
     info = estimate(build, bytes_per_cycle=min(bytes_per_cycle or 64, ports), latency=latency, images=IMAGES)
     info |= {"command": command, "subject": subject, "multipliers": build.config.multipliers}
@@ -117,8 +126,9 @@ def print_estimate(info: dict) -> None:
     bandwidth = info["dram_bytes"] / info["cycles"]
     shape = f"{info['preset']} ({info['multipliers']} multipliers)"
     print(f"\n{info['subject']} on {shape}, {info['bytes_per_cycle']} bytes a cycle, {info['latency']} cycles latency")
-    if info["batch"] > 1:
-        print(f"jobs of {info['batch']} images; the first image's cycles are the first job's")
+    if info["batch"] > 1 or info["deferred"]:
+        late = ", whose results come with the next job" if info["deferred"] else ""
+        print(f"jobs of {info['batch']} images{late}; the first image's cycles are the first job's")
     print(f"steady state {info['cycles']:.0f} cycles an image, first image {info['first_image_cycles']}; "
           f"utilization {100 * info['utilization']:.2f} %")  # fmt: skip
     print(f"DRAM {info['dram_bytes'] / 1e6:.2f} MB an image, {bandwidth:.1f} bytes a cycle")

@@ -185,9 +185,10 @@ def losses(build: Build, attribution: Attribution, begin: int, end: int, images:
 
 def backbone(build: Build, attribution: Attribution) -> dict:
     """Of every job: cycles from the first step of an EfficientViT's stem to the last row of its last stage written,
-    and the utilization of the multipliers in them; empty for other models. The first job's image is still arriving."""
+    and the utilization of the multipliers in them; empty for other models, and where a deferred classifier lies between
+    the backbone's rows. The first job's image is still arriving."""
     macs = build.batch * sum(n for name, n in build.macs.items() if not name.startswith(HEAD))
-    if not any(name.startswith(STAGES) for name in build.macs):
+    if build.lag or not any(name.startswith(STAGES) for name in build.macs):
         return {}
     begin, end = {}, {}
     for chunk in ENGINES:

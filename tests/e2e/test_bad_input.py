@@ -373,6 +373,18 @@ def test_hardware_options(tmp_path, made):
     refused(tmp_path, "estimate", "vit_of_nobody", "--preset", "tiny", says=("vit_of_nobody",))
 
 
+def test_schedule_options(tmp_path, made):
+    argv = ("compile", made / "e.safetensors", "--preset", "tiny_hybrid", "-o", tmp_path / "build")
+    refused(tmp_path, *argv, "--batch", 0, says=("--batch", "positive", "'0'"))
+    refused(tmp_path, *argv, "--batch", 5, says=("batch", "cores = 4", "not 5"))
+    refused(tmp_path, *argv, "--defer", "--pipelining", "none", says=("defer", "overlap", "pipelining none"))
+    refused(tmp_path, *argv, "--pipelining", "inter", says=("pipelining", "both or none", "'inter'"))
+    vit = ("compile", made / "m.safetensors", "--preset", "tiny", "-o", tmp_path / "build")
+    refused(tmp_path, *vit, "--defer", says=("defer", "ViT"))
+    refused(tmp_path, "estimate", made / "build", "--batch", 2, says=("own schedule", "--batch"))
+    refused(tmp_path, "estimate", made / "build", "--defer", says=("own schedule", "--defer"))
+
+
 def test_model_too_large(tmp_path):
     """DeiT-Tiny's shapes on the preset ``tiny``."""
     refused(tmp_path, "estimate", "deit_tiny_patch16_224", "--preset", "tiny", says=("tiny", "max_"))

@@ -1,10 +1,13 @@
 """Jobs of several images on the RTL of `tiny_hybrid`: every tensor of every image, wrong banks, a last job not full."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
+from vitforge.cli import main
+from vitforge.shipped import shipped_model
 from vitforge.simulate import prepare, simulate
 from vitforge.verify import verify
 from vitforge_hw.arch.config import get_config
@@ -66,6 +69,17 @@ def test_every_tensor_with_a_deferred_classifier(deferred, tmp_path, capsys):
     assert np.array_equal(result.verdict.rtl_logits, want)
     ends = result.run.image_end
     assert result.info["first_image_cycles"] == ends[1] - result.run.start_cycle
+
+
+def test_estimate_of_a_model_in_jobs(capsys):
+    model = shipped_model("digits_efficientvit").model
+    found = {}
+    for more in ([], ["--defer"]):
+        assert main(["estimate", str(model), "--preset", "tiny_hybrid", "--batch", "4", *more]) == 0
+        text = capsys.readouterr().out
+        assert ("results come with the next job" in text) == bool(more) != ("backbone, from" in text)
+        found[len(more)] = int(re.search(r"steady state (\d+) cycles", text)[1])
+    assert found[1] < found[0]
 
 
 def test_wrong_deferred_classifier_is_found(deferred, tmp_path):

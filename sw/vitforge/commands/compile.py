@@ -9,43 +9,14 @@ example: vitforge compile build/deit.safetensors --preset p2vit -o build/deit
          vitforge compile build/evit.safetensors --preset trio -o build/evit
 """
 
-from vitforge_sw.compiler.options import ENGINES, PIPELINING
-
-from .options import hardware, output_folder
+from .options import hardware, output_folder, schedule, schedule_choices
 
 
 def arguments(parser) -> None:
     parser.add_argument("quantized", metavar="M.safetensors", help="from vitforge quantize")
     hardware(parser)
     parser.add_argument("-o", "--output", metavar="BUILD", required=True, help="build directory, made if missing")
-    parser.add_argument(
-        "--pipelining",
-        choices=PIPELINING,
-        default="both",
-        help="P2-ViT's ablation: overlap both within and between layers (default), only one of them, or none "
-        "(EfficientViT: both or none)",
-    )
-    parser.add_argument(
-        "--engines",
-        choices=ENGINES,
-        default="both",
-        help="Trio-ViT's ablation, of an EfficientViT: both engines (default), everything on R-MAC, or on MAT what it "
-        "can (R-MAC the depthwise layers, K^T V and sums, one layer after the other)",
-    )
-    parser.add_argument(
-        "--batch",
-        type=int,
-        default=1,
-        metavar="N",
-        help="of an EfficientViT: images of a job, at most the preset's cores; the classifier's weights are read once "
-        "a job (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--defer",
-        action="store_true",
-        help="of an EfficientViT: the classifier, bound by its weights, runs beside the next job's first layers; "
-        "results come one job later, so a stream ends with one more job (default: each job ends with its own results)",
-    )
+    schedule(parser)
 
 
 def run(args, command: str) -> int:
@@ -59,9 +30,7 @@ def run(args, command: str) -> int:
     output_folder(args.output)
     graph = load_graph(args.quantized)
     with working("compiling"):
-        build = api.compile_model(
-            graph, config, args.output, command, args.pipelining, args.engines, args.batch, args.defer
-        )
+        build = api.compile_model(graph, config, args.output, command, **schedule_choices(args))
     print(summary(args.output, build))
     return 0
 

@@ -51,6 +51,45 @@ def hardware(parser: argparse.ArgumentParser, required: bool = True) -> None:
     group.add_argument("--config", metavar="F.json", help=text)
 
 
+def schedule(parser: argparse.ArgumentParser) -> None:
+    from vitforge_sw.compiler.options import ENGINES, PIPELINING
+
+    group = parser.add_argument_group("schedule")
+    group.add_argument(
+        "--pipelining",
+        choices=PIPELINING,
+        default="both",
+        help="P2-ViT's ablation: overlap both within and between layers (default), only one of them, or none "
+        "(EfficientViT: both or none)",
+    )
+    group.add_argument(
+        "--engines",
+        choices=ENGINES,
+        default="both",
+        help="Trio-ViT's ablation, of an EfficientViT: both engines (default), everything on R-MAC, or on MAT what it "
+        "can (R-MAC the depthwise layers, K^T V and sums, one layer after the other)",
+    )
+    group.add_argument(
+        "--batch",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="of an EfficientViT: images of a job, at most the preset's cores; the classifier's weights are read once "
+        "a job (default: %(default)s)",
+    )
+    group.add_argument(
+        "--defer",
+        action="store_true",
+        help="of an EfficientViT: the classifier, bound by its weights, runs beside the next job's first layers; "
+        "results come one job later, so a stream ends with one more job (default: each job ends with its own results)",
+    )
+
+
+def schedule_choices(args) -> dict:
+    """The options of ``schedule``, as compile_graph takes them."""
+    return {name: getattr(args, name) for name in ("pipelining", "engines", "batch", "defer")}
+
+
 def memory(parser: argparse.ArgumentParser) -> None:
     text = "DRAM bandwidth (default: 64, at most what the ports take)"
     parser.add_argument("--bytes-per-cycle", type=positive, metavar="N", help=text)

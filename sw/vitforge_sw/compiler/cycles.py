@@ -29,14 +29,15 @@ def estimate(
     model: a Build, or a Graph (compiled for ``config`` first; `shape_graph` makes one from shapes alone).
     bytes_per_cycle, latency: of the memory. images: queued back to back (batches: jobs of ``batch`` images).
 
-    Keys: batch, cycles (steady state per image), utilization = model MACs / (multipliers x cycles), first_image_cycles
-    (of the first job), total_cycles, done (per job), macs, dram_bytes (per image), chunks {name: busy, waiting_data,
-    waiting_space, waiting_weights, other, rows, instructions}, layers [{name, chunk, cycles, busy, utilization, macs,
-    dram_bytes, bound_by}]. Chunks and layers are those of one image in the steady state, a batch's mean (rows,
-    instructions: of the program). An engine's cycles in a layer include its waiting, so that they add up to the
-    image's; its MACs are its share of the layer's, its utilization is that of its own multipliers. EfficientViT:
-    backbone {cycles, first_image_cycles, macs, utilization}, from the stem's first step to the last row of the last
-    stage, in the steady state and for an image alone.
+    Keys: batch, deferred (results a job later), cycles (steady state per image), utilization = model MACs /
+    (multipliers x cycles), first_image_cycles (of the first job), total_cycles, done (per job), macs, dram_bytes (per
+    image), chunks {name: busy, waiting_data, waiting_space, waiting_weights, other, rows, instructions}, layers [{name,
+    chunk, cycles, busy, utilization, macs, dram_bytes, bound_by}]. Chunks and layers are those of one image in the
+    steady state, a batch's mean (rows, instructions: of the program). An engine's cycles in a layer include its
+    waiting, so that they add up to the image's; its MACs are its share of the layer's, its utilization is that of its
+    own multipliers. EfficientViT without a deferred classifier, whose rows would lie between: backbone {cycles,
+    first_image_cycles, macs, utilization}, from the stem's first step to the last row of the last stage, in the steady
+    state and for an image alone.
     """
     if isinstance(model, Graph):
         if config is None:
@@ -61,6 +62,7 @@ def estimate(
         "latency": latency,
         "images": images * batch,
         "batch": batch,
+        "deferred": bool(model.lag),
         "cycles": steady,
         "utilization": macs / (multipliers * steady),
         "first_image_cycles": done[model.lag],
@@ -71,7 +73,7 @@ def estimate(
         "chunks": chunks,
         "layers": layers,
     }
-    if any(name.startswith(STAGES) for name in model.macs):
+    if any(name.startswith(STAGES) for name in model.macs) and not model.lag:
         info["backbone"] = backbone(model, trace, max(0, images - 2))
     return info
 

@@ -23,8 +23,8 @@ from .trio_schedule import Run
 TRIES = 300  #: random orders that are tried where tensors do not fit in the order of their sizes
 #: how much earlier than its first use an image is loaded, in cycles that loading it takes
 LEADS = ((16, 8, 4), (2, 1, 0))
-#: cycles for which a place rests before it is reused; -inf: the runs' order is enough, even if it makes them wait
-SLACKS = (4000, 2000, 1500, 1000, 700, 500, 350, 250, 120, 0, -math.inf)
+ANY = -math.inf  #: the runs' order is enough, even if it makes them wait
+SLACKS = (4000, 2000, 1500, 1000, 700, 500, 350, 250, 120, 0, ANY)  #: cycles that a place rests before it is reused
 
 
 class SpaceError(ValueError):
@@ -118,7 +118,7 @@ def allocate_trio(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run]) 
             if at is not None:
                 return _allocation(net, config, tensors, at, loads)
         for seed in range(TRIES):
-            at = _place(tensors, near, config, SLACKS[-1], True, np.random.default_rng(seed))
+            at = _place(tensors, near, config, ANY, True, np.random.default_rng(seed))
             if at is not None:
                 return _allocation(net, config, tensors, at, loads)
     text = ", ".join(f"{n} {net.shapes[n].size}" for n in names)

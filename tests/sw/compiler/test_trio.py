@@ -88,7 +88,7 @@ def test_two_layers_at_a_time_in_random_places(monkeypatch):
     """What is tried where the activation buffer is small."""
     graph = small(TINY)
     usual = compile_graph(graph, TINY)
-    monkeypatch.setattr("vitforge_sw.compiler.compile.WINDOWS", (2,))
+    monkeypatch.setattr("vitforge_sw.compiler.compile.WINDOWS", (None, (2, 0)))
     monkeypatch.setattr("vitforge_sw.compiler.trio_allocate.SLACKS", ())
     build = compile_graph(graph, TINY)
     assert build.places != usual.places

@@ -20,7 +20,7 @@ from vitforge_sim.topbench import MemorySettings
 from vitforge_sw.compiler.cycles import estimate
 
 CONFIG = get_config("tiny_hybrid")
-IMAGES = 2
+IMAGES = 4  #: three intervals of the steady state
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """How golden tensors lie in the machine's memories: expected rows of bytes, and which element a byte belongs to."""
 
+import abc
 import functools
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from vitforge_hw.arch import memmap
 
 
-class Layout:
+class Layout(abc.ABC):
     """A tensor in rows of bytes, found by (group, row).
 
     Members
@@ -43,16 +44,17 @@ class Layout:
         """The value that came, if it differs from ``want`` in one byte."""
         return (byte ^ 0x80) - 0x80
 
+    @abc.abstractmethod
     def element(self, group: int, row: int, byte: int) -> tuple[int, int]:
         """(token, channel) of a byte."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _rows(self, x: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """A tensor as bytes, uint8 (groups, rows, bytes)."""
 
+    @abc.abstractmethod
     def _tensor(self, rows: np.ndarray) -> np.ndarray:
         """The inverse of ``_rows``."""
-        raise NotImplementedError
 
 
 class GroupLayout(Layout):

@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from vitforge_sw.compiler import Build, compile_graph, load_build, shape_graph
+from vitforge_sw.compiler import Build, CompileOptions, compile_graph, load_build, shape_graph
 from vitforge_sw.compiler.accounting import MULTIPLIERS, account, published
 from vitforge_sw.compiler.cycles import estimate
 from vitforge_sw.compiler.trio_network import is_trio
@@ -53,7 +53,7 @@ def estimate_subject(
     if folder.is_dir():
         if preset or config:
             raise ValueError(f"estimate {subject}: a build directory has its own configuration, give no --preset")
-        if chosen := [f"--{n}" for n, v in schedule.items() if v is True or v not in ("both", 1, False)]:
+        if chosen := [f"--{n}" for n, v in schedule.items() if v != getattr(CompileOptions, n)]:
             raise ValueError(f"estimate {subject}: a build directory has its own schedule, give no {chosen[0]}")
         build: Build = load_build(folder)
         stored = folder / "model.safetensors"

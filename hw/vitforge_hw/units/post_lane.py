@@ -2,12 +2,12 @@
 
 from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In
 
 from ..arch.config import ACC_BITS
 from ..interfaces import EXPONENT_BITS, MANTISSA_BITS
 from . import dyadic, gelu, hardswish, requantize, residual
-from .requantize import BIAS_BITS, E_BITS, M1_BITS, OFFSET_BITS, P_BITS, S1_BITS, S2_BITS
+from .requantize import BIAS_BITS, M1_BITS, P_BITS, S1_BITS
 
 TRIO_ACT_LATENCY = max(gelu.LATENCY, hardswish.LATENCY) + 1  #: p to h with both activations: a choice behind them
 assert gelu.LATENCY == hardswish.LATENCY
@@ -47,14 +47,7 @@ def ports(trio: bool, attention: bool) -> dict[str, wiring.Member]:
         "acc": In(signed(ACC_BITS)),
         "bias": In(signed(BIAS_BITS)),
         "s1": In(S1_BITS),
-        "residual": In(signed(residual.RESIDUAL_BITS)),
-        "e": In(signed(E_BITS)),
-        "s2": In(S2_BITS),
-        "offset": In(signed(OFFSET_BITS)),
-        "wide": In(1),
-        "narrow": In(1),
-        "low": Out(8),
-        "high": Out(8),
+        **residual.MEMBERS,
     }
     if attention:
         members |= {"exp_index": In(4), "exp_out": In(4), "take_gelu": In(1)}

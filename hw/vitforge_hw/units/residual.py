@@ -11,6 +11,17 @@ SHIFT_MAX = 1 << E_BITS - 1  #: e is -16..15
 LATENCY = 5
 S2_STAGE, OFFSET_STAGE, OUT_STAGE = 2, 2, 4  #: cycles after h at which s2, offset, and wide with narrow are taken
 
+MEMBERS = {
+    "residual": In(signed(RESIDUAL_BITS)),
+    "e": In(signed(E_BITS)),
+    "s2": In(S2_BITS),
+    "offset": In(signed(OFFSET_BITS)),
+    "wide": In(1),
+    "narrow": In(1),
+    "low": Out(8),
+    "high": Out(8),
+}  #: all but h: also members of the lane around it
+
 
 class ResidualAdd(wiring.Component):
     """y = sat(round_shift((h << eh) + (residual << er), s2) + offset), 8 or 12 bits; eh = max(e, 0), er = max(-e, 0).
@@ -33,19 +44,7 @@ class ResidualAdd(wiring.Component):
 
     def __init__(self, h_bits: int = P_BITS):
         self._h_bits = h_bits
-        super().__init__(
-            {
-                "h": In(signed(h_bits)),
-                "residual": In(signed(RESIDUAL_BITS)),
-                "e": In(signed(E_BITS)),
-                "s2": In(S2_BITS),
-                "offset": In(signed(OFFSET_BITS)),
-                "wide": In(1),
-                "narrow": In(1),
-                "low": Out(8),
-                "high": Out(8),
-            }
-        )
+        super().__init__({"h": In(signed(h_bits)), **MEMBERS})
 
     def elaborate(self, platform):
         m = Module()

@@ -2,7 +2,7 @@
 
 Lifetimes come from the sequential order of the runs. The input's place is kept free from an early point of the program
 on, so that the next image is loaded while this one is at work. Largest tensors first, each where its pool differs from
-those of the tensors that the same layers read or write.
+those of the tensors that engines read at the same time.
 """
 
 import dataclasses

@@ -92,13 +92,15 @@ def neighbours(net: TrioNetwork, runs: list[Run]) -> dict[str, dict[str, float]]
     for run in sorted(runs, key=lambda r: r.start):
         rates = {n: words / (run.end - run.start) for n, words in net.words(run.layer, run.rows, run.tiles).items()}
         active = [a for a in active if a[0] > run.start]
-        pairs = [(rates, rates, run.end)] + [(r, rates, min(end, run.end)) for end, c, r in active if c != run.chunk]
-        for first, second, end in pairs:
-            for (one, a), (other, b) in itertools.product(first.items(), second.items()):
-                if one != other:
-                    weight = a * b * (end - run.start)
-                    for x, y in ((one, other), (other, one)):
-                        out[x][y] = out[x].get(y, 0.0) + weight
+        pairs = [(*pair, run.end) for pair in itertools.combinations(rates.items(), 2)]
+        for end, chunk, others in active:
+            if chunk != run.chunk:
+                pairs += [(*pair, min(end, run.end)) for pair in itertools.product(others.items(), rates.items())]
+        for (one, a), (other, b), end in pairs:
+            if one != other:
+                weight = a * b * (end - run.start)
+                for x, y in ((one, other), (other, one)):
+                    out[x][y] = out[x].get(y, 0.0) + weight
         active.append((run.end, run.chunk, rates))
     return out
 

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from vitforge_sw.models.checkpoint import load_model
-from vitforge_sw.models.images import labelled_images, load_patches, patches_to_float
+from vitforge_sw.models.images import load_patches, patches_to_float
+from vitforge_sw.models.labels import labelled_images
 from vitforge_sw.models.resolve import build_model, resolve_model
 
 SEED = 20240517

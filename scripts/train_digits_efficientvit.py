@@ -22,7 +22,8 @@ from train_digits import SEED, augment, split
 
 from vitforge.shipped import shipped_model
 from vitforge_sw.models.checkpoint import load_model
-from vitforge_sw.models.images import ImageConfig, input_pixels, labelled_images, load_patches, patches_to_float
+from vitforge_sw.models.images import ImageConfig, input_pixels, load_patches, patches_to_float
+from vitforge_sw.models.labels import labelled_images
 from vitforge_sw.models.resolve import build_model, image_config, resolve_model
 
 NAME = "digits_efficientvit"

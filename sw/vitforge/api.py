@@ -18,7 +18,9 @@ from vitforge_sw.graph.ir import Graph
 from vitforge_sw.graph.serialize import graph_hash, load_graph, save_graph
 from vitforge_sw.models.alive import bring_to_life
 from vitforge_sw.models.checkpoint import load_model
-from vitforge_sw.models.images import ImageConfig, labelled_images, list_images, load_patches
+from vitforge_sw.models.files import list_images, some_images, spread
+from vitforge_sw.models.images import ImageConfig, load_patches
+from vitforge_sw.models.labels import labelled_images
 from vitforge_sw.models.resolve import ModelSpec, build_model, resolve_model
 from vitforge_sw.quant.build import float_hash, quantize_model
 from vitforge_sw.quant.families import scheme_for
@@ -62,11 +64,15 @@ def quantize(
     *,
     limit: int | None = None,
     progress: bool = True,
+    notes: list[str] | None = None,
     **options,
 ) -> Graph:
-    """Post-training quantization with the images below ``calib`` (the first ``limit`` of them)."""
+    """Post-training quantization with the images below ``calib`` (``limit`` of them, as ``some_images`` chooses).
+
+    ``notes``: lines for the user are appended.
+    """
     chosen = scheme_for(float_model.model, scheme, **options)
-    files = list_images(calib)[:limit]
+    files = some_images(calib, limit, notes)
     patches = load_patches(files, float_model.image, progress)
     return quantize_model(
         float_model.model,
@@ -102,9 +108,21 @@ def evaluate(
     *,
     limit: int | None = None,
     progress: bool = False,
+    notes: list[str] | None = None,
 ) -> dict:
-    """Top-1, top-5, and with a float model agreement and logit SQNR (fields of ``evaluate --json``)."""
-    pairs = labelled_images(images, labels)[:limit]
+    """Top-1, top-5, and with a float model agreement and logit SQNR (fields of ``evaluate --json``).
+
+    ``labels``: a CSV; without it the names of the subfolders of ``images`` say the class (``labels.folder_classes``).
+    ``limit``: that many images, spread over the classes. ``notes``: lines for the user are appended.
+    """
+    classes = graph.tensors[graph.output].channels
+    names = graph.meta.get("labels") or []
+    pairs = labelled_images(images, labels, names if len(names) == classes else [], classes, notes)
+    if limit is not None and limit < len(pairs):
+        found = [label for _, label in pairs]
+        if notes is not None:
+            notes.append(f"images: {limit} of {len(pairs)}, spread over {len(set(found))} classes (seed 0)")
+        pairs = [pairs[i] for i in spread(found, limit)]
     return evaluate_graph(graph, [f for f, _ in pairs], [c for _, c in pairs], float_model, progress=progress)
 
 
@@ -138,15 +156,15 @@ def load_compiled(folder: str | Path) -> tuple[Graph, Build]:
     return graph, load_build(folder, model_hash=graph_hash(graph))
 
 
-def image_files(image: str | None, images: str | None, count: int | None) -> list[Path]:
-    """``--image`` files (one), or the first ``count`` below ``--images``."""
+def image_files(image: str | None, images: str | None, count: int | None, notes: list[str] | None = None) -> list[Path]:
+    """``--image`` files (one), or ``count`` below ``--images``: the first ones, or spread over its subfolders."""
     if (image is None) == (images is None):
         raise ValueError("images: give either --image FILE or --images DIR")
     files = [Path(image)] if image else list_images(images)
     if count is not None:
         if not 1 <= count <= len(files):
             raise ValueError(f"count must be 1 to {len(files)} (images found), not {count}")
-        files = files[:count]
+        files = files if image else some_images(images, count, notes)
     return files
 
 

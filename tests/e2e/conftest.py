@@ -11,7 +11,8 @@ from vitforge_sim.machine import BUSY, READY, Machine, Script
 from vitforge_sw.compiler import compile_graph
 from vitforge_sw.golden import Golden
 from vitforge_sw.models.checkpoint import load_model
-from vitforge_sw.models.images import list_images, load_patches
+from vitforge_sw.models.files import list_images
+from vitforge_sw.models.images import load_patches
 from vitforge_sw.models.resolve import resolve_model
 from vitforge_sw.quant import get_scheme, quantize_model
 

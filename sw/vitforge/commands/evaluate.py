@@ -2,22 +2,25 @@
 
 Runs the golden integer model, the one that the hardware is compared with, on labelled images: top-1 and top-5. With
 --float also the float model on the same bytes: agreement of the arg-max and signal to noise of the logits.
+Without --labels the subfolders of DIR say the class: by name where the names are the model's labels or ImageNet wnids,
+else in alphabetical order, and then there must be as many as the model has classes. Hidden ones and those without
+images are left out. A line says how it was decided.
 
 example: vitforge evaluate build/deit.safetensors --images val --labels val/labels.csv --float
 """
 
-from .options import output_file, positive, write_json
+from .options import output_file, positive, say, write_json
 
 
 def arguments(parser) -> None:
     parser.add_argument("quantized", metavar="M.safetensors", help="from vitforge quantize")
     parser.add_argument("--images", metavar="DIR", required=True, help="searched recursively, in sorted order")
     parser.add_argument(
-        "--labels", metavar="F.csv", help="header file,label (default: DIR has one subfolder per class, alphabetical)"
+        "--labels", metavar="F.csv", help="header file,label (default: DIR has one subfolder per class)"
     )
     parser.add_argument("--float", dest="with_float", action="store_true", help="compare with the float model")
     parser.add_argument("--checkpoint", metavar="F", help="the float weights, where they moved since quantize")
-    parser.add_argument("--limit", type=positive, metavar="N", help="first N images (default: all)")
+    parser.add_argument("--limit", type=positive, metavar="N", help="N images, spread over the classes (default: all)")
     parser.add_argument("--json", metavar="F", help="write the figures as JSON")
 
 
@@ -30,8 +33,10 @@ def run(args, command: str) -> int:
     output_file(args.json)
     graph = load_graph(args.quantized)
     net = api.float_of(graph, args.checkpoint) if args.with_float else None
+    notes = []
     with working("evaluating"):
-        result = api.evaluate(graph, args.images, args.labels, net, limit=args.limit, progress=bars())
+        result = api.evaluate(graph, args.images, args.labels, net, limit=args.limit, progress=bars(), notes=notes)
+    say(notes)
     n = result["images"]
     for name, r in (("integer", result), ("float", result.get("float"))):
         if r is not None:

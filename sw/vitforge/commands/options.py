@@ -121,6 +121,12 @@ def output_folder(path: str) -> None:
         raise ValueError(f"output {path}: folder {folder} must be writable")
 
 
+def say(notes: list[str]) -> None:
+    """Print what a step had to say."""
+    for note in notes:
+        print(note)
+
+
 def table(rows: list[tuple], header: tuple, right: tuple[int, ...] = ()) -> str:
     """Aligned columns; those numbered in ``right`` to the right."""
     cells = [tuple(str(c) for c in r) for r in (header, *rows)]

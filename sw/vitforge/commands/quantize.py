@@ -10,7 +10,7 @@ example: vitforge quantize deit_tiny_patch16_224 --checkpoint deit.safetensors -
 
 from pathlib import Path
 
-from .options import image_options, image_overrides, output_file, positive
+from .options import image_options, image_overrides, output_file, positive, say
 
 
 def arguments(parser) -> None:
@@ -23,7 +23,7 @@ def arguments(parser) -> None:
     names = f"ViT: {', '.join(sorted(SCHEMES))}; EfficientViT: {', '.join(sorted(TRIO_SCHEMES))} (default: %(default)s)"
     parser.add_argument("--scheme", default="vitforge", metavar="NAME", help=names)
     parser.add_argument("--wbits", type=int, metavar="N", help="weight bits, 2 to 8 (default: 8); ViT only")
-    parser.add_argument("--limit", type=positive, metavar="N", help="the first N calibration images (default: all)")
+    parser.add_argument("--limit", type=positive, metavar="N", help="N images, spread over subfolders (default: all)")
     parser.add_argument("-o", "--output", metavar="M.safetensors", required=True, help="the integer model")
     image_options(parser)
 
@@ -42,8 +42,10 @@ def run(args, command: str) -> int:
     if not model.trained:
         print(f"{args.model}: no --checkpoint, so the model is untrained (seeded random weights brought to life)")
     print("image: " + ", ".join(f"{name} {value}" for name, value in model.image.to_dict().items()))
+    notes = []
     with working(f"quantizing with scheme {args.scheme}"):
-        graph = api.quantize(model, args.calib, args.scheme, limit=args.limit, progress=bars(), **options)
+        graph = api.quantize(model, args.calib, args.scheme, limit=args.limit, progress=bars(), notes=notes, **options)
+    say(notes)
     graph.meta["checkpoint"] = args.checkpoint
     graph.meta["command"] = command
     digest = save_graph(graph, args.output)

@@ -8,14 +8,14 @@ Writes BUILD/simulate.json; with --trace, BUILD/trace: what every unit did or wa
 example: vitforge simulate build/digits --images images --count 10 --tensors
 """
 
-from .options import memory, table
+from .options import memory, say, table
 
 
 def arguments(parser) -> None:
     parser.add_argument("build", metavar="BUILD", help="from vitforge compile")
     parser.add_argument("--image", metavar="I.jpg", help="one image")
     parser.add_argument("--images", metavar="DIR", help="or a folder, searched recursively, in sorted order")
-    parser.add_argument("--count", type=int, metavar="N", help="first N images of DIR (default: all)")
+    parser.add_argument("--count", type=int, metavar="N", help="N images, spread over subfolders (default: all)")
     parser.add_argument("--sim", choices=("verilator", "icarus"), default="verilator", help="(default: %(default)s)")
     parser.add_argument("--tensors", action="store_true", help="compare every tensor, not the logits alone")
     parser.add_argument(
@@ -35,8 +35,10 @@ def run(args, command: str) -> int:
     from ..simulate import simulate
 
     graph, build = api.load_compiled(args.build)
-    files = api.image_files(args.image, args.images, args.count)
+    notes = []
+    files = api.image_files(args.image, args.images, args.count, notes)
     patches = api.load_inputs(graph, files)
+    say(notes)
     bandwidth = args.bytes_per_cycle or min(64, build.config.beat_bytes)
     result = simulate(
         graph, build, patches, args.build, simulator=args.sim, tensors=args.tensors, trace=args.trace, waves=args.waves,

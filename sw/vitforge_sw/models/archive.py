@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .images import SUFFIXES, ImageConfig, input_patches
+from .files import SUFFIXES
+from .images import ImageConfig, input_patches
 
 
 def archive_images(path: str | Path, split: str, count: int | None = None, seed: int = 0) -> list[tuple[str, int]]:

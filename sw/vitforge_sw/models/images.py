@@ -5,7 +5,6 @@ transform (checked against it in the tests); the bytes are ``pixel - 128``, mean
 into the patch embedding's weights by the quantizer.
 """
 
-import csv
 import dataclasses
 import math
 from pathlib import Path
@@ -15,7 +14,6 @@ from PIL import Image
 
 from . import windows
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _INTERPOLATION = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -163,48 +161,6 @@ def patches_to_float(patches: np.ndarray, config: ImageConfig) -> np.ndarray:
     x = (x.astype(np.float32) + 128) / 255
     shape = (1, c, 1, 1)
     return (x - np.reshape(config.mean, shape).astype(np.float32)) / np.reshape(config.std, shape).astype(np.float32)
-
-
-def list_images(folder: str | Path) -> list[Path]:
-    """Image files below ``folder``, recursively, sorted by path. Missing or empty folders are a ValueError."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"image folder {folder}: no such folder")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not found:
-        raise ValueError(f"image folder {folder}: holds no image ({' '.join(SUFFIXES)})")
-    return found
-
-
-def labelled_images(folder: str | Path, labels: str | Path | None = None) -> list[tuple[Path, int]]:
-    """(file, class index) pairs: from a CSV with header ``file,label``, else one subfolder per class, alphabetical."""
-    folder = Path(folder)
-    if labels is None:
-        files = list_images(folder)
-        classes = sorted(p.name for p in folder.iterdir() if p.is_dir())
-        stray = next((p for p in files if p.parent == folder), None)
-        if stray is not None:
-            raise ValueError(
-                f"image folder {folder}: without --labels every image lies in a class's subfolder, not {stray.name}"
-            )
-        return [(p, classes.index(p.relative_to(folder).parts[0])) for p in files]
-    try:
-        with open(labels, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"labels {labels}: cannot be read ({error})") from None
-    if not rows or not {"file", "label"} <= set(rows[0]):
-        raise ValueError(f"labels {labels}: needs a header file,label and at least one row")
-    pairs = []
-    for number, row in enumerate(rows, 2):
-        text = (row["label"] or "").strip()
-        if not (text.isascii() and text.isdigit()):
-            raise ValueError(f"labels {labels} line {number}: label must be a class index, not {text!r}")
-        path = folder / (row["file"] or "")
-        if not path.is_file():
-            raise ValueError(f"labels {labels} line {number}: no such image {path}")
-        pairs.append((path, int(text)))
-    return pairs
 
 
 def load_patches(files: list[Path], config: ImageConfig, progress: bool = False) -> np.ndarray:

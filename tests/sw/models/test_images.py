@@ -5,16 +5,16 @@ import pytest
 import torch
 from PIL import Image
 
+from vitforge_sw.models.files import list_images
 from vitforge_sw.models.images import (
     ImageConfig,
     input_patches,
     input_pixels,
-    labelled_images,
-    list_images,
     load_image,
     patches_to_float,
     pixels_to_patches,
 )
+from vitforge_sw.models.labels import labelled_images
 from vitforge_sw.models.timm_import import import_timm
 
 

@@ -6,7 +6,9 @@ import pytest
 
 from vitforge_sw.evaluate import evaluate
 from vitforge_sw.models.checkpoint import load_model
-from vitforge_sw.models.images import labelled_images, list_images, load_patches
+from vitforge_sw.models.files import list_images
+from vitforge_sw.models.images import load_patches
+from vitforge_sw.models.labels import labelled_images
 from vitforge_sw.models.resolve import resolve_model
 from vitforge_sw.quant import get_scheme, quantize_model
 

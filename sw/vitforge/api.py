@@ -38,12 +38,13 @@ class FloatModel:
 
 def check(model: str) -> list[Row]:
     """Layer by layer: is MODEL (timm name or hub-form JSON) supported, and if not, why."""
-    return check_model(build_model(resolve_model(model)))
+    return check_model(build_model(resolve_model(model), shapes_only=True))
 
 
 def family(model: str) -> str:
     """The family of MODEL, which decides its schemes and presets: ViT or EfficientViT."""
-    return "EfficientViT" if type(build_model(resolve_model(model))).__name__ == "EfficientVit" else "ViT"
+    net = build_model(resolve_model(model), shapes_only=True)
+    return "EfficientViT" if type(net).__name__ == "EfficientVit" else "ViT"
 
 
 def load_float(

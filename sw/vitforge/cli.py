@@ -43,18 +43,27 @@ def build_parser() -> Parser:
     return parser
 
 
+def _refusals() -> tuple[type[RuntimeError], ...]:
+    """What the simulators refuse; imported only when something went wrong."""
+    from vitforge_sim.build import BuildError
+    from vitforge_sim.toolchain import ToolMissing
+    from vitforge_sim.topbench import SimulationError
+
+    return BuildError, ToolMissing, SimulationError
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit status. User errors are one line on stderr and status 2."""
     argv = sys.argv[1:] if argv is None else argv
     args = build_parser().parse_args(argv)
     command = shlex.join(["vitforge", *argv])
-    from vitforge_sim.build import BuildError
-    from vitforge_sim.toolchain import ToolMissing
-    from vitforge_sim.topbench import SimulationError
-
     try:
         return commands.load(args.command).run(args, command)
-    except (ValueError, BuildError, ToolMissing, SimulationError) as error:
+    except ValueError as error:
+        print(f"vitforge {args.command}: {error}", file=sys.stderr)
+    except RuntimeError as error:
+        if not isinstance(error, _refusals()):
+            raise
         print(f"vitforge {args.command}: {error}", file=sys.stderr)
     except OSError as error:
         print(f"vitforge {args.command}: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)

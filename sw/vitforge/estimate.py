@@ -25,7 +25,7 @@ IMAGES = 4  #: back to back, for the steady state
 def model_shapes(model: str) -> Graph:
     """The graph of a model's shapes (zero weights): enough for schedule and cycles."""
     spec = resolve_model(model)
-    net = build_model(spec)
+    net = build_model(spec, shapes_only=True)
     if type(net).__name__ == "EfficientVit":
         graph = efficientvit_shapes(import_efficientvit(net), image_config(net, spec).side)
         graph.meta["model"] = spec.to_dict()

@@ -20,14 +20,15 @@ def arguments(parser) -> None:
 
 
 def run(args, command: str) -> int:
-    from vitforge_sw.graph.serialize import load_graph
-
-    from .. import api
-    from ..progress import working
     from ..rtl import load_config
 
     config = load_config(args.preset, args.config)
     output_folder(args.output)
+    from vitforge_sw.graph.serialize import load_graph
+
+    from .. import api
+    from ..progress import working
+
     graph = load_graph(args.quantized)
     with working("compiling"):
         build = api.compile_model(graph, config, args.output, command, **schedule_choices(args))

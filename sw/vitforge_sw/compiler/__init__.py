@@ -1,17 +1,9 @@
 """From an integer graph to a program: schedule, buffers, waits, memory image, order proof, cycle model."""
 
-from .build import Build, Write
-from .compile import compile_graph
-from .cycles import estimate
-from .image import disassemble
-from .options import CompileOptions
-from .proof import DeadlockError, OrderError, Proof, prove
-from .report import report
-from .shapes import SHAPES, shape_graph
-from .steps import Label
-from .store import load_build, save_build
+from ..lazy import lazy
 
-__all__ = [
-    "SHAPES", "Build", "CompileOptions", "DeadlockError", "Label", "OrderError", "Proof", "Write", "compile_graph",
-    "disassemble", "estimate", "load_build", "prove", "report", "save_build", "shape_graph",
-]  # fmt: skip
+__getattr__ = lazy(__name__, {
+    "Build": "build", "Write": "build", "compile_graph": "compile", "estimate": "cycles", "disassemble": "image",
+    "CompileOptions": "options", "DeadlockError": "proof", "OrderError": "proof", "Proof": "proof", "prove": "proof",
+    "SHAPES": "shapes", "shape_graph": "shapes", "Label": "steps", "load_build": "store", "save_build": "store",
+})  # fmt: skip

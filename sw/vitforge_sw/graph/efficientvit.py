@@ -166,7 +166,7 @@ def _fold(name: str, layer: torch.nn.Module, hardswish: bool) -> Conv:
     """A ConvNormAct: w' = w g / sqrt(var + eps), b' = (b - mean) g / sqrt(var + eps) + beta."""
     conv, norm = layer.conv, layer.norm
     weight = conv.weight.detach().double()
-    bias = conv.bias.detach().double() if conv.bias is not None else torch.zeros(len(weight), dtype=torch.float64)
+    bias = conv.bias.detach().double() if conv.bias is not None else weight.new_zeros(len(weight))
     if isinstance(norm, torch.nn.BatchNorm2d):
         factor = (norm.running_var.double() + norm.eps).rsqrt()
         factor = factor * norm.weight.detach().double() if norm.weight is not None else factor
@@ -190,7 +190,7 @@ def _lite_mla(name: str, block: torch.nn.Module, residual: bool) -> LiteMLA:
     order = torch.arange(3 * heads * d).view(heads, 3, d).transpose(0, 1).flatten()
 
     def regroup(layer_name: str, weight: torch.Tensor, bias: torch.Tensor | None, **kw) -> Conv:
-        bias = bias.detach().float() if bias is not None else torch.zeros(len(weight))
+        bias = bias.detach().float() if bias is not None else weight.detach().float().new_zeros(len(weight))
         return Conv(layer_name, weight.detach().float().flatten(1)[order].contiguous(), bias[order], **kw)
 
     branches = []

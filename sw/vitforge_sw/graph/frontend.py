@@ -77,7 +77,7 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, sca
 
 
 def _affine(layer: torch.nn.Linear) -> Affine:
-    bias = layer.bias if layer.bias is not None else torch.zeros(layer.weight.shape[0])
+    bias = layer.bias if layer.bias is not None else layer.weight.new_zeros(layer.weight.shape[0])
     return Affine(layer.weight.detach().float(), bias.detach().float())
 
 
@@ -89,9 +89,10 @@ def _norm(layer: torch.nn.LayerNorm) -> Norm:
 
 
 def _scaled(layer: torch.nn.Linear, scale: torch.nn.Module | None) -> Affine:
-    """A linear layer with the LayerScale behind it folded in (factors of one leave the model's own tensors)."""
+    """A linear layer with the LayerScale behind it folded in (factors of one leave the model's own tensors, and a
+    model of shapes alone has no factors)."""
     affine, gamma = _affine(layer), getattr(scale, "gamma", None)
-    if gamma is None or bool((gamma == 1).all()):
+    if gamma is None or gamma.is_meta or bool((gamma == 1).all()):
         return affine
     gamma = gamma.detach().float()
     return Affine(affine.weight * gamma[:, None], affine.bias * gamma)
@@ -107,7 +108,7 @@ def import_vit(model: torch.nn.Module, word: int | None = None) -> FloatViT:
         if not row.supported:
             raise ValueError(f"model: {row.layer} ({row.kind}) is not supported: {row.reason}")
     conv = model.patch_embed.proj
-    bias = conv.bias if conv.bias is not None else torch.zeros(conv.out_channels)
+    bias = conv.bias if conv.bias is not None else conv.weight.new_zeros(conv.out_channels)
     embed = Affine(conv.weight.detach().float().flatten(1), bias.detach().float())
     cls, pos = model.cls_token.detach().float()[0], model.pos_embed.detach().float()[0]
     patches = model.patch_embed.num_patches

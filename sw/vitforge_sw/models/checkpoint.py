@@ -84,9 +84,8 @@ def load_model(
         return model, image_config(model, spec, overrides=overrides)
     where = f"checkpoint {checkpoint}"
     state = read_state_dict(checkpoint)
-    with torch.device("meta"):
-        shape_only = build_model(spec)
-    model = build_model(spec, num_classes=_classes(state, shape_only, where), seed=seed)
+    classes = _classes(state, build_model(spec, shapes_only=True), where)
+    model = build_model(spec, num_classes=classes, seed=seed)
     own = model.state_dict()
     for name, value in own.items():
         if name not in state:

@@ -1,5 +1,6 @@
 """MODEL (a timm name, or a JSON file in timm's hub form) to a timm model and its image config."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -69,14 +70,20 @@ def resolve_model(model: str) -> ModelSpec:
     return spec
 
 
-def build_model(spec: ModelSpec, num_classes: int | None = None, seed: int = 0) -> torch.nn.Module:
-    """The timm model in eval mode, with seeded random weights. Arguments that timm refuses are a ValueError."""
+def build_model(
+    spec: ModelSpec, num_classes: int | None = None, seed: int = 0, *, shapes_only: bool = False
+) -> torch.nn.Module:
+    """The timm model in eval mode, with seeded random weights. Arguments that timm refuses are a ValueError.
+
+    shapes_only: on torch's meta device, modules and shapes without weights: milliseconds for any size.
+    """
     timm = import_timm()
     args = dict(spec.model_args)
     classes = num_classes if num_classes is not None else spec.num_classes
     if classes is not None:
         args["num_classes"] = classes
-    with torch.random.fork_rng(devices=[]):
+    device = torch.device("meta") if shapes_only else contextlib.nullcontext()
+    with torch.random.fork_rng(devices=[]), device:
         torch.manual_seed(seed)
         try:
             model = timm.create_model(spec.architecture, pretrained=False, **args)

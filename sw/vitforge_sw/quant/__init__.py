@@ -1,8 +1,9 @@
 """Quantizers: a float model and calibration images to an integer graph; ViT with power-of-two scales only (this
 folder), EfficientViT with dyadic scales (``trio``)."""
 
-from .build import quantize_model
-from .families import known_scheme, scheme_for
-from .schemes import SCHEMES, Scheme, get_scheme
+from ..lazy import lazy
 
-__all__ = ["SCHEMES", "Scheme", "get_scheme", "known_scheme", "quantize_model", "scheme_for"]
+__getattr__ = lazy(__name__, {
+    "SCHEMES": "schemes", "Scheme": "schemes", "get_scheme": "schemes", "known_scheme": "families",
+    "quantize_model": "build", "scheme_for": "families",
+})  # fmt: skip

@@ -9,9 +9,10 @@ import pytest
 from vitforge_hw.arch import memmap
 from vitforge_hw.arch.config import PRESETS, AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
-from vitforge_sw.compiler import CompileOptions, compile_graph, disassemble, load_build, report, save_build, shape_graph
+from vitforge_sw.compiler import CompileOptions, compile_graph, disassemble, load_build, save_build, shape_graph
 from vitforge_sw.compiler.image import decode
 from vitforge_sw.compiler.random_graph import random_graph, random_images
+from vitforge_sw.compiler.report import report
 
 TINY = PRESETS["tiny"]
 

@@ -8,8 +8,9 @@ import pytest
 
 from vitforge_hw.arch.config import PRESETS
 from vitforge_hw.arch.isa import POINTWISE, Chunk
-from vitforge_sw.compiler import CompileOptions, compile_graph, load_build, report, save_build
+from vitforge_sw.compiler import CompileOptions, compile_graph, load_build, save_build
 from vitforge_sw.compiler.random_trio import random_efficientvit, random_named
+from vitforge_sw.compiler.report import report
 from vitforge_sw.compiler.shapes import shape_graph
 from vitforge_sw.compiler.simulate import simulate
 from vitforge_sw.compiler.trio_allocate import allocate_trio

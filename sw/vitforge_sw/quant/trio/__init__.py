@@ -1,6 +1,8 @@
 """Quantizer of the EfficientViT family (Trio-ViT): dyadic scales, linear attention with coded divisors."""
 
-from .quantizer import quantize_efficientvit
-from .schemes import TRIO_SCHEMES, TrioScheme, get_trio_scheme
+from ...lazy import lazy
 
-__all__ = ["TRIO_SCHEMES", "TrioScheme", "get_trio_scheme", "quantize_efficientvit"]
+__getattr__ = lazy(__name__, {
+    "TRIO_SCHEMES": "schemes", "TrioScheme": "schemes", "get_trio_scheme": "schemes",
+    "quantize_efficientvit": "quantizer",
+})  # fmt: skip

@@ -74,7 +74,7 @@ def quantize(
     """
     chosen = scheme_for(float_model.model, scheme, **options)
     files = some_images(calib, limit, notes)
-    patches = load_patches(files, float_model.image, progress)
+    patches = load_patches(files, float_model.image, progress, notes)
     return quantize_model(
         float_model.model,
         float_model.spec,
@@ -124,7 +124,8 @@ def evaluate(
         if notes is not None:
             notes.append(f"images: {limit} of {len(pairs)}, spread over {len(set(found))} classes (seed 0)")
         pairs = [pairs[i] for i in spread(found, limit)]
-    return evaluate_graph(graph, [f for f, _ in pairs], [c for _, c in pairs], float_model, progress=progress)
+    patches = load_patches([f for f, _ in pairs], ImageConfig.from_dict(graph.meta["image"]), progress, notes)
+    return evaluate_graph(graph, patches, [c for _, c in pairs], float_model, progress=progress)
 
 
 def compile_model(
@@ -169,6 +170,6 @@ def image_files(image: str | None, images: str | None, count: int | None, notes:
     return files
 
 
-def load_inputs(graph: Graph, files: list[Path]) -> np.ndarray:
+def load_inputs(graph: Graph, files: list[Path], notes: list[str] | None = None) -> np.ndarray:
     """Input bytes int8 (images, tokens, K), by the same function that drivers use."""
-    return load_patches(files, ImageConfig.from_dict(graph.meta["image"]))
+    return load_patches(files, ImageConfig.from_dict(graph.meta["image"]), notes=notes)

@@ -26,11 +26,14 @@ def image_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--interpolation", choices=("nearest", "bilinear", "bicubic"), help="resize filter")
     group.add_argument("--mean", type=float, nargs="+", metavar="F", help="per channel, of pixels in 0..1")
     group.add_argument("--std", type=float, nargs="+", metavar="F", help="per channel, of pixels in 0..1")
+    group.add_argument("--exif", choices=("ignore", "apply"), help="orientation tags (default: ignore, as timm)")
+    text = "ground of transparent pixels (default: ignore, their own colour, as timm)"
+    group.add_argument("--alpha", choices=("ignore", "white", "black"), help=text)
 
 
 def image_overrides(args) -> dict:
     """The image options that were given."""
-    names = ("image_size", "crop_pct", "interpolation", "mean", "std")
+    names = ("image_size", "crop_pct", "interpolation", "mean", "std", "exif", "alpha")
     chosen = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
     return {n: tuple(v) if isinstance(v, list) else v for n, v in chosen.items()}
 

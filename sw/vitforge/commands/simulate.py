@@ -37,7 +37,7 @@ def run(args, command: str) -> int:
     graph, build = api.load_compiled(args.build)
     notes = []
     files = api.image_files(args.image, args.images, args.count, notes)
-    patches = api.load_inputs(graph, files)
+    patches = api.load_inputs(graph, files, notes)
     say(notes)
     bandwidth = args.bytes_per_cycle or min(64, build.config.beat_bytes)
     result = simulate(

@@ -34,5 +34,5 @@ def archive_patches(path: str | Path, names: list[str], config: ImageConfig) -> 
     with zipfile.ZipFile(path) as archive:
         for i, name in enumerate(names):
             with Image.open(io.BytesIO(archive.read(name))) as image:
-                out[i] = input_patches(image.convert("RGB"), config)
+                out[i] = input_patches(image, config)
     return out

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from . import windows
+from .pixels import ALPHA, EXIF, Oddities, flatten, load_image
 
 _INTERPOLATION = {
     "nearest": Image.Resampling.NEAREST,
@@ -37,6 +38,8 @@ class ImageConfig:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     stride: int = 0  #: distance of patches; 0: disjoint patches, else windows of a padded convolution (windows.py)
     padding: int = 0  #: pixels around the image, windows only
+    exif: str = "ignore"  #: a file's orientation tag: ignore, apply
+    alpha: str = "ignore"  #: the ground of transparent pixels: ignore (their own colour), white, black
 
     def __post_init__(self):
         def need(ok, text):
@@ -76,6 +79,8 @@ class ImageConfig:
         need(
             self.crop_mode in _CROP_MODES, f"crop_mode must be one of {', '.join(_CROP_MODES)}, not {self.crop_mode!r}"
         )
+        need(self.exif in EXIF, f"exif must be one of {', '.join(EXIF)}, not {self.exif!r}")
+        need(self.alpha in ALPHA, f"alpha must be one of {', '.join(ALPHA)}, not {self.alpha!r}")
         need(0 < self.crop_pct <= 1, f"crop_pct must be in (0, 1], not {self.crop_pct!r}")
         for name in ("mean", "std"):
             value = tuple(float(v) for v in getattr(self, name))
@@ -92,7 +97,9 @@ class ImageConfig:
     patch_bytes = property(lambda s: s.in_chans * s.patch_size**2)
 
     def to_dict(self) -> dict:
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        """Of the newer fields only those that differ from their default: models saved before keep their hash."""
+        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        return {k: v for k, v in fields.items() if k not in ("exif", "alpha") or v != "ignore"}
 
     @classmethod
     def from_dict(cls, data: dict) -> "ImageConfig":
@@ -106,21 +113,10 @@ class ImageConfig:
             raise ValueError(f"image config: {error}") from None
 
 
-def load_image(path: str | Path, in_chans: int = 3) -> Image.Image:
-    """Decode a file to RGB (3 channels) or 8-bit gray (1). Unreadable files are a ValueError."""
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB" if in_chans == 3 else "L")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error).split("\n")[0]
-        raise ValueError(f"image {path}: cannot be read ({reason})") from None
-
-
-def input_pixels(image: Image.Image | str | Path, config: ImageConfig) -> np.ndarray:
-    """Resized and cropped pixels: uint8 (image_size, image_size, in_chans)."""
-    if isinstance(image, (str, Path)):
-        image = load_image(image, config.in_chans)
-    image = image.convert("RGB" if config.in_chans == 3 else "L")
+def input_pixels(image: Image.Image | str | Path, config: ImageConfig, seen: Oddities | None = None) -> np.ndarray:
+    """Resized and cropped pixels: uint8 (image_size, image_size, in_chans). ``seen`` counts what was not plain."""
+    how = (config.in_chans, config.exif, config.alpha, seen)
+    image = load_image(image, *how) if isinstance(image, (str, Path)) else flatten(image, *how)
     size, how = config.image_size, _INTERPOLATION[config.interpolation]
     if config.crop_mode == "squash":
         scale = math.floor(size / config.crop_pct)
@@ -146,9 +142,9 @@ def pixels_to_patches(pixels: np.ndarray, config: ImageConfig) -> np.ndarray:
     return np.ascontiguousarray(x.reshape(n * n, config.patch_bytes))
 
 
-def input_patches(image: Image.Image | str | Path, config: ImageConfig) -> np.ndarray:
+def input_patches(image: Image.Image | str | Path, config: ImageConfig, seen: Oddities | None = None) -> np.ndarray:
     """The accelerator's input bytes: int8 (patches, C * ps * ps)."""
-    return pixels_to_patches(input_pixels(image, config), config)
+    return pixels_to_patches(input_pixels(image, config, seen), config)
 
 
 def patches_to_float(patches: np.ndarray, config: ImageConfig) -> np.ndarray:
@@ -163,11 +159,16 @@ def patches_to_float(patches: np.ndarray, config: ImageConfig) -> np.ndarray:
     return (x - np.reshape(config.mean, shape).astype(np.float32)) / np.reshape(config.std, shape).astype(np.float32)
 
 
-def load_patches(files: list[Path], config: ImageConfig, progress: bool = False) -> np.ndarray:
-    """Input bytes of many files: int8 (B, patches, C * ps * ps)."""
+def load_patches(
+    files: list[Path], config: ImageConfig, progress: bool = False, notes: list[str] | None = None
+) -> np.ndarray:
+    """Input bytes of many files: int8 (B, patches, C * ps * ps). ``notes`` gets a line for each kind of oddity."""
     from tqdm import tqdm
 
     out = np.empty((len(files), config.patches, config.patch_bytes), dtype=np.int8)
+    seen = Oddities()
     for i, path in enumerate(tqdm(files, desc="images", disable=not progress, leave=False)):
-        out[i] = input_patches(path, config)
+        out[i] = input_patches(path, config, seen)
+    if notes is not None:
+        notes += seen.lines(len(files), config.exif, config.alpha)
     return out

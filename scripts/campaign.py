@@ -30,13 +30,13 @@ from campaign_base import (
 
 from vitforge import api
 from vitforge.simulate import prepare
-from vitforge.verify import golden_tensors
 from vitforge_hw.arch.registers import REGISTERS
-from vitforge_sim import script
-from vitforge_sim.accelerator import MemoryPlan, job_script, place_images
-from vitforge_sim.topbench import run_bench
+from vitforge_sim.compare.verify import golden_tensors
+from vitforge_sim.run import script
+from vitforge_sim.run.accelerator import MemoryPlan, job_script, place_images
+from vitforge_sim.run.topbench import run_bench
 from vitforge_sw.compiler import compile_graph
-from vitforge_sw.compiler.cycles import estimate
+from vitforge_sw.cycles.estimate import estimate
 from vitforge_sw.graph.serialize import write_atomic
 
 CHECKPOINT = DATA / "checkpoints" / "deit_tiny_patch16_224.safetensors"

@@ -8,9 +8,9 @@ from vitforge import api
 from vitforge.rtl import get_config
 from vitforge.simulate import prepare, simulate
 from vitforge_hw.arch.config import AcceleratorConfig
-from vitforge_sim.topbench import MemorySettings
+from vitforge_sim.run.topbench import MemorySettings
 from vitforge_sw.compiler import compile_graph
-from vitforge_sw.compiler.cycles import estimate
+from vitforge_sw.cycles.estimate import estimate
 from vitforge_sw.graph.serialize import graph_hash, load_graph, save_graph
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ from campaign_base import (
 from safetensors.torch import load_file, save_file
 
 from vitforge.rtl import get_config
-from vitforge_sw.compiler.cycles import estimate
+from vitforge_sw.cycles.estimate import estimate
 
 TRIO, HYBRID = get_config("trio"), get_config("hybrid")
 BACKBONE = DATA / "checkpoints" / "efficientvit_b1_cifar10_r64.safetensors"

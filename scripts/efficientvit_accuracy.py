@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from vitforge_sw.evaluate import float_logits, real_logits, sqnr_db
+from vitforge_sw.families.efficientvit import get_trio_scheme, quantize_efficientvit
 from vitforge_sw.golden.model import Golden
 from vitforge_sw.models.archive import archive_images, archive_patches
 from vitforge_sw.models.checkpoint import load_model
 from vitforge_sw.models.resolve import resolve_model
-from vitforge_sw.quant.trio import get_trio_scheme, quantize_efficientvit
 
 UNCORRECTED = dict(bias_correction=False)
 PLAIN = UNCORRECTED | dict(migration="none", shifting=False, divisors="exact", attention_scales="layer")

@@ -1,7 +1,7 @@
 """The cycle model against the RTL for one build: ``python scripts/model_vs_rtl.py BUILD --images DIR --count 3``.
 
 Runs the images with the timeline's monitors and prints cycles of every chunk and of the engines' layers, those first
-where the model is furthest off. The constants are those of vitforge_sw.compiler.timing. ``--page FILE`` also writes
+where the model is furthest off. The constants are those of vitforge_sw.cycles.timing. ``--page FILE`` also writes
 the table of all layers with their losses into a Markdown page, between its lines ``<!-- layers -->``.
 """
 
@@ -9,9 +9,9 @@ import argparse
 from pathlib import Path
 
 from vitforge import api
-from vitforge.calibrate import compare, layer_table, lines
 from vitforge.simulate import simulate
-from vitforge_sim.topbench import MemorySettings
+from vitforge_sim.measure.calibrate import compare, layer_table, lines
+from vitforge_sim.run.topbench import MemorySettings
 
 MARK = "<!-- layers -->"
 

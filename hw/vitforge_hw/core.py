@@ -6,18 +6,18 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .arch.config import AcceleratorConfig
 from .arch.isa import WAITS, Chunk
-from .chunks.engines import Engines
-from .chunks.layernorm import LayerNorm
-from .chunks.loader import Loader
-from .chunks.shifter import ShifterArray
-from .chunks.softmax import Softmax
-from .control.boot import header_members
+from .attention.code_ring import CodeRing
+from .attention.key_loader import Loader
+from .attention.shifter import ShifterArray
+from .attention.softmax import Softmax
+from .compute import Engines
 from .control.program import ProgramMemory
 from .control.sequencer import Sequencer
 from .emit import block
+from .host.boot import header_members
 from .interfaces import BufferRead, BufferWrite, ChunkControl, WeightWrite
+from .layernorm.layernorm import LayerNorm
 from .memory.activation import ActivationBuffer
-from .memory.code_ring import CodeRing
 from .memory.weights import KsumMemory, ParameterMemory, WeightBuffer
 
 #: DMA chunks live on the host side of the core

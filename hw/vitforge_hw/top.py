@@ -4,9 +4,9 @@ from amaranth import ClockDomain, DomainRenamer, Elaboratable, Module, Signal
 from amaranth.lib import wiring
 
 from .arch.config import AcceleratorConfig
-from .control.host import Host
 from .core import HOST_CHUNKS, Core
 from .emit import block
+from .host.host import Host
 
 TOP = "vitforge_top"
 _HOST_TO_CORE = ("run", "submitted")

@@ -13,17 +13,17 @@ import torch
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_sw.compiler import Build, compile_graph, load_build, save_build
 from vitforge_sw.evaluate import evaluate as evaluate_graph
-from vitforge_sw.graph.check import Row, check_model
+from vitforge_sw.families.quantize import float_hash, quantize_model
+from vitforge_sw.families.schemes import scheme_for
+from vitforge_sw.families.vit.alive import bring_to_life
+from vitforge_sw.families.vit.check import Row, check_model
 from vitforge_sw.graph.ir import Graph
 from vitforge_sw.graph.serialize import graph_hash, load_graph, save_graph
-from vitforge_sw.models.alive import bring_to_life
 from vitforge_sw.models.checkpoint import load_model
 from vitforge_sw.models.files import list_images, some_images, spread
 from vitforge_sw.models.images import ImageConfig, load_patches
 from vitforge_sw.models.labels import labelled_images
 from vitforge_sw.models.resolve import ModelSpec, build_model, resolve_model
-from vitforge_sw.quant.build import float_hash, quantize_model
-from vitforge_sw.quant.families import scheme_for
 
 
 @dataclasses.dataclass

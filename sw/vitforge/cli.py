@@ -45,9 +45,9 @@ def build_parser() -> Parser:
 
 def _refusals() -> tuple[type[RuntimeError], ...]:
     """What the simulators refuse; imported only when something went wrong."""
-    from vitforge_sim.build import BuildError
-    from vitforge_sim.toolchain import ToolMissing
-    from vitforge_sim.topbench import SimulationError
+    from vitforge_sim.run.build import BuildError
+    from vitforge_sim.run.toolchain import ToolMissing
+    from vitforge_sim.run.topbench import SimulationError
 
     return BuildError, ToolMissing, SimulationError
 

@@ -5,13 +5,14 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from vitforge_sw.compiler import Build, CompileOptions, compile_graph, load_build, shape_graph
-from vitforge_sw.compiler.accounting import MULTIPLIERS, account, published
-from vitforge_sw.compiler.cycles import estimate
-from vitforge_sw.compiler.trio_network import is_trio
-from vitforge_sw.compiler.trio_shapes import efficientvit_shapes
-from vitforge_sw.graph.efficientvit import import_efficientvit
-from vitforge_sw.graph.frontend import import_vit
+from vitforge_sw.compiler import Build, CompileOptions, compile_graph, load_build
+from vitforge_sw.compiler.layers.efficientvit import is_trio
+from vitforge_sw.cycles.accounting import MULTIPLIERS, account, published
+from vitforge_sw.cycles.estimate import estimate
+from vitforge_sw.families.efficientvit.frontend import import_efficientvit
+from vitforge_sw.families.efficientvit.shapes import efficientvit_shapes
+from vitforge_sw.families.vit.frontend import import_vit
+from vitforge_sw.families.vit.shapes import shape_graph
 from vitforge_sw.graph.ir import Graph
 from vitforge_sw.graph.serialize import load_graph, write_atomic
 from vitforge_sw.models.resolve import build_model, image_config, resolve_model

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import vitforge_hw
 from vitforge_hw.arch.config import AcceleratorConfig, get_config
-from vitforge_sim.build import cache_folder
+from vitforge_sim.run.build import cache_folder
 
 from .progress import working
 

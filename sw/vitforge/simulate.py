@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from vitforge_sim.accelerator import AcceleratorRun, MemoryPlan, build_accelerator, run_accelerator
-from vitforge_sim.timeline import MONITORS
-from vitforge_sim.topbench import BenchProgram, MemorySettings
+from vitforge_sim.compare.verify import Verdict, verify
+from vitforge_sim.measure.monitors import MONITORS
+from vitforge_sim.run.accelerator import AcceleratorRun, MemoryPlan, build_accelerator, run_accelerator
+from vitforge_sim.run.topbench import BenchProgram, MemorySettings
 from vitforge_sw.compiler import Build
 from vitforge_sw.graph.ir import Graph
 from vitforge_sw.graph.serialize import write_atomic
 
 from .progress import working
 from .rtl import ensure_rtl
-from .verify import Verdict, verify
 
 SCHEMA = "vitforge/simulate/1"
 DISTINCT = 64  #: a large int8 tensor with fewer distinct values is called dead (40-verification)
@@ -91,7 +91,7 @@ def simulate(
         verdict = verify(graph, build, patches, run, tensors)
     info = report(graph, build, run, verdict, images, simulator, settings, command, tensors)
     if trace:
-        from .timeline_view import write_timeline
+        from vitforge_sim.measure.view import write_timeline
 
         with working("drawing the timeline", progress):
             timeline = write_timeline(folder / "trace", build, run, command)

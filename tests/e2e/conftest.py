@@ -7,14 +7,15 @@ from vitforge.shipped import shipped_model
 from vitforge.simulate import prepare
 from vitforge_hw.arch import registers
 from vitforge_hw.arch.config import get_config
-from vitforge_sim.machine import BUSY, READY, Machine, Script
+from vitforge_sim.run.machine import BUSY, READY, Machine, Script
 from vitforge_sw.compiler import compile_graph
+from vitforge_sw.families import quantize_model
+from vitforge_sw.families.vit import get_scheme
 from vitforge_sw.golden import Golden
 from vitforge_sw.models.checkpoint import load_model
 from vitforge_sw.models.files import list_images
 from vitforge_sw.models.images import load_patches
 from vitforge_sw.models.resolve import resolve_model
-from vitforge_sw.quant import get_scheme, quantize_model
 
 CONFIG = get_config("tiny")
 IMAGES, SLOTS = 10, 12

@@ -9,14 +9,14 @@ import pytest
 from vitforge.cli import main
 from vitforge.shipped import shipped_model
 from vitforge.simulate import prepare, simulate
-from vitforge.verify import verify
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.arch.isa import TOKEN_SUM, Chunk
-from vitforge_sim.accelerator import run_accelerator
-from vitforge_sim.topbench import MemorySettings
+from vitforge_sim.compare.verify import verify
+from vitforge_sim.run.accelerator import run_accelerator
+from vitforge_sim.run.topbench import MemorySettings
 from vitforge_sw.compiler import compile_graph
-from vitforge_sw.compiler.image import replace
-from vitforge_sw.compiler.random_trio import random_efficientvit
+from vitforge_sw.compiler.program.image import replace
+from vitforge_sw.families.efficientvit.random import random_efficientvit
 from vitforge_sw.golden import Golden
 
 CONFIG = get_config("tiny_hybrid")

@@ -9,7 +9,7 @@ import pytest
 
 from vitforge_hw.arch import registers
 from vitforge_hw.arch.config import get_config
-from vitforge_sim.machine import ENABLE, ERROR, FAILED, IMAGE_DONE, READY, SOFT_RESET, Script
+from vitforge_sim.run.machine import ENABLE, ERROR, FAILED, IMAGE_DONE, READY, SOFT_RESET, Script
 
 CONFIG = get_config("tiny")
 IMAGES = 10  #: that the fixture has

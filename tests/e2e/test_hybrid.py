@@ -11,12 +11,12 @@ from vitforge import api
 from vitforge.rtl import ensure_rtl
 from vitforge.shipped import shipped_model
 from vitforge.simulate import prepare
-from vitforge.verify import verify
 from vitforge_hw.arch.config import get_config
-from vitforge_sim.accelerator import build_accelerator, run_accelerator
-from vitforge_sim.machine import Machine, Script
-from vitforge_sim.mutants import Mutant, Mutated, mutate
-from vitforge_sim.topbench import BenchProgram, MemorySettings
+from vitforge_sim.compare.verify import verify
+from vitforge_sim.run.accelerator import build_accelerator, run_accelerator
+from vitforge_sim.run.machine import Machine, Script
+from vitforge_sim.run.mutants import Mutant, Mutated, mutate
+from vitforge_sim.run.topbench import BenchProgram, MemorySettings
 from vitforge_sw.compiler import Build
 from vitforge_sw.golden import Golden
 from vitforge_sw.graph.ir import Graph

@@ -4,7 +4,7 @@ import pytest
 
 from vitforge_hw.arch import registers
 from vitforge_hw.arch.config import get_config
-from vitforge_sim.machine import ACTIVE, BUSY, ENABLE, ERROR, FAILED, IMAGE_DONE, READY, SOFT_RESET, Script
+from vitforge_sim.run.machine import ACTIVE, BUSY, ENABLE, ERROR, FAILED, IMAGE_DONE, READY, SOFT_RESET, Script
 
 CONFIG = get_config("tiny")
 DEPTH = CONFIG.job_depth

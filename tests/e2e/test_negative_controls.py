@@ -11,12 +11,12 @@ import re
 import numpy as np
 import pytest
 
-from vitforge import verify as verify_module
 from vitforge.rtl import ensure_rtl
-from vitforge.verify import verify
 from vitforge_hw.arch.config import get_config
-from vitforge_sim.accelerator import build_accelerator, run_accelerator
-from vitforge_sim.mutants import Mutant, Mutated, mutate
+from vitforge_sim.compare import verify as verify_module
+from vitforge_sim.compare.verify import verify
+from vitforge_sim.run.accelerator import build_accelerator, run_accelerator
+from vitforge_sim.run.mutants import Mutant, Mutated, mutate
 from vitforge_sw.compiler import compile_graph
 from vitforge_sw.golden import Golden
 from vitforge_sw.graph.ir import Linear

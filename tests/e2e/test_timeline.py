@@ -9,11 +9,11 @@ import pytest
 from vitforge import api
 from vitforge.shipped import shipped_model
 from vitforge.simulate import simulate
-from vitforge.timeline import KINDS, attribute, window
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.arch.isa import Chunk
-from vitforge_sim.timeline import decode
-from vitforge_sim.topbench import BenchResult
+from vitforge_sim.measure.monitors import decode
+from vitforge_sim.measure.timeline import KINDS, attribute, window
+from vitforge_sim.run.topbench import BenchResult
 
 IMAGES = 3
 

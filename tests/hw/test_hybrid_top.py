@@ -9,9 +9,9 @@ from vitforge_hw.arch import isa, memmap
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.arch.isa import Chunk, Instruction, Wait
 from vitforge_hw.verilog import emit
-from vitforge_sim.accelerator import all_monitors, run_accelerator
-from vitforge_sim.timeline import decode
-from vitforge_sim.topbench import build_bench
+from vitforge_sim.measure.monitors import decode
+from vitforge_sim.run.accelerator import all_monitors, run_accelerator
+from vitforge_sim.run.topbench import build_bench
 
 CONFIG = get_config("tiny_hybrid")
 ROWS = 4  #: groups of the image

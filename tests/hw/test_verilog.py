@@ -17,11 +17,11 @@ from amaranth.lib.wiring import In, Out
 
 from vitforge_hw.arch import registers
 from vitforge_hw.arch.config import get_config
-from vitforge_hw.chunks.post_token import PostToken
 from vitforge_hw.emit import convert
+from vitforge_hw.post.token import PostToken
 from vitforge_hw.verilog import TOP, WAIVERS, write
-from vitforge_sim import toolchain
-from vitforge_sim.replay import Simulator
+from vitforge_sim.bench.replay import Simulator
+from vitforge_sim.run import toolchain
 
 PRESETS = ["tiny", *(pytest.param(n, marks=pytest.mark.campaign) for n in ("p2vit", "tiny_hybrid", "trio", "hybrid"))]
 GLOBAL_WAIVERS = {"DECLFILENAME", "UNUSEDSIGNAL", "PROCASSINIT"}  #: what Amaranth's output cannot avoid

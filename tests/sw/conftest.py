@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from vitforge.shipped import shipped_model
+from vitforge_sw.families import quantize_model
+from vitforge_sw.families.vit import get_scheme
 from vitforge_sw.models.checkpoint import load_model
 from vitforge_sw.models.files import list_images
 from vitforge_sw.models.images import load_patches
 from vitforge_sw.models.labels import labelled_images
 from vitforge_sw.models.resolve import resolve_model
-from vitforge_sw.quant import get_scheme, quantize_model
 
 ROOT = Path(__file__).resolve().parents[2]
 

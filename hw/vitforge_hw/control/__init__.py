@@ -1,1 +1,1 @@
-"""Sequencers, registers, job queue."""
+"""Sequencers and the program memory."""

@@ -14,8 +14,8 @@ from .options import image_options, image_overrides, output_file, positive, say
 
 
 def arguments(parser) -> None:
-    from vitforge_sw.quant.schemes import SCHEMES
-    from vitforge_sw.quant.trio.schemes import TRIO_SCHEMES
+    from vitforge_sw.families.efficientvit.schemes import TRIO_SCHEMES
+    from vitforge_sw.families.vit.schemes import SCHEMES
 
     parser.add_argument("model", metavar="MODEL", help="timm name or hub-form JSON")
     parser.add_argument("--checkpoint", metavar="F", help="safetensors or weights-only .pth (default: untrained)")
@@ -29,8 +29,8 @@ def arguments(parser) -> None:
 
 
 def run(args, command: str) -> int:
+    from vitforge_sw.families.schemes import known_scheme
     from vitforge_sw.graph.serialize import save_graph
-    from vitforge_sw.quant.families import known_scheme
 
     from .. import api
     from ..progress import bars, working

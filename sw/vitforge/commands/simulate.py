@@ -29,7 +29,7 @@ def arguments(parser) -> None:
 
 
 def run(args, command: str) -> int:
-    from vitforge_sim.topbench import MemorySettings
+    from vitforge_sim.run.topbench import MemorySettings
 
     from .. import api
     from ..simulate import simulate
@@ -50,7 +50,7 @@ def run(args, command: str) -> int:
     print(table([(name, u["busy"], u["stalled"]) for name, u in units],
                 ("unit", "busy cycles", "waiting cycles"), (1, 2)))  # fmt: skip
     if args.trace:
-        from ..timeline_view import lines
+        from vitforge_sim.measure.view import lines
 
         timeline = {"losses": info["losses"], "cycles_per_image": info["steady_state_cycles"]}
         engines = "MAT and R-MAC" if build.config.trio else "PE array"

@@ -1,9 +1,10 @@
-"""From an integer graph to a program: schedule, buffers, waits, memory image, order proof, cycle model."""
+"""From an integer graph to a program: schedule, buffers, waits, memory image, order proof."""
 
 from ..lazy import lazy
 
 __getattr__ = lazy(__name__, {
-    "Build": "build", "Write": "build", "compile_graph": "compile", "estimate": "cycles", "disassemble": "image",
-    "CompileOptions": "options", "DeadlockError": "proof", "OrderError": "proof", "Proof": "proof", "prove": "proof",
-    "SHAPES": "shapes", "shape_graph": "shapes", "Label": "steps", "load_build": "store", "save_build": "store",
+    "Build": "program.build", "Write": "program.build", "compile_graph": "compile", "disassemble": "program.image",
+    "CompileOptions": "options", "DeadlockError": "program.proof", "OrderError": "program.proof",
+    "Proof": "program.proof", "prove": "program.proof", "Label": "schedule.steps", "load_build": "program.store",
+    "save_build": "program.store",
 })  # fmt: skip

@@ -3,25 +3,25 @@
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
 
+from ..cycles.model import simulate
 from ..graph.ir import Graph, Linear, Scores, TensorInfo, inputs_of
 from ..graph.ir_trio import Depthwise, KeyValue, LinearAttend, Pointwise
 from ..graph.serialize import graph_hash
-from . import image
-from .access import cdiv
-from .allocate import Allocation, allocate
-from .build import Build, Stored
-from .network import Network, analyse
+from .layers.batch import EVERY, image_of, plain, unroll, whole_layers
+from .layers.efficientvit import TrioNetwork, analyse_trio, is_trio
+from .layers.vit import Network, analyse
+from .memory.lifetimes import SpaceError, allocate_trio
+from .memory.rings import RingError
+from .memory.vit import Allocation, allocate
 from .options import CompileOptions, candidates
-from .plan import Planner, plan
-from .rings import RingError
-from .simulate import simulate
-from .steps import Label, Step
-from .trio_allocate import SpaceError, allocate_trio
-from .trio_batch import EVERY, image_of, plain, unroll, whole_layers
-from .trio_network import TrioNetwork, analyse_trio, is_trio
-from .trio_plan import plan_trio, ring_rows
-from .trio_schedule import WINDOWS, Scheduler
-from .waits import derive
+from .program import image
+from .program.access import cdiv
+from .program.build import Build, Stored
+from .program.waits import derive
+from .schedule.row_plan import plan_trio, ring_rows
+from .schedule.row_schedule import WINDOWS, Scheduler
+from .schedule.steps import Label, Step
+from .schedule.vit_plan import Planner, plan
 
 GOOD = 1.01  #: cycles over busy cycles of the PE array at which no other schedule is tried
 

@@ -8,12 +8,12 @@ import numpy as np
 from vitforge_hw.arch import memmap
 from vitforge_hw.arch.isa import KEY_VALUE, POINTWISE, TOKEN_SUM, Chunk, Instruction
 
-from ..compiler.access import row_groups
-from ..compiler.build import Build
-from ..compiler.image import decode
-from ..compiler.proof import OrderError
-from ..compiler.steps import Label
-from ..compiler.trio_batch import EVERY
+from ..compiler.layers.batch import EVERY
+from ..compiler.program.access import row_groups
+from ..compiler.program.build import Build
+from ..compiler.program.image import decode
+from ..compiler.program.proof import OrderError
+from ..compiler.schedule.steps import Label
 from . import chunks
 from .memories import Memories
 from .poison import Poison

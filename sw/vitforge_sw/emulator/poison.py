@@ -8,9 +8,9 @@ import numpy as np
 
 from vitforge_hw.arch.isa import POINTWISE, TOKEN_SUM, Chunk, Instruction
 
-from ..compiler.access import accesses, memory_rows
-from ..compiler.build import Build
-from ..compiler.proof import Events, legal_order
+from ..compiler.program.access import accesses, memory_rows
+from ..compiler.program.build import Build
+from ..compiler.program.proof import Events, legal_order
 
 
 def _partial(chunk: Chunk, i: Instruction) -> bool:

@@ -7,7 +7,7 @@ import torch
 
 from ..golden.model import Golden
 from ..graph.ir import Graph, Node, Ref, TensorInfo
-from .pot import pot
+from .scales import pot
 
 
 @dataclasses.dataclass

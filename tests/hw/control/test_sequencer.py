@@ -10,7 +10,7 @@ from vitforge_hw.arch.config import get_config
 from vitforge_hw.control.program import ProgramMemory
 from vitforge_hw.control.sequencer import Sequencer
 from vitforge_hw.interfaces import ChunkControl, WeightWrite
-from vitforge_sim.replay import Simulator
+from vitforge_sim.bench.replay import Simulator
 
 CASES = {isa.Chunk.LOADER: get_config("tiny"), isa.Chunk.RMAC: get_config("trio")}
 

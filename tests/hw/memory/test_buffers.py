@@ -9,7 +9,7 @@ import pytest
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.memory.activation import ActivationBuffer, readers, writers
 from vitforge_hw.memory.weights import KsumMemory, ParameterMemory, WeightBuffer
-from vitforge_sim.replay import Simulator
+from vitforge_sim.bench.replay import Simulator
 
 PRESETS = {name: get_config(name) for name in ("tiny", "tiny_hybrid", "trio", "hybrid")}
 SEVEN = dataclasses.replace(PRESETS["trio"], name="seven", pool_rows=64)  # 7 banks, small enough for every run

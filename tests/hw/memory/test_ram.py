@@ -5,9 +5,9 @@ import random
 import pytest
 
 from vitforge_hw.arch.config import get_config
-from vitforge_hw.memory.code_ring import ENTRIES, CodeRing, word_bits
+from vitforge_hw.attention.code_ring import ENTRIES, CodeRing, word_bits
 from vitforge_hw.memory.ram import Ram
-from vitforge_sim.replay import Simulator
+from vitforge_sim.bench.replay import Simulator
 
 CONFIG = get_config("tiny")
 

@@ -10,7 +10,7 @@ from vitforge_hw.interfaces import FACTOR_BITS
 from vitforge_hw.units import divisor_lane
 from vitforge_hw.units.divisor_factor import DivisorFactor
 from vitforge_hw.units.divisor_lane import DIVISOR_BITS, DivisorLane
-from vitforge_sim.replay import Simulator
+from vitforge_sim.bench.replay import Simulator
 
 RULES = (arith_trio.DIV_LOG2, arith_trio.DIV_RECIPROCAL)
 

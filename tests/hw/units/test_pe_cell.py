@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from vitforge_hw.units.packed import PACKED_BITS, pack
 from vitforge_hw.units.pe_cell import LATENCY, PECell
-from vitforge_sim.replay import Simulator
+from vitforge_sim.bench.replay import Simulator
 
 A = (-128, -127, -1, 0, 1, 127)
 W = (-127, -126, -1, 0, 1, 127)

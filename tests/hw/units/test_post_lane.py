@@ -12,7 +12,7 @@ from vitforge_hw.units.hardswish import Hardswish
 from vitforge_hw.units.post_lane import PostLane
 from vitforge_hw.units.requantize import Requantize
 from vitforge_hw.units.residual import ResidualAdd
-from vitforge_sim.replay import Simulator
+from vitforge_sim.bench.replay import Simulator
 
 
 def stream(dut, stages, outputs, latency, cases):

@@ -6,7 +6,7 @@ import pytest
 
 from vitforge_hw.units.adder_tree import AdderTree
 from vitforge_hw.units.rmac_cell import LATENCY, OWN_LATENCY, RMacCell
-from vitforge_sim.replay import Simulator
+from vitforge_sim.bench.replay import Simulator
 
 BYTES = (-128, -127, -1, 0, 1, 127)
 WEIGHTS = (-127, -1, 0, 1, 127)

@@ -8,7 +8,7 @@ import pytest
 from vitforge_hw.arch import arith
 from vitforge_hw.units.leading_one import LeadingOne
 from vitforge_hw.units.rsqrt import Rsqrt
-from vitforge_sim.replay import Simulator
+from vitforge_sim.bench.replay import Simulator
 
 SEED = 20261
 

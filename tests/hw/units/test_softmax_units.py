@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from vitforge_hw.arch import arith
 from vitforge_hw.units.log2 import Log2
 from vitforge_hw.units.row_factor import RowFactor, decode_code
-from vitforge_sim.replay import Simulator
+from vitforge_sim.bench.replay import Simulator
 
 
 def pipeline(dut, operand, outputs, values, latency):

@@ -12,8 +12,8 @@ import torch
 from vitforge_hw.arch import arith_trio, memmap
 from vitforge_hw.arch.config import PRESETS
 from vitforge_hw.arch.isa import DEPTHWISE, KEY_VALUE, TOKEN_SUM, Chunk, Instruction
-from vitforge_sw.compiler.access import ACT, accesses, advance
-from vitforge_sw.compiler.parameters import depthwise_rows, layernorm_params, post_params, weight_rows
+from vitforge_sw.compiler.program.access import ACT, accesses, advance
+from vitforge_sw.compiler.program.parameters import depthwise_rows, layernorm_params, post_params, weight_rows
 from vitforge_sw.emulator import chunks
 from vitforge_sw.emulator.memories import Memories
 from vitforge_sw.golden.linear_attention import KeyValueOp, LinearAttendOp

@@ -5,8 +5,8 @@ import pytest
 
 from vitforge_hw.arch.config import PRESETS
 from vitforge_sw.compiler import CompileOptions, compile_graph
-from vitforge_sw.compiler.random_graph import random_graph, random_images
 from vitforge_sw.emulator import Machine, emulate
+from vitforge_sw.families.vit.random import random_graph, random_images
 from vitforge_sw.golden.model import run
 
 TINY = PRESETS["tiny"]

@@ -6,7 +6,7 @@ import torch
 from vitforge import api
 from vitforge.shipped import shipped_model
 from vitforge_hw.arch.config import get_config
-from vitforge_sw.graph.efficientvit import LiteMLA, import_efficientvit
+from vitforge_sw.families.efficientvit.frontend import LiteMLA, import_efficientvit
 from vitforge_sw.models.checkpoint import load_model
 from vitforge_sw.models.images import input_pixels, windows
 from vitforge_sw.models.resolve import resolve_model

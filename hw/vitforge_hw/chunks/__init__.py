@@ -1,1 +1,0 @@
-"""Blocks with an instruction queue and a progress counter."""

@@ -1,0 +1,1 @@
+"""Matrix engines: MAT and R-MAC, their operands' fetch, their steps' issue, their arrays."""

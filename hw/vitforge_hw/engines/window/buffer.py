@@ -1,0 +1,233 @@
+"""Window buffer of R-MAC: a small RAM per core and slot, and the way from there to the multipliers."""
+
+from amaranth import C, Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from ...arch.config import AcceleratorConfig
+from ...emit import block
+from ...memory.ram import Ram
+
+REACH = 3  #: the largest kernel's k // 2: columns beside an output pixel's own
+CARRIES = range(-1, 3)  #: groups between an output group (times the stride) and a tap's group
+LATENCY = 6  #: cycles from a step to its operands: two address registers, RAM, padding, rotator
+
+
+def step_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """What a step reads. A tap of depthwise convolution, or one group of K^T V (column REACH, stride 0, pad 0)."""
+    c = config
+    return data.StructLayout(
+        {
+            "addr": range(c.window_rows),  # of the word of group ``group`` in the tap's map row
+            "row_ok": 1,  # the tap's map row exists
+            "group": signed(10),  # group in the map row of output pixel 0's own column
+            "last_group": 7,
+            "rest": c.cores,  # pixels of the last group
+            "sets": 7,  # window rows from one group to the next
+            "narrow": 1,  # slots are groups of a map row
+            "column": range(2 * REACH + 1),  # tap's column minus k // 2, plus REACH
+            "stride": 1,
+            "half": 1,  # stride 2: upper half of the output cores
+            "pad": 8,
+            "k_slot": range(c.width),
+            "v_slot": range(c.width),
+            "part": 1,  # K^T V: which ``width`` bytes of the k word
+        }
+    )
+
+
+def lower_cores(config: AcceleratorConfig) -> int:
+    """Output cores of a stride-2 tap's first cycle."""
+    return (config.cores + 1) // 2
+
+
+def turns(config: AcceleratorConfig, column: int, stride: int, half: int) -> tuple[int, list[int]]:
+    """Rotation (output = source + rotation, stride 2: 2 * output) and the carry of every source core."""
+    cores, first = config.cores, half * lower_cores(config)
+    carry = [0] * cores
+    outputs = range(cores) if not stride else range(first, cores if half else lower_cores(config))
+    for j in outputs:
+        group, source = divmod(j * (1 + stride) + column - REACH, cores)
+        carry[source] = group
+    return (first * 2 + column - REACH) % cores, carry
+
+
+class WindowBuffer(wiring.Component):
+    """``window_rows`` rows of ``width`` slots (words) for each core; writes a word of each core, reads all slots.
+
+    Output core j of a step has the slots of pixel (group, (1 + stride) * j + column - REACH), which may lie in a group
+    beside: every core is read at an address of its own, then all are rotated. Narrow mapping: slot j belongs to group
+    ``group`` + j, a neighbouring group is a neighbouring slot. Pixels outside the map read ``pad``; output cores that a
+    cycle of stride 2 leaves out read 0.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    write, write_addr, write_slot, write_data : one word of every core
+    step : what is read (step_layout)
+    slots : byte ``(core * width + slot) * word + channel``
+    k : byte ``core * width + i``, part ``part`` of slot ``k_slot``; v : byte ``core * word + e``, slot ``v_slot``;
+        neither is rotated
+
+    Latency/throughput: step of cycle t -> operands in t + LATENCY (6); one step and one write a cycle.
+
+    Reference: arch.arith_trio.depthwise (the pixels of each tap)
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = c = config
+        super().__init__(
+            {
+                "write": In(1),
+                "write_addr": In(range(c.window_rows)),
+                "write_slot": In(range(c.width)),
+                "write_data": In(c.row_bytes * 8),
+                "step": In(step_layout(c)),
+                "slots": Out(c.cores * c.width * c.word * 8),
+                "k": Out(c.cores * c.width * 8),
+                "v": Out(c.row_bytes * 8),
+            }
+        )
+
+    @property
+    def module_name(self) -> str:
+        """For ``block``."""
+        c = self._config
+        return f"vf_window_buffer_{c.cores}x{c.width}x{c.word}x{c.window_rows}"
+
+    def elaborate(self, platform):
+        c = self._config
+        m = Module()
+        bits = c.word * 8
+        steps = [self.step]
+        for i in range(1, LATENCY):
+            s = Signal(step_layout(c), name=f"step{i}", reset_less=True)
+            m.d.sync += s.eq(steps[-1])
+            steps.append(s)
+
+        # ---- stage 1: carry of each core, rotation, which pixels exist
+        s = steps[1]
+        carry = [Signal(signed(3), name=f"carry{core}") for core in range(c.cores)]
+        turn = [Signal(range(c.cores), name=f"turn{i}", reset_less=True) for i in range(4)]
+        now = Signal(range(c.cores))
+        with m.Switch(Cat(s.column, s.stride, s.half)):
+            for column in range(2 * REACH + 1):
+                for stride, half in ((0, 0), (1, 0), (1, 1)):
+                    with m.Case(column | stride << len(s.column) | half << len(s.column) + 1):
+                        rotation, carries = turns(c, column, stride, half)
+                        m.d.comb += [now.eq(rotation), *(to.eq(v) for to, v in zip(carry, carries, strict=True))]
+        m.d.sync += [turn[0].eq(now), *(b.eq(a) for a, b in zip(turn, turn[1:], strict=False))]
+
+        exists = {}  # groups beside the step's own: (all its pixels, those of the last group)
+        for n in range(CARRIES[0], c.width + CARRIES[-1]):
+            number = (s.group + n)[: len(s.group)].as_signed()
+            full, rest = Signal(name=f"full{n + 1}"), Signal(name=f"rest{n + 1}")
+            m.d.comb += [
+                full.eq(s.row_ok & ~number[-1] & (number < s.last_group)),
+                rest.eq(s.row_ok & (number == s.last_group)),
+            ]
+            exists[n] = full, rest
+        ok = Signal(c.cores * c.width)
+        for core in range(c.cores):
+            with m.Switch(carry[core]):
+                for value in CARRIES:
+                    with m.Case(value):
+                        for slot in range(c.width):
+                            by_slot = [exists[n][0] | exists[n][1] & s.rest[core] for n in (value, slot + value)]
+                            m.d.comb += ok[core * c.width + slot].eq(Mux(s.narrow, by_slot[1], by_slot[0]))
+        oks = [Signal(len(ok), name=f"ok{i}", reset_less=True) for i in range(3)]
+        m.d.sync += [a.eq(b) for a, b in zip(oks, (ok, *oks), strict=False)]
+        carries = [Cat(carry)]
+        for i in range(3):
+            r = Signal(3 * c.cores, name=f"carries{i}", reset_less=True)
+            m.d.sync += r.eq(carries[-1])
+            carries.append(r)
+
+        # ---- stages 2 and 3: RAMs; the outer slots of the narrow mapping have addresses of their own
+        words = []
+        for core in range(c.cores):
+            addresses = []
+            with_carry = Signal(range(c.window_rows), name=f"with_carry{core}")
+            with m.Switch(carry[core]):
+                for value in CARRIES:
+                    with m.Case(value):
+                        moved = {-1: s.addr - s.sets, 0: s.addr, 1: s.addr + s.sets, 2: s.addr + Cat(C(0, 1), s.sets)}
+                        m.d.comb += with_carry.eq(moved[value][: len(with_carry)])
+            for name, narrow in (
+                ("low", (s.addr + (carry[core] == 1))),
+                ("mid", s.addr),
+                ("high", (s.addr - (carry[core] == -1))),
+            ):
+                address = Signal(range(c.window_rows), name=f"addr_{name}{core}", reset_less=True)
+                m.d.sync += address.eq(Mux(s.narrow, narrow[: len(address)], with_carry))
+                addresses.append(address)
+            places = [addresses[0], *[addresses[1]] * (c.width - 2), addresses[2]]
+            row = []
+            for slot, address in enumerate(places):
+                ram = block(Ram(bits, c.window_rows), f"vf_ram_{bits}x{c.window_rows}")
+                m.submodules[f"ram{core}_{slot}"] = ram
+                m.d.comb += [
+                    ram.write_enable.eq(self.write & (self.write_slot == slot)),
+                    ram.write_addr.eq(self.write_addr),
+                    ram.write_data.eq(self.write_data.word_select(core, bits)),
+                    ram.read_enable.eq(1),
+                    ram.read_addr.eq(address),
+                ]
+                row.append(ram.read_data)
+            words.append(row)
+
+        # ---- stage 4: slots turned (narrow mapping), pixels outside the map
+        s = steps[4]
+        padded = []
+        for core in range(c.cores):
+            by = carries[3].word_select(core, 3).as_signed()
+            row = []
+            for slot in range(c.width):
+                word = Mux(
+                    s.narrow & (by == 1),
+                    words[core][(slot + 1) % c.width],
+                    Mux(s.narrow & (by == -1), words[core][slot - 1], words[core][slot]),
+                )
+                r = Signal(bits, name=f"padded{core}_{slot}", reset_less=True)
+                m.d.sync += r.eq(Mux(oks[2][core * c.width + slot], word, s.pad.replicate(c.word)))
+                row.append(r)
+            padded.append(row)
+
+        # ---- stage 5: rotator; K^T V takes its words in front of it
+        s = steps[5]
+        rows = [Cat(row) for row in padded]
+        for level in range(ceil_log2(c.cores)):
+            turned = [Signal(len(rows[0]), name=f"turned{level}_{core}") for core in range(c.cores)]
+            m.d.comb += [
+                out.eq(Mux(turn[3][level], rows[(core + (1 << level)) % c.cores], rows[core]))
+                for core, out in enumerate(turned)
+            ]
+            rows = turned
+        lower = lower_cores(c)
+        outputs = []
+        for core in range(c.cores):
+            out = Signal(len(rows[0]), name=f"out{core}", reset_less=True)
+            mine = s.half == (core >= lower)
+            strided = rows[2 * (core % lower)] & mine.replicate(len(out))
+            m.d.sync += out.eq(Mux(s.stride, strided, rows[core]))
+            outputs.append(out)
+        k = Signal(len(self.k), reset_less=True)
+        v = Signal(len(self.v), reset_less=True)
+        parts = range(0, c.word, c.width)
+        with m.Switch(s.k_slot):
+            for slot in range(c.width):
+                with m.Case(slot):
+                    with m.Switch(s.part):
+                        for part, at in enumerate(parts):
+                            with m.Case(part):
+                                m.d.sync += k.eq(Cat(row[slot][at * 8 : (at + c.width) * 8] for row in padded))
+        with m.Switch(s.v_slot):
+            for slot in range(c.width):
+                with m.Case(slot):
+                    m.d.sync += v.eq(Cat(row[slot] for row in padded))
+        m.d.comb += [self.slots.eq(Cat(outputs)), self.k.eq(k), self.v.eq(v)]
+        return m

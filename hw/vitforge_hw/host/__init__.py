@@ -1,0 +1,1 @@
+"""The side that faces the system: AXI, DMA, registers, jobs, boot."""

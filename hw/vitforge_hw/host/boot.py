@@ -1,0 +1,158 @@
+"""Enable, program load, stop, drain, reset: the life of the machine."""
+
+from amaranth import Cat, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from ..arch import isa
+from ..arch.config import AcceleratorConfig
+from ..interfaces import fields_layout
+from .read_engine import BEATS_BITS
+
+RESET_CYCLES = 8  #: longer than any on-chip read is under way
+
+
+def header_members() -> dict:
+    """Start and count of each chunk's instructions, named as in isa.HEADER_FIELDS."""
+    return {f.name: Out(f.bits) for f in isa.HEADER_FIELDS[2:]}
+
+
+class Boot(wiring.Component):
+    """Loads the program when enabled, lets jobs run, and takes the machine down without breaking AXI transfers.
+
+    Enabling loads ``program_beats`` beats and checks magic, configuration hash, and that every chunk's instructions lie
+    within what was loaded (a truncated program does not run), an absent chunk having none. Clearing enable, or soft
+    reset, stops new bursts, waits until everything outstanding has come back, and holds ``core_reset`` for
+    RESET_CYCLES.
+
+    Parameters
+    ----------
+    config : hash, size of the program memory
+
+    Members
+    -------
+    enable, soft_reset : In(1), control register
+    program_beats : In(32)
+    load : Out(stream(20)), to the weight DMA; loaded : In(1), its pulse
+    program_valid, program_addr, program_data : In, the program memory's accepted writes (the header is taken from them)
+    read_error : In(1), pulse; a program that was loaded with one does not run
+    idle : In(1), no AXI transfer is outstanding
+    stop : Out(1), start no further AXI burst
+    core_reset : Out(1), reset of sequencers, chunks, buffers' control, FIFOs and job queue
+    clear : Out(1), one cycle at the end of a soft reset: clear enable, soft_reset, errors, counters
+    started : Out(1), one cycle when enabled: clear the counters
+    bad_program : Out(1), one cycle
+    run : Out(1), program loaded and enabled
+    booting : Out(1), the program is being loaded
+    <chunk>_start, <chunk>_count : Out(16), from the header
+
+    Latency: drained to reset 1 cycle, RESET_CYCLES cycles of reset.
+    Reference: isa.HEADER_FIELDS.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__(
+            {
+                "enable": In(1),
+                "soft_reset": In(1),
+                "program_beats": In(32),
+                "load": Out(stream.Signature(BEATS_BITS)),
+                "loaded": In(1),
+                "program_valid": In(1),
+                "program_addr": In(16),
+                "program_data": In(config.beat_bytes * 8),
+                "read_error": In(1),
+                "idle": In(1),
+                "stop": Out(1),
+                "core_reset": Out(1),
+                "clear": Out(1),
+                "started": Out(1),
+                "bad_program": Out(1),
+                "run": Out(1),
+                "booting": Out(1),
+            }
+            | header_members()
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        c = self._config
+        header = Signal(fields_layout(isa.HEADER_FIELDS))
+        raw = header.as_value()
+        beat = c.beat_bytes * 8
+        for i in range(c.instruction_beats):
+            with m.If(self.program_valid & (self.program_addr == i)):
+                low, high = i * beat, min((i + 1) * beat, len(raw))
+                if low < high:
+                    m.d.sync += raw[low:high].eq(self.program_data[: high - low])
+        for name in header_members():
+            m.d.comb += getattr(self, name).eq(getattr(header, name))
+
+        # every chunk's instructions lie in what was loaded, an absent chunk has none; registered, as the header is
+        # complete before CHECK
+        complete = Signal()
+        instructions = self.program_beats >> exact_log2(c.instruction_beats)
+        fits = []
+        for chunk in isa.Chunk:
+            start, count = (getattr(self, f"{chunk.name.lower()}_{what}") for what in ("start", "count"))
+            fits.append(start + count <= instructions if chunk in c.chunks else count == 0)
+        m.d.sync += complete.eq(Cat(fits).all())
+
+        broken = Signal()
+        with m.If(self.read_error):
+            m.d.sync += broken.eq(1)
+        leave = Signal()
+        count = Signal(range(RESET_CYCLES))
+        m.d.comb += [leave.eq(self.soft_reset | ~self.enable), self.load.payload.eq(self.program_beats[:BEATS_BITS])]
+        with m.FSM():
+            with m.State("OFF"):
+                with m.If(self.soft_reset):
+                    m.next = "DRAIN"
+                with m.Elif(self.enable):
+                    m.d.comb += self.started.eq(1)
+                    m.d.sync += broken.eq(0)
+                    m.next = "START"
+            with m.State("START"):
+                # larger than the memory, or without a header
+                with m.If((self.program_beats > c.program_rows) | (self.program_beats < c.instruction_beats)):
+                    m.d.comb += self.bad_program.eq(1)
+                    m.next = "FAILED"
+                with m.Else():
+                    m.d.comb += [self.load.valid.eq(1), self.booting.eq(1)]
+                    with m.If(self.load.ready):
+                        m.next = "LOAD"
+            with m.State("LOAD"):
+                m.d.comb += self.booting.eq(1)
+                with m.If(leave):
+                    m.next = "DRAIN"
+                with m.Elif(self.loaded):
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                with m.If((header.magic != isa.MAGIC) | (header.config_hash != c.hash) | ~complete):
+                    m.d.comb += self.bad_program.eq(1)
+                    m.next = "FAILED"
+                with m.Elif(broken):
+                    m.next = "FAILED"
+                with m.Else():
+                    m.next = "RUN"
+            with m.State("RUN"):
+                m.d.comb += self.run.eq(~leave)
+                with m.If(leave):
+                    m.next = "DRAIN"
+            with m.State("FAILED"):
+                with m.If(leave):
+                    m.next = "DRAIN"
+            with m.State("DRAIN"):
+                m.d.comb += self.stop.eq(1)
+                m.d.sync += count.eq(0)
+                with m.If(self.idle):
+                    m.next = "RESET"
+            with m.State("RESET"):
+                m.d.comb += [self.stop.eq(1), self.core_reset.eq(1)]
+                m.d.sync += count.eq(count + 1)
+                with m.If(count == RESET_CYCLES - 1):
+                    m.d.comb += self.clear.eq(self.soft_reset)
+                    m.next = "OFF"
+        return m

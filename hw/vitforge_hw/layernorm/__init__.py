@@ -1,0 +1,1 @@
+"""The LayerNorm chunk: fetch, statistics, lanes."""

@@ -1,0 +1,1 @@
+"""Post-processing shared by the engines: queues, lanes' operands, residual rows, results' rows."""

@@ -1,0 +1,131 @@
+"""Residual rows for the post-processing lanes, prefetched."""
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..arch.config import AcceleratorConfig
+from ..engines.group_fetch import is_last, op_queue
+from ..interfaces import POST_OP, BufferRead
+from .op import following, op_part
+
+#: res_mode: 0 none, 1 int8, 2 two planes; decoded by bits
+OP = op_part("tiles", "rows", "groups", "skip", "res_mode", "res_addr", "res_stride")
+
+
+class ResidualFetch(wiring.Component):
+    """Reads the residual rows of each tile (one, or low and high plane) as soon as the row has its ``go``.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    slots : tiles whose residual can wait, a power of two
+
+    Members
+    -------
+    op_valid, op_ready, op : tiles, rows, groups, skip, res_mode, res_addr, res_stride of an instruction
+    went : one more row may be read
+    res : activation buffer
+    arrived : one more tile is complete (can be used from the next cycle on)
+    low, high : planes of the oldest tile; ``pop`` frees it
+
+    Latency/throughput
+    ------------------
+    First request 2 cycles after ``went``, then one a cycle but for one between rows; up to ``slots`` tiles ahead.
+    Instructions without a residual take one cycle a row.
+    """
+
+    def __init__(self, config: AcceleratorConfig, slots: int):
+        self._config, self._slots = config, slots
+        c = config
+        super().__init__(
+            {
+                "op_valid": In(1),
+                "op_ready": Out(1),
+                "op": In(OP),
+                "went": In(1),
+                "res": Out(BufferRead(c)),
+                "arrived": Out(1),
+                "low": Out(c.row_bytes * 8),
+                "high": Out(c.row_bytes * 8),
+                "pop": In(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        c = self._config
+        m = Module()
+        queue, op = op_queue(m, "ops", OP)
+        m.d.comb += [queue.w_data.eq(self.op), queue.w_en.eq(self.op_valid), self.op_ready.eq(queue.w_rdy)]
+
+        granted = Signal(POST_OP.members["rows"])  # rows with go that have not begun here: an engine takes far fewer
+        row, tile, group = (Signal(POST_OP.members[f"{name}s"], name=name) for name in ("row", "tile", "group"))
+        plane = Signal()
+        fresh = Signal(init=1)
+        active = Signal()
+        base = Signal(16, reset_less=True)  # the present group
+        row_start = Signal(16, reset_less=True)
+        addr = Signal(16, reset_less=True)
+        slots = Signal(range(self._slots + 1), init=self._slots)
+        begin = Signal()
+        accepted = Signal()
+        ends_tile = Signal()
+        ends_group = Signal()
+        ends_row = Signal()
+        ends_op = Signal()
+        row_last = is_last(row, op.rows)
+        group_last = group == op.groups
+        m.d.comb += [
+            begin.eq(queue.r_rdy & ~active & granted.any()),
+            self.res.valid.eq(active & slots.any()),
+            self.res.addr.eq(addr),
+            accepted.eq(self.res.valid & self.res.ready),
+            ends_tile.eq(accepted & (plane | ~op.res_mode[1])),
+            ends_group.eq(ends_tile & is_last(tile, op.tiles)),
+            ends_row.eq((ends_group & group_last) | (begin & ~op.res_mode.any())),
+            ends_op.eq(ends_row & row_last),
+            queue.r_en.eq(ends_op),
+        ]
+        m.d.sync += [
+            granted.eq((granted + self.went)[: len(granted)] - begin),
+            slots.eq((slots + self.pop)[: len(slots)] - ends_tile),
+        ]
+        with m.If(begin & op.res_mode.any()):
+            start = Mux(fresh, op.res_addr, base)
+            m.d.sync += [active.eq(1), fresh.eq(0), addr.eq(start), base.eq(start), row_start.eq(start)]
+        with m.If(accepted):
+            m.d.sync += [addr.eq(addr + 1), plane.eq(~ends_tile)]
+        with m.If(ends_tile):
+            m.d.sync += tile.eq(tile + 1)
+        with m.If(ends_group):
+            next_group = following(base, row_start, op.res_stride, group_last, op.skip)
+            m.d.sync += [tile.eq(0), group.eq(group + 1), base.eq(next_group), addr.eq(next_group)]
+        with m.If(ends_row):
+            m.d.sync += [active.eq(0), group.eq(0), row.eq(Mux(row_last, 0, row + 1))]
+        with m.If(ends_op):
+            m.d.sync += fresh.eq(1)
+
+        # ---- data come READ_LATENCY after the request: which plane, and whether it completes a tile
+        tags = Cat(accepted & ~plane, accepted & plane, ends_tile)
+        for i in range(2):
+            delayed = Signal(3, name=f"tag{i}")
+            m.d.sync += delayed.eq(tags)
+            tags = delayed
+        fill = Signal(range(self._slots))
+        use = Signal(range(self._slots))
+        for name, enable, out in (("low", tags[0], self.low), ("high", tags[1], self.high)):
+            m.submodules[f"{name}_slots"] = slot = memory.Memory(shape=c.row_bytes * 8, depth=self._slots, init=[])
+            write, read = slot.write_port(), slot.read_port(domain="comb")
+            m.d.comb += [
+                write.en.eq(enable),
+                write.addr.eq(fill),
+                write.data.eq(self.res.data),
+                read.addr.eq(use),
+                out.eq(read.data),
+            ]
+        m.d.comb += self.arrived.eq(tags[2])
+        with m.If(tags[2]):
+            m.d.sync += fill.eq(fill + 1)
+        with m.If(self.pop):
+            m.d.sync += use.eq(use + 1)
+        return m

@@ -1,0 +1,1 @@
+"""RTL against golden: writes, values inside the units, logits; the first difference named."""

@@ -1,0 +1,1 @@
+"""Runs the RTL: simulators, builds, top-level bench, register scripts, monitors."""

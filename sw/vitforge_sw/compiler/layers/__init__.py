@@ -1,0 +1,1 @@
+"""The integer graph as layers that chunks can take, with the rules of a configuration."""

@@ -1,0 +1,98 @@
+"""A batch of images as one graph: layers up to the pooling once for each image, the classifier once for all of them.
+
+A *job* is ``batch`` images. The pooled vectors of its images are tokens 0 to batch - 1 of one group, so the
+classifier's weights are read once a job. A *deferred* classifier works on the pooled vectors that the job before has
+left: its layers come first, and its results belong to the job before.
+"""
+
+import dataclasses
+import re
+
+from vitforge_hw.arch.config import AcceleratorConfig
+
+from ...graph.ir import Graph, Node, Ref, inputs_of
+from ...graph.ir_trio import Pool
+
+_MARK = re.compile(r"@(\d+|\*)")
+EVERY = -1  #: image of what belongs to the whole batch
+
+
+def of_image(name: str, image: int) -> str:
+    """Name of a layer or tensor of an image of the batch (EVERY: of all together); the first image's is the graph's
+    own."""
+    return f"{name}@{'*' if image == EVERY else image}" if image else name
+
+
+def plain(name: str) -> str:
+    """The graph's own name of a layer, tensor or weight piece."""
+    return _MARK.sub("", name)
+
+
+def image_of(name: str) -> int:
+    """The inverse of :func:`of_image`."""
+    found = _MARK.search(name)
+    return 0 if found is None else EVERY if found[1] == "*" else int(found[1])
+
+
+def shared_tensors(graph: Graph) -> set[str]:
+    """Tensors that a batch has once: what is pooled, and everything made from it."""
+    found: set[str] = set()
+    count = -1
+    while len(found) > count:  # the classifier may stand first
+        count = len(found)
+        found |= {n.out.name for n in graph.nodes if isinstance(n, Pool) or {r.name for r in inputs_of(n)} & found}
+    return found
+
+
+def whole_layers(graph: Graph) -> set[str]:
+    """Layers that a batch has once."""
+    shared = shared_tensors(graph)
+    return {n.name for n in graph.nodes if all(r.name in shared for r in inputs_of(n))}
+
+
+def carried(graph: Graph) -> set[str]:
+    """Tensors that the deferred classifier reads from the job before."""
+    whole = whole_layers(graph)
+    made = {n.out.name for n in graph.nodes if n.name in whole}
+    return {r.name for n in graph.nodes if n.name in whole for r in inputs_of(n)} - made
+
+
+def unroll(graph: Graph, batch: int, config: AcceleratorConfig, defer: bool = False) -> Graph:
+    """The graph of a whole job, the classifier first where it is deferred; input and tensors of image i are
+    ``of_image(name, i)``."""
+    if batch == 1 and not defer:
+        return graph
+    if batch > config.cores:
+        raise ValueError(f"batch must be at most cores = {config.cores}, not {batch} (preset {config.name})")
+    for name in graph.tensors:
+        if "@" in name:
+            raise ValueError(f"tensor {name}: names in batches must not contain '@'")
+    shared = shared_tensors(graph)
+    if graph.output not in shared:
+        what = f"batch must be 1 for a model without pooling, not {batch}"
+        raise ValueError("defer needs a model with pooling" if defer else what)
+    whole = whole_layers(graph)
+    body = [n for n in graph.nodes if n.name not in whole]
+    head = [n for n in graph.nodes if n.name in whole]
+    for node in body:
+        if mixed := [r.name for r in inputs_of(node) if r.name in shared]:
+            raise ValueError(f"layer {node.name}: reads {mixed[0]} of the whole batch; batch must be 1, not {batch}")
+    nodes = [_renamed(node, i, shared) for i in range(batch) for node in body]
+    nodes = head + nodes if defer else nodes + head
+    tensors = {}
+    for i in range(batch):
+        for name, info in graph.tensors.items():
+            mine = name if name in shared else of_image(name, i)
+            tensors[mine] = dataclasses.replace(info, name=mine)
+    return Graph(nodes, tensors, graph.constants, graph.input, graph.output, graph.meta)
+
+
+def _renamed(node: Node, image: int, shared: set[str]) -> Node:
+    """A node of one image."""
+
+    def ref(r: Ref) -> Ref:
+        return r if r.name in shared else dataclasses.replace(r, name=of_image(r.name, image))
+
+    values = {f.name: getattr(node, f.name) for f in dataclasses.fields(node)}
+    refs = {n: ref(v) for n, v in values.items() if isinstance(v, Ref)}
+    return dataclasses.replace(node, **(refs | {"name": of_image(node.name, image)}))

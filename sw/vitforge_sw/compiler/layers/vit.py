@@ -1,0 +1,115 @@
+"""The integer graph seen as a ViT: its layers by role, and the rules that the machine sets for their shapes."""
+
+import dataclasses
+import re
+
+import numpy as np
+
+from vitforge_hw.arch.config import ACC_BITS, AcceleratorConfig
+
+from ...graph.ir import FORMATS, Attend, Graph, LayerNorm, Linear, Node, Scores, Softmax, TensorInfo
+
+_NAMES = re.compile(
+    r"(?P<plain>embed|norm|head)$|blocks\.(?P<block>\d+)\.(?:(?P<part>norm1|norm2|attn\.proj|mlp\.fc1|mlp\.fc2)"
+    r"|attn\.(?P<head_part>k|v|q|scores|softmax|attend)\.h(?P<head>\d+))$"
+)
+_TYPES = {
+    "embed": Linear, "norm": LayerNorm, "head": Linear, "norm1": LayerNorm, "norm2": LayerNorm, "attn.proj": Linear,
+    "mlp.fc1": Linear, "mlp.fc2": Linear, "k": Linear, "v": Linear, "q": Linear, "scores": Scores, "softmax": Softmax,
+    "attend": Attend,
+}  # fmt: skip
+
+
+def cdiv(a: int, b: int) -> int:
+    """Ceiling division."""
+    return -(-a // b)
+
+
+def role(name: str) -> tuple[str, int | None, int | None]:
+    """(role, block, head) of a node's name."""
+    m = _NAMES.match(name)
+    if not m:
+        raise ValueError(f"layer {name!r} is none that the compiler places")
+    block = int(m["block"]) if m["block"] else None
+    head = int(m["head"]) if m["head"] else None
+    return m["plain"] or m["part"] or m["head_part"], block, head
+
+
+@dataclasses.dataclass
+class Network:
+    """Nodes by (role, block, head), and the sizes that they share."""
+
+    graph: Graph
+    nodes: dict[tuple[str, int | None, int | None], Node]
+    blocks: int
+    heads: int
+    tokens: int
+    dim: int
+    head_dim: int
+
+    def node(self, role: str, block: int | None = None, head: int | None = None) -> Node:
+        return self.nodes[(role, block, head)]
+
+    def tensor(self, name: str) -> TensorInfo:
+        return self.graph.tensors[name]
+
+    def planes(self, name: str) -> int:
+        return FORMATS[self.tensor(name).fmt][2]
+
+
+def analyse(graph: Graph, config: AcceleratorConfig) -> Network:
+    """Find the layers of a ViT in the graph and check them against the preset; ValueError: what does not fit."""
+    if not config.attention:
+        raise ValueError(f"model: ViT needs a preset with attention (softmax, shifter array), not {config.name}")
+    nodes = {}
+    for node in graph.nodes:
+        key = role(node.name)
+        if not isinstance(node, _TYPES[key[0]]):
+            raise ValueError(f"layer {node.name}: must be {_TYPES[key[0]].__name__}, not {type(node).__name__}")
+        if key in nodes:
+            raise ValueError(f"layer {node.name} occurs twice")
+        nodes[key] = node
+    blocks = 1 + max((k[1] for k in nodes if k[1] is not None), default=-1)
+    heads = 1 + max((k[2] for k in nodes if k[2] is not None), default=-1)
+    wanted = {(r, None, None) for r in ("embed", "norm", "head")}
+    for b in range(blocks):
+        wanted |= {(r, b, None) for r in ("norm1", "norm2", "attn.proj", "mlp.fc1", "mlp.fc2")}
+        wanted |= {(r, b, h) for r in ("k", "v", "q", "scores", "softmax", "attend") for h in range(heads)}
+    if missing := wanted - set(nodes):
+        r, b, h = sorted(missing, key=str)[0]
+        raise ValueError(f"model: layer {r} of block {b}, head {h} is missing")
+    embed = graph.tensors[nodes[("embed", None, None)].out.name]
+    head_dim = graph.tensors[nodes[("q", 0, 0)].out.name].channels if blocks else 0
+    net = Network(graph, nodes, blocks, heads, embed.tokens, embed.channels, head_dim)
+    _check(net, config)
+    return net
+
+
+def _check(net: Network, config: AcceleratorConfig):
+    def need(ok, text):
+        if not ok:
+            raise ValueError(f"{text} (preset {config.name})")
+
+    word = config.word
+    need(net.tokens <= config.max_tokens, f"model: at most max_tokens = {config.max_tokens} tokens, not {net.tokens}")
+    need(net.dim <= config.max_channels, f"model: at most max_channels = {config.max_channels} channels, not {net.dim}")
+    need(net.dim % word == 0, f"model: embedding must be a multiple of word = {word}, not {net.dim}")
+    need(net.head_dim % word == 0, f"model: head dimension must be a multiple of word = {word}, not {net.head_dim}")
+    entry = cdiv(net.tokens, config.attend_keys)
+    need(
+        entry <= config.code_rows,
+        f"softmax: one row of {entry} code words must fit code_rows = {config.code_rows}",
+    )
+    for node in net.graph.nodes:
+        if isinstance(node, Linear):
+            n, k = node.weight.shape
+            need(k <= config.max_k, f"layer {node.name}: K must be at most max_k = {config.max_k}, not {k}")
+            w = np.abs(node.weight.astype(np.int64))
+            need(w.max(initial=0) <= 127, f"layer {node.name}: weights must be -127..127, not {-w.max(initial=0)}")
+            worst = int((w.sum(axis=1) * 128 + np.abs(np.asarray(node.bias, dtype=np.int64))).max())
+            limit = 1 << (ACC_BITS - 1)
+            need(worst < limit, f"layer {node.name}: |acc + bias| must be below {limit} ({ACC_BITS} bits), not {worst}")
+            offset = node.token_offset
+            need(offset in (0, -1), f"layer {node.name}: token offset must be 0 or -1, not {offset}")
+            if node.residual is not None and node.residual.name in net.graph.constants:
+                need(node.name == "embed", f"layer {node.name}: only embed can add a constant tensor")

@@ -1,0 +1,1 @@
+"""Where tensors, weights and parameters live."""

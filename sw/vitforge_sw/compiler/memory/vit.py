@@ -1,0 +1,122 @@
+"""Where tensors live in the activation buffer.
+
+Tensors of one class (all blocks' keys, scores, ...) take turns in a few slots of fixed addresses, so the addresses that
+a chunk waits for are the same in every block. Classes have a preferred pool; what does not fit there goes to the other.
+"""
+
+import dataclasses
+
+from vitforge_hw.arch.config import AcceleratorConfig
+
+from ...graph.ir import FORMATS
+from ..layers.vit import Network, cdiv, role
+from ..options import CompileOptions
+
+#: preferred pool of each class. The shifter array reads values every other cycle and softmax its scores in bursts of
+#: 13: they share pool 0, away from the PE array's long bursts (LayerNorm's output, ahead of use as far as its group
+#: register goes) and from the residual stream, which LayerNorm and post-processing read in bursts
+POOL = {
+    "qk": 0, "v": 0, "scores": 0, "hidden": 0, "pos": 0, "x": 1, "norm1": 1, "norm2": 1, "attend": 1, "input": 1,
+    "logits": 1,
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """``address`` of group 0, ``stride`` rows from group to group, ``planes`` bytes per value, class and slot."""
+
+    name: str
+    address: int
+    stride: int
+    groups: int
+    planes: int
+    klass: str
+    slot: int
+    restarts: bool = False  #: the buffer holds one row block; each starts at ``address``
+
+    def row(self, group: int) -> int:
+        """Address of the first row of a group; ``group`` is the first of a row block where the buffer restarts."""
+        return self.address if self.restarts else self.address + group * self.stride
+
+
+@dataclasses.dataclass
+class Allocation:
+    """``places``: tensor -> Place; ``slots``: (class, slot) -> (address, rows); ``used``: rows taken of each pool;
+    ``loads``: of a batch, the run before which each image is loaded (0: at the start)."""
+
+    places: dict[str, Place]
+    slots: dict[tuple[str, int], tuple[int, int]]
+    used: list[int]
+    loads: tuple[int, ...] = (0,)
+
+
+def classify(net: Network, options: CompileOptions) -> dict[str, tuple[str, int]]:
+    """Tensor -> (class, slot)."""
+    out = {net.graph.input: ("hidden" if options.input_over_hidden else "input", 0)}
+    for node in net.graph.nodes:
+        kind, block, head = role(node.name)
+        turn = block * net.heads + head if head is not None else 0
+        name = node.out.name
+        if kind == "softmax":
+            continue
+        if kind == "embed":
+            out[name] = ("x", 0)
+            if node.residual is not None:
+                same = net.planes(node.residual.name) == net.planes(name)
+                out[node.residual.name] = ("x" if options.pos_in_place and same else "pos", 0)
+        elif kind in ("attn.proj", "mlp.fc2"):
+            if node.residual is None or net.planes(node.residual.name) != net.planes(name):
+                raise ValueError(f"layer {node.name}: needs a residual of its output's format")
+            out[name] = ("x", 0)
+        elif kind in ("k", "q"):
+            out[name] = ("qk", "kq".index(kind))
+        elif kind == "v":
+            out[name] = ("v", turn % options.v_slots)
+        elif kind == "scores":
+            out[name] = ("scores", turn % options.score_slots)
+        elif kind == "attend":
+            out[name] = ("attend", 0)
+        elif kind == "norm2":
+            out[name] = ("attend" if options.out_in_place else "norm2", 0)
+        else:
+            out[name] = ({"norm1": "norm1", "norm": "norm1", "mlp.fc1": "hidden", "head": "logits"}[kind], 0)
+    return out
+
+
+def allocate(net: Network, config: AcceleratorConfig, options: CompileOptions) -> Allocation:
+    """Addresses of every tensor; ValueError with the sizes where the buffer is too small."""
+    classes = classify(net, options)
+    size: dict[tuple[str, int], int] = {}
+    shape = {}
+    for name, key in classes.items():
+        t = net.tensor(name)
+        groups, planes = cdiv(t.tokens, config.cores), FORMATS[t.fmt][2]
+        stride = cdiv(t.channels, config.word) * planes
+        held = groups
+        if key[0] == "hidden" and name != net.graph.input and options.hidden_block and options.row_blocks:
+            held = max(options.row_blocks)
+        shape[name] = (stride, groups, planes, held < groups)
+        size[key] = max(size.get(key, 0), stride * held)
+    used = [0] * config.pools
+    slots = {}
+    # largest first inside the preferred pool; then whatever is left goes where room is
+    for key in sorted(size, key=lambda k: (-size[k], k)):
+        pool = POOL[key[0]] % config.pools
+        order = [pool] + sorted((p for p in range(config.pools) if p != pool), key=lambda p: used[p])
+        for p in order:
+            if used[p] + size[key] <= config.pool_rows:
+                slots[key] = (p * config.pool_rows + used[p], size[key])
+                used[p] += size[key]
+                break
+        else:
+            total = sum(size.values())
+            text = ", ".join(f"{c}.{s} {n}" for (c, s), n in sorted(size.items()))
+            raise ValueError(
+                f"activation buffer: {total} rows of {config.row_bytes} bytes needed ({text}), "
+                f"{config.pools} pools of {config.pool_rows} rows available (preset {config.name})"
+            )
+    places = {}
+    for name, key in classes.items():
+        stride, groups, planes, restarts = shape[name]
+        places[name] = Place(name, slots[key][0], stride, groups, planes, key[0], key[1], restarts)
+    return Allocation(places, slots, used)

@@ -1,0 +1,1 @@
+"""The program: instructions, waits, order proof, memory image, build directory."""

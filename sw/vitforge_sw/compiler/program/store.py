@@ -1,0 +1,107 @@
+"""Build directories: build.json, memory.bin, schedule.txt; written atomically, checked when read."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+from vitforge_hw.arch.config import AcceleratorConfig
+from vitforge_hw.arch.isa import Chunk
+
+from ...graph.serialize import write_atomic
+from ..memory.vit import Place
+from ..options import CompileOptions
+from ..schedule.steps import Label
+from . import image
+from .build import Build, Stored
+from .report import report
+
+SCHEMA = "vitforge-build-1"
+
+
+def save_build(build: Build, folder: str | Path, command: str = "") -> Path:
+    """Write a build directory. build.json comes last and names the other files' hashes."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"build directory {folder}: cannot be made ({error.strerror})") from None
+    write_atomic(folder / "memory.bin", build.memory_image)
+    write_atomic(folder / "schedule.txt", report(build).encode())
+    data = dict(
+        schema=SCHEMA,
+        command=command,
+        config=dataclasses.asdict(build.config),
+        config_hash=f"{build.config.hash:08x}",
+        model_hash=build.model_hash,
+        macs=build.macs,
+        memory_sha256=hashlib.sha256(build.memory_image).hexdigest(),
+        options=dataclasses.asdict(build.options),
+        program_beats=build.program_beats,
+        image_bytes=build.image_bytes,
+        result_bytes=build.result_bytes,
+        input=build.input,
+        output=build.output,
+        used=build.used,
+        tensors=build.tensors,
+        places=[dataclasses.asdict(p) for p in build.places.values()],
+        pieces=[dataclasses.astuple(p) for p in build.pieces],
+        labels={c.name.lower(): [dataclasses.astuple(x) for x in labels] for c, labels in build.labels.items()},
+    )
+    write_atomic(folder / "build.json", (json.dumps(data, indent=1, sort_keys=True) + "\n").encode())
+    return folder
+
+
+def load_build(
+    folder: str | Path, config: AcceleratorConfig | None = None, model_hash: str | None = None
+) -> Build:
+    """Read a build directory; ValueError if it is incomplete, changed, or of another configuration or model."""
+    folder = Path(folder)
+    try:
+        data = json.loads((folder / "build.json").read_text())
+        memory = (folder / "memory.bin").read_bytes()
+    except OSError as error:
+        raise ValueError(f"build directory {folder}: {Path(error.filename).name}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"build directory {folder}: build.json is not JSON") from None
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        found = data.get("schema") if isinstance(data, dict) else None
+        raise ValueError(f"build directory {folder}: schema must be {SCHEMA}, not {found!r}")
+    try:
+        return _build(folder, data, memory, config, model_hash)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"build directory {folder}: malformed build.json ({error!r})") from None
+
+
+def _build(folder: Path, data: dict, memory: bytes, config: AcceleratorConfig | None, model_hash: str | None) -> Build:
+    own = AcceleratorConfig.from_dict(data["config"])
+    digest = hashlib.sha256(memory).hexdigest()
+    wanted = [
+        ("configuration", f"{own.hash:08x}", data["config_hash"]),
+        ("memory.bin", digest, data["memory_sha256"]),
+    ]
+    if config is not None:
+        wanted.append(("configuration", f"{config.hash:08x}", data["config_hash"]))
+    if model_hash is not None:
+        wanted.append(("model", model_hash, data["model_hash"]))
+    for what, expected, found in wanted:
+        if expected != found:
+            raise ValueError(f"build directory {folder}: {what} hash must be {expected}, is {found}")
+    programs, _ = image.decode(memory, own)
+    options = dict(data["options"])
+    options["row_blocks"] = tuple(options["row_blocks"]) if options["row_blocks"] else None
+    return Build(
+        config=own,
+        options=CompileOptions(**options),
+        programs=programs,
+        labels={c: [Label(*x) for x in data["labels"][c.name.lower()]] for c in Chunk},
+        places={p["name"]: Place(**p) for p in data["places"]},
+        used=data["used"],
+        pieces=[Stored(*p) for p in data["pieces"]],
+        memory_image=memory,
+        tensors=data["tensors"],
+        input=data["input"],
+        output=data["output"],
+        model_hash=data["model_hash"],
+        macs=data["macs"],
+    )

@@ -1,0 +1,1 @@
+"""Who does what and when: the schedules and their steps."""

@@ -1,0 +1,350 @@
+"""The quantizer: walks the float model once, builds each integer node and executes it on the calibration images.
+
+Every decision sees the integer tensors that the layer will really get, and the float tensors that it should produce.
+Order of nodes in a block: for each head k, v, q, scores, softmax, attend; then proj, norm2, fc1, fc2.
+"""
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from ...graph.ir import Attend, Graph, LayerNorm, Linear, Ref, Scores, Softmax, TensorInfo
+from ...models.images import ImageConfig
+from ...quant.rounding import quantize_weight
+from ...quant.scales import error, pot, quantize, scaled, search, search_ptf
+from ...quant.stream import Act, Sampler, Stream
+from . import lower
+from .frontend import Affine, FloatBlock, FloatViT, Norm, attention, layer_norm
+from .schemes import Scheme
+from .smoothing import channel_exponents, query_key_exponents, smooth_linear
+
+GELU_LOW = -0.17  #: GELU's minimum is -0.16997
+
+
+def zeros(n: int) -> torch.Tensor:
+    return torch.zeros(n, dtype=torch.int32)
+
+
+class Quantizer:
+    """Quantizes ``vit`` with ``scheme`` on calibration ``patches`` int8 (B, T - 1, K); ``run`` returns the graph."""
+
+    def __init__(self, vit: FloatViT, image: ImageConfig, scheme: Scheme, patches: np.ndarray):
+        self.vit, self.image, self.scheme = vit, image, scheme
+        self.tokens = vit.tokens
+        info = TensorInfo("input", patches.shape[1], patches.shape[2], "int8")
+        self.graph = Graph([], {"input": info}, {}, "input", "head", {})
+        self.stream = Stream(self.graph, patches)
+        self.sample = Sampler(len(patches), self.tokens, scheme.class_share)
+
+    # ------------------------------------------------------------ pieces
+
+    def _weights(self, name: str, x: Act, weight: torch.Tensor, bias: torch.Tensor, hessian: torch.Tensor):
+        """(integers, accumulator exponents): the input's channel exponents are folded into the columns."""
+        s, least = self.scheme, lower.least_exponents(bias)
+        columns = weight * pot(x.exponent)
+        return quantize_weight(columns, hessian, s.bits(name), s.weight_granularity, s.weight_rounding, least)
+
+    def _refitted(self, x: Act, weight: torch.Tensor, hessian: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Weights moved by ridge regression of what is missing from ``target`` (B, T, N) on the integer inputs.
+
+        The layer then also undoes what earlier roundings did to its inputs, as far as the inputs tell.
+        """
+        ridge = self.scheme.weight_refit
+        if ridge is None:
+            return weight
+        q = self.stream.env[x.name].float() - x.zero
+        missing = target - F.linear(q, weight * pot(x.exponent))
+        q = q - self.sample.mean(q)
+        missing = (missing - self.sample.mean(missing)) * self.sample.token_w[:, None]
+        cross = missing.flatten(0, 1).T @ q.flatten(0, 1) / len(q)
+        diagonal = hessian.diagonal()
+        damped = hessian.double() + torch.diag(ridge * diagonal + 1e-6 * diagonal.mean()).double()
+        delta = torch.linalg.solve(damped, cross.double().T).T.float()
+        return weight + delta * pot(-x.exponent)
+
+    def hessian(self, x: Act) -> torch.Tensor:
+        q = self.stream.env[x.name]
+        if q.shape[1] == 1:  # the classifier's input
+            q = q.float()[:, 0] - x.zero
+            q = q - q.mean(0) if self.scheme.bias_correction else q
+            return q.T @ q / len(q)
+        return self.sample.covariance(q.float() - x.zero, self.scheme.bias_correction)
+
+    def _product(self, x: Act, weight: torch.Tensor, ea: torch.Tensor) -> torch.Tensor:
+        """The layer's product without bias, real values (B, T, N)."""
+        return F.linear(self.stream.env[x.name].float() - x.zero, weight * pot(ea)[:, None])
+
+    def _corrected(self, product: torch.Tensor, bias: torch.Tensor, target: torch.Tensor | None) -> torch.Tensor:
+        """Bias such that the means over the calibration tokens are the float ones."""
+        if target is None or not self.scheme.bias_correction:
+            return bias
+        if product.shape[1] == 1:
+            return (target - product).mean((0, 1))
+        return self.sample.mean(target - product)
+
+    def _linear(self, name: str, x: Act, weight, bias, ea, shifts, *, offset=0, info=None, out=None, **kw):
+        """Append a Linear node; ``bias`` is real-valued and does not know the input's zero-point yet."""
+        real = bias - scaled((weight @ x.zero.float()), ea)
+        fields = lower.linear_fields(name, weight, real, ea, shifts, offset)
+        node = Linear(name, out or Ref(name), x=Ref(x.name), **fields, **kw)
+        return self.stream.add(node, info)
+
+    def _norm(self, name: str, norm: Norm, x: Act, e_out: torch.Tensor, tokens: int) -> Act:
+        c = len(e_out)
+        a = x.exponent - x.exponent.min() if self.scheme.residual == "ptf8" else zeros(c)
+        fields = lower.layernorm_fields(norm.gamma, norm.beta, e_out, a)
+        info = TensorInfo(name, tokens, c, "int8", self._single(e_out))
+        self.stream.add(LayerNorm(name, Ref(name), x=Ref(x.name), **fields), info)
+        return Act(name, e_out, zeros(c))
+
+    @staticmethod
+    def _single(e: torch.Tensor) -> int | None:
+        return int(e.flatten()[0]) if bool((e == e.flatten()[0]).all()) else None
+
+    # ------------------------------------------------------------ the residual stream
+
+    def _residual(self, name: str, x: Act, layer: Affine, before: Act, target: torch.Tensor, **kw) -> Act:
+        """A linear layer added to the residual stream: ``target`` is the float stream behind it."""
+        old, hessian = self.stream.real(before), self.hessian(x)
+        weight = self._refitted(x, layer.weight, hessian, target - old)
+        weight, ea = self._weights(name, x, weight, layer.bias, hessian)
+        product = self._product(x, weight, ea)
+        bias = self._corrected(product + old, layer.bias, target)
+        h = product.add_(bias)
+        n = h.shape[-1]
+        out = self._stream_format(*self.sample.every(h + old))
+        ep = lower.p_exponents(ea, h.flatten(0, 1), out)
+        shifts = lower.shifts_residual(ea, ep, before.exponent, out)
+        fmt = "int8" if self.scheme.residual == "ptf8" else "int12"
+        info = TensorInfo(name, self.tokens, n, fmt, self._single(out))
+        self._linear(name, x, weight, bias, ea, shifts, info=info, residual=Ref(before.name), **kw)
+        return Act(name, out, zeros(n))
+
+    def _stream_format(self, rows: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        """Exponents of the residual stream's channels."""
+        if self.scheme.residual == "ptf8":
+            base, a = search_ptf(rows, w, -128, 127)
+            return base + a
+        return search(rows, w, -2048, 2047).expand(rows.shape[1])
+
+    def _embed(self, target: torch.Tensor) -> Act:
+        """Patch embedding of the bytes: mean and standard deviation folded in, position and class token as addend."""
+        vit, cfg = self.vit, self.image
+        area = cfg.patch_size**2
+        std = torch.tensor(cfg.std).repeat_interleave(area) * 255
+        centre = (128 / 255 - torch.tensor(cfg.mean).repeat_interleave(area)) * 255 / std
+        weight = vit.embed.weight / std
+        bias = vit.embed.bias + vit.embed.weight @ centre
+        x = Act("input", zeros(weight.shape[1]), zeros(weight.shape[1]))
+        q = self.stream.env["input"].float()
+        flat = (q - q.mean((0, 1)) if self.scheme.bias_correction else q).flatten(0, 1)
+        weight, ea = self._weights("embed", x, weight, bias, flat.T @ flat / len(flat))
+        product = self._product(x, weight, ea)
+        addend = vit.addend.clone()
+        if self.scheme.bias_correction:
+            bias = (target[:, 1:] - addend[1:] - product).mean((0, 1))
+        h = product + bias
+        out = self._stream_format(*self.sample.every(F.pad(h, (0, 0, 1, 0)) + vit.addend))
+        ep = lower.p_exponents(ea, h.flatten(0, 1), out)
+        # the class token's row has acc = 0 and still gets the bias: take its exact contribution off the addend
+        b = scaled(bias, -ea).round_()
+        p0 = torch.floor(scaled(b, ea - ep) + 0.5).clamp_(-2048, 2047)
+        addend[0] -= scaled(p0, ep)
+        e_pos = torch.ceil(torch.log2(addend.abs().max().clamp(min=1e-6) / 32767)).int()
+        e_pos = torch.maximum(e_pos, out.min() - lower.P_FINEST)
+        table = quantize(addend, e_pos, -32768, 32767)
+        n = len(ea)
+        self.graph.constants["pos_embed"] = table.numpy().astype(np.int16)
+        self.graph.tensors["pos_embed"] = TensorInfo("pos_embed", self.tokens, n, "int16", int(e_pos))
+        shifts = lower.shifts_residual(ea, ep, e_pos, out)
+        fmt = "int8" if self.scheme.residual == "ptf8" else "int12"
+        info = TensorInfo("embed", self.tokens, n, fmt, self._single(out))
+        self._linear("embed", x, weight, bias, ea, shifts, info=info, residual=Ref("pos_embed"), token_offset=-1)
+        return Act("embed", out, zeros(n))
+
+    # ------------------------------------------------------------ attention
+
+    def _attention(self, name: str, b: FloatBlock, x: Act, fq, fk, fv) -> tuple[Act, Affine]:
+        """Heads of one block: the attention output, (H * d) channels, and proj with the heads' gains."""
+        s, heads, d = self.scheme, b.heads, b.q.weight.shape[0] // b.heads
+        hessian = self.hessian(x)
+        parts = {}
+        for part, layer, target in (("k", b.k, fk), ("v", b.v, fv), ("q", b.q, fq)):
+            weight = self._refitted(x, layer.weight, hessian, target)
+            weight, ea = self._weights(f"{name}.{part}", x, weight, layer.bias, hessian)
+            product = self._product(x, weight, ea)
+            bias = self._corrected(product, layer.bias, target)
+            if part == "k" and s.center_keys:
+                bias = -self.sample.mean(product)
+            parts[part] = (weight, ea, bias, product.add_(bias))
+        tensor = f"{name}.attend"
+        self.graph.tensors[tensor] = TensorInfo(tensor, self.tokens, heads * d, "int8")
+        exponents = zeros(heads * d)
+        for h in range(heads):
+            exponents[h * d : (h + 1) * d] = self._head(name, h, d, x, parts, b.scale, tensor)
+        self.graph.tensors[tensor] = TensorInfo(tensor, self.tokens, heads * d, "int8", self._single(exponents))
+        att = Act(tensor, exponents, zeros(heads * d))
+        exact = attention(*(parts[p][3] for p in ("q", "k", "v")), heads, b.scale)
+        return att, self._gained(b.proj, att, exact, heads)
+
+    def _gained(self, proj: Affine, att: Act, exact: torch.Tensor, heads: int) -> Affine:
+        """proj with each head's columns multiplied by the factor that fits the coded attention to the ``exact`` one.
+
+        Both have the integer layers' q, k and v: the factor undoes only what the codes do on average. 4-bit codes that
+        are not normalised by their sum (log2 without row factor) are off by a few percent.
+        """
+        if not self.scheme.attention_gain:
+            return proj
+        got = self.stream.real(att)
+        w = self.sample.token_w[:, None]
+        weighted = lambda a, b: (a * b * w).sum((0, 1)).view(heads, -1).sum(1)  # noqa: E731
+        gain = (weighted(got, exact) / weighted(got, got).clamp(min=1e-12)).clamp(0.75, 1.33)
+        return Affine(proj.weight * gain.repeat_interleave(proj.weight.shape[1] // heads), proj.bias)
+
+    def _head(self, name: str, h: int, d: int, x: Act, parts: dict, scale: float, tensor: str) -> torch.Tensor:
+        s, t = self.scheme, self.tokens
+        cut = slice(h * d, (h + 1) * d)
+        real = {p: self.sample.every(parts[p][3][..., cut]) for p in parts}
+        w = real["q"][1]
+        e = {}
+        e["q"], e["k"] = query_key_exponents(real["q"][0], real["k"][0], w, s.query_exponents == "channel")
+        if s.value_exponents == "channel":
+            e["v"] = channel_exponents(real["v"][0], w, -128, 127)
+        else:
+            e["v"] = search(real["v"][0], w, -128, 127).expand(d)
+        for part in ("k", "v", "q"):
+            weight, ea, bias, _ = parts[part]
+            node = f"{name}.{part}.h{h}"
+            _, shifts = lower.shifts_plain(ea[cut], e[part])
+            info = TensorInfo(node, t, d, "int8", self._single(e[part]))
+            self._linear(node, x, weight[cut], bias[cut], ea[cut], shifts, info=info, narrow=part == "k")
+        node, env = f"{name}.scores.h{h}", self.stream.env
+        q, k, v = (Ref(f"{name}.{p}.h{h}") for p in ("q", "k", "v"))
+        ea = int(e["q"][0] + e["k"][0])
+        some = slice(0, min(16, len(env[q.name])))
+        acc = env[q.name][some].float() @ env[k.name][some].float().transpose(1, 2)
+        es = self._scores_exponent(acc, ea, scale)
+        s1, s2 = lower.scores_shifts(ea, es)
+        self.stream.add(Scores(node, Ref(node), q, k, s1, s2), TensorInfo(node, t, t, "int8", es))
+        c, sc = lower.softmax_constants(scale, es)
+        soft = f"{name}.softmax.h{h}"
+        self.stream.add(Softmax(soft, Ref(soft), Ref(node), s.rule, c, sc), TensorInfo(soft, t, t, "code4"))
+        # the attention output is an average of values: it may have finer steps than they have
+        att = f"{name}.attend.h{h}"
+        out = Ref(tensor, h * d, d)
+        averages = torch.softmax(acc * (2.0**ea * scale), -1) @ env[v.name][some].float()
+        steps = averages.flatten(0, 1)
+        even = torch.full((len(steps),), 1 / len(steps))
+        errors = {o: float(error(steps, o, -128, 127, even).sum()) for o in (-4, -3, -2, -1, 0)}
+        finer = min(errors, key=errors.get)
+        shift = lower.attend_shift(0, finer, s.row_factor)
+        self.stream.add(Attend(att, out, Ref(soft), v, s.rule, shift, s.row_factor))
+        self.stream.drop(q.name, k.name, v.name, node, soft)
+        return e["v"] + finer
+
+    def _scores_exponent(self, acc: torch.Tensor, ea: int, scale: float) -> int:
+        """The exponent of int8 scores with the least error of the softmax's output."""
+        x = acc * (2.0**ea)
+        want = torch.softmax(x * scale, -1)
+        first = int(torch.floor(torch.log2(x.abs().max().clamp(min=1e-6) / 127)))
+        best = None
+        for e in range(max(ea, first - 2), max(ea, first + 1) + 1):
+            got = torch.softmax(quantize(x, e, -128, 127) * (2.0**e * scale), -1)
+            err = float((got - want).square().mean())
+            if best is None or err < best[0]:
+                best = (err, e)
+        return best[1]
+
+    # ------------------------------------------------------------ MLP
+
+    def _hidden(self, name: str, x: Act, layer: Affine, after: Affine, target: torch.Tensor) -> Act:
+        """fc1 with GELU; int8 output with zero-point, scales per channel where fc2 may absorb them."""
+        s, hessian = self.scheme, self.hessian(x)
+        weight = self._refitted(x, layer.weight, hessian, target)
+        weight, ea = self._weights(name, x, weight, layer.bias, hessian)
+        product = self._product(x, weight, ea)
+        bias = self._corrected(product, layer.bias, target)
+        product.add_(bias)
+        top = product.amax((0, 1))  # GELU of the largest input is that input
+        p, w = self.sample.rows(product), self.sample.w
+        n = p.shape[1]
+        finest = -int(ea.max())
+        want = F.gelu(p)
+        errors = {}
+        for g in range(3, min(10, finest) + 1):
+            errors[g] = float((w @ (F.gelu(quantize(p, -g, -2048, 2047) * 2.0**-g) - want).square()).sum())
+        if not errors:
+            raise ValueError(f"{name}: weights are too coarse for GELU's input (exponent {-finest}, at most -3)")
+        exp = min(errors, key=errors.get)
+        lo, hi = (0, 255) if s.gelu_zero_point else (-128, 127)
+        low = GELU_LOW if s.gelu_zero_point else 0.0
+        shifted, top = want - low, top.clamp(min=0) - low
+        e = search(shifted, w, lo, hi, top=top).expand(n)
+        if s.hidden_octaves:  # small channels take finer steps, never so fine that they would saturate
+            room = torch.floor(torch.log2(hi * pot(e) / (top * 1.1))).int()
+            e = e - room.clamp(0, s.hidden_octaves)
+        # rounded up: the minimum lands on -128 or -127: its plateau is exact and never clipped (golden.clipped_ends)
+        zero = torch.ceil(-128 - scaled(torch.tensor(low), -e)).int() if s.gelu_zero_point else zeros(n)
+        shifts = lower.shifts_given_p(ea, torch.full((n,), -exp, dtype=torch.int32), e)
+        info = TensorInfo(name, self.tokens, n, "int8", self._single(e), self._single(zero) or 0)
+        self._linear(name, x, weight, bias, ea, shifts, offset=zero, info=info, act="gelu", gelu_exp=exp)
+        return Act(name, e, zero)
+
+    # ------------------------------------------------------------ the walk
+
+    def _block(self, i: int, b: FloatBlock, x: Act, fx: torch.Tensor) -> tuple[Act, torch.Tensor]:
+        name, s, rows, w = f"blocks.{i}", self.scheme, self.sample.rows, self.sample.w
+        n1 = layer_norm(fx, b.norm1)
+        stacked = torch.cat([b.q.weight, b.k.weight, b.v.weight])
+        e1 = smooth_linear(rows(n1), w, stacked, s.smoothing, -128, 127, s.bits(f"{name}.attn.q"))
+        q, k, v = (F.linear(n1, a.weight, a.bias) for a in (b.q, b.k, b.v))
+        y = self._norm(f"{name}.norm1", b.norm1, x, e1, self.tokens)
+        att, proj = self._attention(f"{name}.attn", b, y, q, k, v)
+        fa = attention(q, k, v, b.heads, b.scale)
+        fx = fx + F.linear(fa, b.proj.weight, b.proj.bias)
+        if i == len(self.vit.blocks) - 1 and s.last_share is not None:
+            self.sample.set_share(s.last_share, self.tokens)
+        middle = self._residual(f"{name}.attn.proj", att, proj, x, fx)
+        self.stream.drop(x.name, y.name, att.name)
+        n2 = layer_norm(fx, b.norm2)
+        e2 = smooth_linear(rows(n2), w, b.fc1.weight, s.smoothing, -128, 127, s.bits(f"{name}.mlp.fc1"))
+        y = self._norm(f"{name}.norm2", b.norm2, middle, e2, self.tokens)
+        f1 = F.linear(n2, b.fc1.weight, b.fc1.bias)
+        hidden = self._hidden(f"{name}.mlp.fc1", y, b.fc1, b.fc2, f1)
+        fx = fx + F.linear(F.gelu(f1), b.fc2.weight, b.fc2.bias)
+        out = self._residual(f"{name}.mlp.fc2", hidden, b.fc2, middle, fx)
+        self.stream.drop(middle.name, y.name, hidden.name)
+        return out, fx
+
+    def _head_layer(self, x: Act, fx: torch.Tensor) -> None:
+        vit, s = self.vit, self.scheme
+        n = layer_norm(fx[:, :1], vit.norm)
+        even = torch.full((len(n),), 1 / len(n))
+        e = smooth_linear(n[:, 0], even, vit.head.weight, s.smoothing, -128, 127, s.bits("head"))
+        y = self._norm("norm", vit.norm, x, e, 1)
+        weight, ea = self._weights("head", y, vit.head.weight, vit.head.bias, self.hessian(y))
+        product = self._product(y, weight, ea)
+        bias = self._corrected(product, vit.head.bias, F.linear(n, vit.head.weight, vit.head.bias))
+        logits = product.add_(bias)[:, 0]
+        out = search(logits, even, -2048, 2047, least=int(ea.max()))
+        shifts = lower.shifts_given_p(ea, out, out)
+        info = TensorInfo("head", 1, len(ea), "int12", int(out))
+        self._linear("head", y, weight, bias, ea, shifts, info=info)
+
+    @torch.inference_mode()
+    def run(self, progress: bool = True) -> Graph:
+        from ...models.images import patches_to_float
+
+        patches = self.stream.env["input"].numpy()
+        cfg = self.image
+        pixels = torch.from_numpy(patches_to_float(patches, cfg))
+        fx = self.vit.embedding(F.unfold(pixels, cfg.patch_size, stride=cfg.patch_size).transpose(1, 2))
+        del pixels
+        x = self._embed(fx)
+        for i, b in enumerate(
+            tqdm(self.vit.blocks, desc=f"quantize {self.scheme.name}", disable=not progress, leave=False)
+        ):
+            x, fx = self._block(i, b, x, fx)
+        self._head_layer(x, fx)
+        return self.graph

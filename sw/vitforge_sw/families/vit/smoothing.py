@@ -1,0 +1,85 @@
+"""PoT-aware smoothing: powers of two per channel moved from a layer's input into its weights, free in hardware."""
+
+import torch
+
+from ...quant.rounding import round_nearest, weight_exponents
+from ...quant.scales import base_exponent, error, pot, quantize, search
+
+ROWS = 256  #: output channels on which candidates are compared
+
+
+def smooth_linear(
+    x: torch.Tensor,
+    w: torch.Tensor,
+    weight: torch.Tensor,
+    alphas: tuple[float, ...],
+    lo: int,
+    hi: int,
+    wbits: int,
+    top: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Exponents of the input's channels, int32 (C,), chosen by the layer's output error.
+
+    x (R, C) samples with weights w, weight (N, C), ``top`` (C,) the largest |x| of all rows if x is only some.
+    Candidates: one exponent for all, and for each alpha s_c = max|X_c|^a / max|W_c|^(1-a) rounded to the nearest power
+    of two; each with base exponents around MinMax's.
+    """
+    qmax = (1 << wbits - 1) - 1
+    c = x.shape[1]
+    offsets = [torch.zeros(c, dtype=torch.int32)]
+    top_x = (x.abs().amax(0) if top is None else top).clamp(min=1e-9)
+    top_w = weight.abs().amax(0).clamp(min=1e-9)
+    for alpha in alphas:
+        s = torch.log2(top_x**alpha / top_w ** (1 - alpha))
+        offset = torch.round(s - s.max()).int()  # nearest in the log domain: the ratio to the largest
+        if not any(torch.equal(offset, o) for o in offsets):
+            offsets.append(offset)
+    weight = weight[:: -(-len(weight) // ROWS)]  # a choice of output channels is enough to compare candidates
+    want, root = x @ weight.T, w.sqrt()[:, None]
+    best = None
+    for offset in offsets:
+        smooth = x / pot(offset)
+        first = int(base_exponent((top_x / pot(offset))[None], hi, False))
+        for e in (first - 1, first, first + 1):
+            q = quantize(smooth, e, lo, hi)
+            columns = weight * pot(offset + e)
+            moment = (q * w[:, None]).T @ q
+            ew = weight_exponents(columns, moment, qmax, "channel")
+            got = q @ (round_nearest(columns, ew, qmax) * pot(ew)[:, None]).T
+            err = float(((got - want) * root).square().sum())
+            if best is None or err < best[0]:
+                best = (err, offset + e)
+    return best[1].int()
+
+
+def channel_exponents(
+    x: torch.Tensor, w: torch.Tensor, lo: int, hi: int, zero_low: float | None = None
+) -> torch.Tensor:
+    """Adaptive PoT rounding for each channel by itself; with ``zero_low`` the range starts there (zero-point)."""
+    return search(x if zero_low is None else x - zero_low, w, lo, hi, channel=True)
+
+
+def query_key_exponents(
+    q: torch.Tensor, k: torch.Tensor, w: torch.Tensor, channel: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Exponents of one head's q and k, int32 (d,) each, e_q + e_k the same for all channels.
+
+    Least error of q k^T to first order: E[k_c^2] err(q_c) + E[q_c^2] err(k_c), summed over channels. Samples (R, d).
+    """
+    if not channel:
+        d = q.shape[1]
+        return search(q, w, -128, 127).expand(d), search(k, w, -127, 127).expand(d)
+    q2, k2 = w @ q.square(), w @ k.square()
+    fq, fk = int(base_exponent(q, 127, False)), int(base_exponent(k, 127, False))
+    span = range(-5, 4)
+    eq = {o: error(q, fq + o, -128, 127, w) * k2 for o in span}
+    ek = {o: error(k, fk + o, -127, 127, w) * q2 for o in span}
+    best = None
+    for total in range(-3, 4):
+        pairs = [o for o in span if total - o in ek]
+        stack = torch.stack([eq[o] + ek[total - o] for o in pairs])
+        least, index = stack.min(0)
+        if best is None or float(least.sum()) < best[0]:
+            chosen = torch.tensor(pairs, dtype=torch.int32)[index]
+            best = (float(least.sum()), fq + chosen, fk + total - chosen)
+    return best[1].int(), best[2].int()

@@ -1,0 +1,314 @@
+"""Registers, job queue, boot and soft reset, through the AXI4-Lite port."""
+
+import dataclasses
+import random
+
+import pytest
+
+from vitforge_hw.arch import isa, registers
+from vitforge_hw.arch.config import get_config
+from vitforge_hw.host.jobs import JobQueue
+from vitforge_hw.host.register_file import writable_mask
+from vitforge_sim.bench.host_bench import DRAM, IMAGE, JOB, HostBench
+from vitforge_sim.bench.replay import Simulator
+
+TINY = get_config("tiny")
+
+
+def run(test, config=TINY, **settings):
+    bench = HostBench(config, **settings)
+    bench.run(test)
+    return bench
+
+
+@pytest.mark.parametrize("preset", ["tiny", "p2vit"])
+def test_every_declared_register(preset):
+    """Read-only registers keep their values, read-write ones their bits, byte strobes count, gaps read 0."""
+    config = get_config(preset)
+
+    async def test(bench):
+        values = {
+            "id": registers.IDENT,
+            "version": registers.VERSION,
+            "config_hash": config.hash,
+            "capabilities": config.cores | config.word << 8 | config.masters << 16 | config.job_depth << 20,
+            "job_free": config.job_depth,
+        }
+        for name, register in registers.REGISTERS.items():
+            if name == "control":
+                continue
+            if register.access == "rw":
+                value = bench.rng.getrandbits(32)
+                await bench.write(name, value)
+                assert await bench.read(name) == value & writable_mask(register), name
+                for strobe in (1, 2, 4, 8, 10):
+                    new = bench.rng.getrandbits(32)
+                    await bench.lite.write(register.offset, new, strobe)
+                    mask = sum(255 << 8 * i for i in range(4) if strobe >> i & 1)
+                    value = (value & ~mask) | (new & mask)
+                    assert await bench.read(name) == value & writable_mask(register), name
+            elif register.access in ("ro", "w1c"):
+                await bench.write(name, 0xFFFFFFFF)
+                assert await bench.read(name) == values.get(name, 0), name
+        declared = {r.offset for r in registers.REGISTERS.values()}
+        end = registers.COUNTER_BASE + 8 * len(isa.Chunk)
+        for offset in (0x2C, 0x5C, end, 0xFFC):
+            assert offset not in declared
+            await bench.lite.write(offset, 0xFFFFFFFF)
+            assert await bench.lite.read(offset) == 0
+
+    run(test, config)
+
+
+def test_jobs_fill_the_queue_and_complete():
+    async def test(bench):
+        ctx, host = bench.world.ctx, bench.host
+        await bench.setup(jobs=TINY.job_depth, enable=False)
+        assert await bench.read("job_free") == 0
+        assert await bench.read64("job_image") == DRAM + JOB + TINY.job_depth * 0x1000
+        assert ctx.get(host.submitted) == TINY.job_depth
+        await bench.write("job_submit", 0)  # one too many: an error, and nothing advances
+        assert await bench.read("error_code") == registers.ERROR_QUEUE_FULL
+        assert await bench.read64("job_image") == DRAM + JOB + TINY.job_depth * 0x1000
+        assert ctx.get(host.submitted) == TINY.job_depth
+        await bench.write("control", 1)
+        await bench.world.until(lambda: ctx.get(host.run))
+        await bench.write("irq_enable", 1)
+        assert await bench.read("status") == 0b111
+        for i in range(TINY.job_depth):
+            await bench.end_image(isa.Chunk.IMAGE_DMA)
+            assert await bench.read("job_free") == i  # the result DMA still needs the entry
+            await bench.end_image(isa.Chunk.RESULT_DMA)
+            assert await bench.read("job_free") == i + 1
+            assert await bench.read("completed") == i + 1
+            assert ctx.get(host.interrupt) and await bench.read("irq_status") & 1
+            await bench.write("irq_status", 1)
+            assert not ctx.get(host.interrupt) and not await bench.read("irq_status") & 1
+        assert await bench.read("status") == 0b110
+        await bench.write("job_submit", 1)  # wraps round
+        assert ctx.get(host.submitted) == TINY.job_depth + 1
+
+    run(test)
+
+
+def test_bases_carry_into_the_upper_half():
+    async def test(bench):
+        await bench.write64("job_image", 0x1_FFFF_F000)
+        await bench.write("job_image_stride", 0x1000)
+        await bench.write("job_submit", 1)
+        assert await bench.read64("job_image") == 0x2_0000_0000
+
+    run(test)
+
+
+def test_job_queue_against_a_list():
+    """Random pushes and pops of both readers."""
+    queue = JobQueue(TINY)
+
+    async def test(ctx):
+        rng = random.Random(3)
+        jobs, images, results = [], 0, 0
+        for _ in range(600):
+            free = TINY.job_depth - len(jobs) + min(images, results)
+            full = free == 0
+            assert ctx.get(queue.full) == full and ctx.get(queue.free) == free
+            push, job = rng.random() < 0.5, (rng.getrandbits(64), rng.getrandbits(64))
+            pop_image = images < len(jobs) and rng.random() < 0.4
+            pop_result = results < len(jobs) and rng.random() < 0.4
+            if images < len(jobs):
+                assert ctx.get(queue.image_base) == jobs[images][0]
+            if results < len(jobs):
+                assert ctx.get(queue.result_base) == jobs[results][1]
+            for port, value in (
+                (queue.push, push),
+                (queue.image, job[0]),
+                (queue.result, job[1]),
+                (queue.pop_image, pop_image),
+                (queue.pop_result, pop_result),
+            ):
+                ctx.set(port, value)
+            await ctx.tick()
+            if push and not full:
+                jobs.append(job)
+            images, results = images + pop_image, results + pop_result
+            assert (ctx.get(queue.submitted), ctx.get(queue.completed)) == (len(jobs), results)
+
+    simulator = Simulator(queue)
+    simulator.add_clock(1e-8)
+    simulator.add_testbench(test)
+    simulator.run()
+
+
+def test_header_reaches_the_sequencers():
+    async def test(bench):
+        await bench.setup()
+        got = {name: bench.world.ctx.get(getattr(bench.host, name)) for name in bench.starts}
+        assert got == bench.starts
+
+    run(test)
+    run(test, get_config("p2vit"))
+
+
+def test_bad_programs_are_refused_and_a_good_one_runs_afterwards():
+    async def refused(bench, beats):
+        await bench.setup(program_beats=beats, jobs=0, enable=False)
+        await bench.write("control", 1)
+        await bench.world.step(300)
+        assert not bench.world.ctx.get(bench.host.run)
+        assert await bench.read("error_code") == registers.ERROR_PROGRAM
+        assert await bench.read64("error_addr") == DRAM + IMAGE
+        assert await bench.read("status") == 0b100
+        await bench.soft_reset()
+        assert await bench.read("error_code") == 0
+
+    async def test(bench):
+        for byte in (0, 5):  # magic, hash
+            bench.image[byte] ^= 1
+            bench.store()
+            await refused(bench, 0)
+            bench.image[byte] ^= 1
+        bench.store()
+        await refused(bench, TINY.program_rows + 1)
+        await refused(bench, TINY.instruction_beats - 1)
+        names = [chunk.name.lower() for chunk in TINY.chunks]
+        longest = max(bench.starts[f"{name}_start"] + bench.starts[f"{name}_count"] for name in names)
+        await refused(bench, longest * TINY.instruction_beats - 1)  # truncated
+        await bench.setup(program_beats=longest * TINY.instruction_beats)
+        await bench.soft_reset()
+        await refused(bench, 1 << 25)
+        good = bytes(bench.image[:64])
+        header = isa.unpack(isa.HEADER_FIELDS, int.from_bytes(good, "little"))
+        assert isa.Chunk.RMAC not in TINY.chunks
+        header |= {"rmac_start": 1, "rmac_count": 1}  # for a chunk that is not there
+        bench.image[:64] = isa.pack(isa.HEADER_FIELDS, header, "header").to_bytes(64, "little")
+        bench.store()
+        await refused(bench, 0)
+        bench.image[:64] = good
+        bench.store()
+        await bench.setup()
+        assert await bench.read("error_code") == 0
+
+    run(test)
+
+
+def test_a_program_with_a_read_error_does_not_run():
+    async def test(bench):
+        bench.memory.read_errors[DRAM + IMAGE + 5 * 16] = 3
+        await bench.setup(enable=False)
+        await bench.write("control", 1)
+        await bench.world.step(300)
+        assert not bench.world.ctx.get(bench.host.run)
+        assert await bench.read("error_code") == registers.ERROR_READ
+        assert await bench.read64("error_addr") == DRAM + IMAGE + 5 * 16
+        await bench.write("job_submit", 1)
+        for _ in range(TINY.job_depth):
+            await bench.write("job_submit", 1)
+        assert await bench.read("error_code") == registers.ERROR_READ, "the first error stays"
+
+    run(test)
+
+
+@pytest.mark.parametrize("preset", ["tiny", "trio"])
+def test_counters(preset):
+    """Each chunk's own registers; those of absent chunks read 0."""
+    config = get_config(preset)
+
+    async def test(bench):
+        ctx, host = bench.world.ctx, bench.host
+        await bench.setup()
+        before = await bench.read("cycles_lo")
+        assert 0 < before < 1000
+        for chunk in isa.Chunk:
+            ctx.set(host.busy, 1 << chunk)
+            await bench.world.step(10 + chunk)
+            ctx.set(host.busy, 0)
+            ctx.set(host.stall, 1 << chunk)
+            await bench.world.step(20 + chunk)
+            ctx.set(host.stall, 0)
+        for chunk in isa.Chunk:
+            there = chunk in config.chunks
+            assert await bench.read(f"busy_{chunk.name.lower()}") == (10 + chunk if there else 0)
+            assert await bench.read(f"stall_{chunk.name.lower()}") == (20 + chunk if there else 0)
+        assert await bench.read("cycles_lo") > before + 200
+        await bench.write("control", 0)  # they can be read after disabling, and start again with the next enable
+        await bench.world.step(50)
+        stopped = await bench.read("cycles_lo")
+        assert await bench.read("busy_mat") == 10 and stopped == await bench.read("cycles_lo")
+        await bench.setup()
+        assert await bench.read("busy_mat") == 0 and await bench.read("cycles_lo") < stopped
+
+    run(test, config)
+
+
+def test_watchdog():
+    config = dataclasses.replace(TINY, watchdog_bits=7)
+
+    async def test(bench):
+        ctx, host = bench.world.ctx, bench.host
+        await bench.setup(jobs=0)
+        await bench.world.step(400)
+        assert await bench.read("error_code") == 0, "nothing to do is no error"
+        await bench.write("job_submit", 1)
+        for _ in range(4):
+            await bench.world.step(100)
+            ctx.set(host.progress, 1)
+            await bench.world.step()
+            ctx.set(host.progress, 0)
+        assert await bench.read("error_code") == 0
+        await bench.world.step(130)
+        assert await bench.read("error_code") == registers.ERROR_WATCHDOG
+        await bench.soft_reset()
+        assert await bench.read("status") == 0
+
+    run(test, config)
+
+
+def test_watchdog_sees_a_memory_that_does_not_answer_at_boot():
+    config = dataclasses.replace(TINY, watchdog_bits=7)
+
+    async def test(bench):
+        bench.memory.frozen = True
+        await bench.setup(enable=False, jobs=0)
+        await bench.write("control", 1)
+        await bench.world.step(150)
+        assert await bench.read("error_code") == registers.ERROR_WATCHDOG
+        bench.memory.frozen = False
+
+    run(test, config)
+
+
+@pytest.mark.parametrize("cycles", [1, 5, 10, 30])
+def test_soft_reset_while_booting_waits_for_memory(cycles):
+    async def test(bench):
+        ctx, host = bench.world.ctx, bench.host
+        await bench.setup(enable=False)
+        await bench.write("control", 1)
+        await bench.world.step(cycles)
+        bench.memory.frozen = True
+        waiting = bench.memory.outstanding
+        await bench.write("control", 3)
+        await bench.world.step(60)
+        if waiting:
+            assert not ctx.get(host.core_reset) and await bench.read("control") & 2
+        bench.memory.frozen = False
+        while await bench.read("control"):
+            pass
+        assert bench.memory.outstanding == 0 and not ctx.get(host.run)
+        await bench.setup()
+        assert await bench.read("error_code") == 0
+
+    run(test, latency=(10, 20))
+
+
+def test_disable_stops_and_enable_loads_again():
+    async def test(bench):
+        ctx, host = bench.world.ctx, bench.host
+        await bench.setup(jobs=2)
+        loaded = len(bench.program.log)
+        await bench.write("control", 0)
+        await bench.world.step(30)
+        assert not ctx.get(host.run) and ctx.get(host.submitted) == 0
+        await bench.setup(jobs=1)
+        assert len(bench.program.log) == 2 * loaded and ctx.get(host.submitted) == 1
+
+    run(test)

@@ -1,0 +1,187 @@
+"""The cycle model: its goal, its sums, its latencies against those that the RTL states."""
+
+import pytest
+
+from vitforge_hw.arch.config import PRESETS
+from vitforge_hw.arch.isa import Chunk
+from vitforge_sw.compiler import CompileOptions, compile_graph
+from vitforge_sw.cycles.dram import Dram, ReadQueue
+from vitforge_sw.cycles.estimate import estimate
+from vitforge_sw.cycles.model import Shared
+from vitforge_sw.cycles.timing import TIMING, engine_steps, layernorm_latency, mat_row, rmac_row, shifter_latency
+from vitforge_sw.families.efficientvit.frontend import import_efficientvit
+from vitforge_sw.families.efficientvit.shapes import efficientvit_shapes
+from vitforge_sw.families.vit.random import random_graph
+from vitforge_sw.families.vit.shapes import SHAPES, shape_graph
+from vitforge_sw.graph.ir import Attend, Softmax
+from vitforge_sw.models.resolve import ModelSpec, build_model
+
+P2VIT, TINY, HYBRID = PRESETS["p2vit"], PRESETS["tiny"], PRESETS["tiny_hybrid"]
+
+
+@pytest.fixture(scope="module")
+def deit_tiny():
+    return compile_graph(shape_graph(*SHAPES["deit_tiny_patch16_224"]), P2VIT)
+
+
+@pytest.mark.parametrize(("bandwidth", "least"), [(64, 0.975), (32, 0.97), (16, 0.96)])
+def test_deit_tiny_reaches_the_goal(deit_tiny, bandwidth, least):
+    result = estimate(deit_tiny, bytes_per_cycle=bandwidth)
+    assert result["macs"] == 1_164_267_264
+    assert least <= result["utilization"] <= 0.98
+    assert result["utilization"] == result["macs"] / (2048 * result["cycles"])
+
+
+def test_two_pass_softmax_is_hidden_too():
+    graph = shape_graph(*SHAPES["deit_tiny_patch16_224"])
+    for node in graph.nodes:
+        if isinstance(node, Softmax | Attend):
+            node.rule = "log2"
+    assert estimate(graph, P2VIT)["utilization"] > 0.95
+
+
+def test_layers_add_up(deit_tiny):
+    result = estimate(deit_tiny, images=5)
+    layers = [x for x in result["layers"] if x["chunk"] == "mat"]
+    assert sum(x["cycles"] for x in layers) == pytest.approx(result["cycles"], rel=1e-3)
+    assert sum(x["macs"] for x in layers) == result["macs"]
+    weights = 12 * (192 * 576 + 192 * 192 + 2 * 192 * 768) + 768 * 192 + 1008 * 192
+    assert weights < result["dram_bytes"] < 1.2 * weights
+    assert {x["bound_by"] for x in layers} == {"compute"}
+
+
+def test_starved_memory_is_named():
+    result = estimate(random_graph(), TINY, bytes_per_cycle=1)
+    mat = result["chunks"]["mat"]
+    assert mat["waiting_weights"] > mat["busy"]
+    assert any(x["bound_by"] == "weights" for x in result["layers"])
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="estimate: a graph needs a configuration"):
+        estimate(random_graph())
+    with pytest.raises(ValueError, match="estimate: images must be at least 1, not 0"):
+        estimate(random_graph(), TINY, images=0)
+    with pytest.raises(ValueError, match="estimate: bytes_per_cycle must be positive, not 0"):
+        estimate(random_graph(), TINY, bytes_per_cycle=0)
+
+
+def test_deit_small_compiles():
+    result = estimate(shape_graph(*SHAPES["deit_small_patch16_224"]), P2VIT)
+    assert result["utilization"] > 0.95
+
+
+def test_deit_base_is_refused_with_its_sizes():
+    message = r"activation buffer: \d+ rows of 128 bytes needed .*hidden.0 4800.* 2 pools of 4096 rows available"
+    with pytest.raises(ValueError, match=message):
+        compile_graph(shape_graph(*SHAPES["deit_base_patch16_224"]), P2VIT)
+
+
+def test_ablation_orders():
+    graph = shape_graph(2, 192, 3, 768, 197, 768, 1000)
+    cycles = {}
+    for mode in ("both", "inter", "intra", "none"):
+        build = compile_graph(graph, P2VIT, pipelining=mode)
+        assert max(len(i.waits) for p in build.programs.values() for i in p) <= 6
+        cycles[mode] = estimate(build, images=1)["first_image_cycles"]
+    assert cycles["both"] < cycles["intra"] < cycles["inter"] < cycles["none"]
+
+
+def test_dram_bandwidth_is_shared():
+    dram = Dram(0.5)
+    assert dram.transfer(0, 64) == 128
+    assert dram.transfer(0, 64) == 256
+    assert dram.transfer(1000, 1) == 1002
+    assert dram.transfer(128, 16) == 288  # behind the second
+
+
+def test_credits_limit_the_bandwidth():
+    """64 beats in flight at a latency of 100 cycles: 64 beats each latency + burst + a few cycles."""
+    queue = ReadQueue(Dram(1.0), 100, 64, TINY, TIMING)
+    start, end = queue.read(0, 0, 6400)
+    assert (end - start) / 100 == pytest.approx(120, abs=3)
+    assert ReadQueue(Dram(1.0), 100, 256, P2VIT, TIMING).read(0, 0, 6400)[1] < 6400 + 120
+
+
+def test_latencies_are_those_of_the_rtl():
+    mat = pytest.importorskip("vitforge_hw.engines.mat")
+    post = pytest.importorskip("vitforge_hw.post.post")
+    layernorm = pytest.importorskip("vitforge_hw.layernorm.layernorm")
+    softmax = pytest.importorskip("vitforge_hw.attention.softmax")
+    shifter = pytest.importorskip("vitforge_hw.attention.shifter")
+    loader = pytest.importorskip("vitforge_hw.attention.key_loader")
+    for c in (TINY, P2VIT):
+        for tiles, ksteps, wide in ((1, 1, 0), (4, 12, 0), (12, 48, 1), (3, 2, 1)):
+            op = dict(tiles=tiles, ksteps=ksteps, out_wide=wide)
+            assert mat_row(op, c) >= mat.row_steps(c, tiles, ksteps) == engine_steps(op, c)
+            if ksteps >= c.word // c.post_channels:
+                assert mat_row(op, c) == engine_steps(op, c)
+        for blocks, wide in ((6, 0), (12, 1)):
+            op = dict(blocks=blocks, in_wide=wide)
+            assert layernorm_latency(op, c) == layernorm.LayerNorm.latency(c, blocks, bool(wide)) + 1
+        assert shifter.ShifterArray(c).LATENCY == shifter_latency(c)
+    for c in (TINY, P2VIT, HYBRID, PRESETS["trio"]):
+        to_write = post.latency(c) + 2  # row_writer: push to wr.valid
+        assert to_write == TIMING.mat_phase_to_write + TIMING.trio_lanes * c.trio
+    assert mat.GO_TO_READ + mat.READ_TO_STEP == TIMING.mat_go_to_step
+    assert mat.STEP_TO_RESULT == TIMING.mat_step_to_result
+    assert shifter.ShifterArray.START == TIMING.sh_start and shifter.VALUE_ROWS == TIMING.sh_values
+    s = softmax.Softmax
+    assert (s.GAP, s.LOAD, s.LATENCY) == (TIMING.sm_gap, TIMING.sm_load, TIMING.sm_latency)
+    assert loader.Loader.LATENCY + 1 == TIMING.ld_latency
+
+
+def test_options_reach_the_program():
+    build = compile_graph(random_graph(), TINY, CompileOptions(row_blocks=(1, 1, 1, 1, 1)))
+    rows = [i.rows for i, x in zip(build.programs[Chunk.MAT], build.labels[Chunk.MAT]) if x.layer.endswith("fc1")]
+    assert rows == [1] * 10
+
+
+@pytest.fixture(scope="module")
+def small_trio():
+    """An EfficientViT of 32 x 32 windows on both engines."""
+    args = dict(widths=(8, 16, 16, 24, 32), depths=(1, 1, 1, 1, 1), head_dim=8, head_widths=(64, 64), num_classes=10)
+    net = import_efficientvit(build_model(ModelSpec("small", "efficientvit_b0", args)))
+    return compile_graph(efficientvit_shapes(net, 32), HYBRID)
+
+
+def test_both_engines_add_up(small_trio):
+    result = estimate(small_trio, images=5)
+    steps = dict.fromkeys((Chunk.MAT, Chunk.RMAC), 0)
+    for chunk in steps:
+        mine = [x for x in result["layers"] if x["chunk"] == chunk.name.lower()]
+        assert sum(x["cycles"] for x in mine) == pytest.approx(result["cycles"], rel=0.02)
+        steps[chunk] = sum(i.rows * engine_steps(i.op, HYBRID) for i in small_trio.programs[chunk])
+        assert steps[chunk] <= result["chunks"][chunk.name.lower()]["busy"] < result["cycles"]
+    both = [x for x in result["layers"] if x["chunk"] in ("mat", "rmac")]
+    assert sum(x["macs"] for x in both) == pytest.approx(result["macs"]) == sum(small_trio.macs.values())
+    assert all(0 <= x["utilization"] <= 1 for x in both)
+    assert result["utilization"] == result["macs"] / (512 * result["cycles"])
+    backbone = result["backbone"]
+    assert 0 < backbone["macs"] < result["macs"]
+    assert backbone["first_image_cycles"] < result["first_image_cycles"]
+
+
+def test_rows_of_the_window_engine():
+    """docs/hybrid.md: sets of `width` slots, two cycles a tap with stride 2, tiles drained one by one."""
+    c = PRESETS["trio"]  # 16 lanes, 8 slots, one tile a cycle
+    depthwise = dict(kind=1, blocks=16, out_groups=4, kernel=3, stride=0, in_groups=4, height=28)
+    assert rmac_row(depthwise, c) == 4 * 2 * 9
+    assert rmac_row(depthwise | dict(stride=1), c) == 4 * 2 * 18
+    assert rmac_row(depthwise | dict(blocks=17), c) == 4 * 3 * 9
+    assert rmac_row(depthwise | dict(blocks=1, out_groups=16), c) == 2 * 9  # narrow: 16 groups in 8 slots
+    assert rmac_row(depthwise | dict(blocks=1, stride=1), c) == 4 * 18
+    attention = dict(kind=2, blocks=2, in_groups=2, height=14)
+    assert rmac_row(attention, c) == max(2 * 28 * 2, 4 * 2 * 28)
+    assert rmac_row(dict(kind=3, blocks=5, in_groups=2, height=14), c) == 140
+    pointwise = dict(kind=0, tiles=3, ksteps=4, groups=6, out_wide=0)
+    assert rmac_row(pointwise, c) == mat_row(pointwise, c) == 7 * 3 * 4 * 2
+
+
+def test_shared_lanes():
+    """One user alone is not delayed; two that want more than there is are, by what is missing."""
+    lanes = Shared()
+    assert lanes.take(10, 650, 640) == 650
+    alone = Shared()
+    assert [alone.take(0, 640, 320), alone.take(0, 640, 320)] == [640, 640]
+    assert alone.take(0, 640, 320) == 960

@@ -1,0 +1,85 @@
+"""check_model: supported models pass, each unsupported feature is explained, import_vit computes the same network."""
+
+import pytest
+import torch
+
+from vitforge_sw.families.vit.check import check_model
+from vitforge_sw.families.vit.frontend import attention, import_vit, layer_norm
+from vitforge_sw.models.resolve import ModelSpec, build_model
+
+SMALL = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=7)
+
+
+def build(architecture="vit_tiny_patch16_224", **args):
+    return build_model(ModelSpec("m", architecture, SMALL | args))
+
+
+def refused(model, word=16):
+    return [row for row in check_model(model, word) if not row.supported]
+
+
+@pytest.mark.parametrize(
+    "name", ["deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224", "vit_base_patch16_224"]
+)
+def test_standard_models_are_supported(name):
+    with torch.device("meta"):
+        rows = check_model(build_model(ModelSpec(name, name)))
+    assert all(row.supported for row in rows)
+    assert rows[0].layer == "patch_embed.proj" and rows[0].shape[1:] == (3, 16, 16)
+    assert {"blocks.11.attn.qkv", "blocks.0.mlp.fc1", "norm", "head"} <= {row.layer for row in rows}
+
+
+@pytest.mark.parametrize(
+    "args,layer,text",
+    [
+        (dict(qk_norm=True), "blocks.0.attn.q_norm", "normalisation inside attention"),
+        (dict(embed_dim=40), "patch_embed.proj", "embed_dim 40 must be a multiple of 16"),
+        (dict(embed_dim=48, num_heads=2), "blocks.0.attn.qkv", "head dimension 24 must be a multiple of 16"),
+        (dict(mlp_ratio=2.25), "blocks.0.mlp.fc1", "hidden width 72 must be a multiple of 16"),
+        (dict(global_pool="avg"), "pool", "global_pool must be 'token', not 'avg'"),
+        (dict(class_token=False, global_pool="avg"), "cls_token", "the head reads the class token"),
+        (dict(reg_tokens=4), "prefix tokens", "5 prefix tokens"),
+        (dict(pre_norm=True), "norm_pre", "before the blocks"),
+        (dict(act_layer="silu"), "blocks.0.mlp.act", "must be GELU, not SiLU"),
+        (dict(img_size=256, patch_size=8), "tokens", "1025 tokens exceed 511"),
+        (dict(num_classes=0), "head", "one linear layer"),
+    ],
+)
+def test_unsupported_features_are_explained(args, layer, text):
+    model = build(**args)
+    rows = {row.layer: row for row in refused(model)}
+    assert layer in rows and text in rows[layer].reason
+    if "multiple of" not in text:
+        with pytest.raises(ValueError, match="is not supported") as caught:
+            import_vit(model)
+        assert "\n" not in str(caught.value)
+
+
+def test_word_of_eight():
+    assert not refused(build(embed_dim=40, num_heads=1, mlp_ratio=2), word=8)
+
+
+def test_distilled_and_convolutional_models():
+    with torch.device("meta"):
+        rows = check_model(build_model(ModelSpec("d", "deit_tiny_distilled_patch16_224")))
+        assert "without distillation" in rows[0].reason
+        rows = check_model(build_model(ModelSpec("r", "resnet18")))
+    assert not rows[0].supported and any(r.layer == "layer1.0.conv1" and not r.supported for r in rows)
+
+
+@pytest.mark.parametrize("args", [{}, dict(qkv_bias=False), dict(no_embed_class=True), dict(init_values=0.5)])
+@torch.inference_mode()
+def test_description_computes_the_model(args):
+    model = build(**args)
+    g = torch.Generator().manual_seed(0)
+    for p in model.parameters():
+        p.add_(torch.randn(p.shape, generator=g) * 0.1)
+    x = torch.randn(2, 3, 32, 32, generator=g)
+    vit = import_vit(model)
+    y = vit.embedding(torch.nn.functional.unfold(x, 8, stride=8).transpose(1, 2))
+    linear = lambda y, a: torch.nn.functional.linear(y, a.weight, a.bias)  # noqa: E731
+    for b in vit.blocks:
+        n = layer_norm(y, b.norm1)
+        y = y + linear(attention(linear(n, b.q), linear(n, b.k), linear(n, b.v), b.heads, b.scale), b.proj)
+        y = y + linear(torch.nn.functional.gelu(linear(layer_norm(y, b.norm2), b.fc1)), b.fc2)
+    assert torch.allclose(linear(layer_norm(y, vit.norm), vit.head)[:, 0], model(x), atol=1e-4)

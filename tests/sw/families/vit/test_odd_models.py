@@ -1,0 +1,57 @@
+"""Models with odd numbers in them (dead rows, huge biases, outliers): a valid graph that follows the float model."""
+
+import copy
+
+import pytest
+import torch
+
+from vitforge_sw.evaluate import evaluate
+from vitforge_sw.families import quantize_model
+from vitforge_sw.families.vit import get_scheme
+
+
+def dead_rows(m):
+    for layer in (m.blocks[0].attn.qkv, m.blocks[1].attn.proj, m.blocks[2].mlp.fc1, m.blocks[3].mlp.fc2):
+        layer.weight[3], layer.weight[5] = 0, layer.weight[5] * 1e-9
+    m.blocks[0].mlp.fc2.weight[7] = 0
+    m.blocks[0].mlp.fc2.bias[7] = 0
+
+
+def big_biases(m):
+    m.blocks[1].attn.proj.weight[2] *= 1e-4
+    m.blocks[1].attn.proj.bias[2] = 9.0
+    m.blocks[2].mlp.fc1.bias[4] = -50.0
+    m.blocks[0].attn.qkv.bias[0] = 30.0
+
+
+def outlier_channel(m):
+    m.pos_embed[..., 5] += 40.0
+
+
+def dead_norm(m):
+    m.blocks[0].norm1.weight[4] = 0
+    m.blocks[1].norm2.weight[6] = 0
+    m.blocks[1].norm2.bias[6] = 0
+    m.norm.weight[9] = 1e-8
+
+
+def no_position(m):
+    m.pos_embed.zero_()
+    m.cls_token.zero_()
+
+
+def zero_attention(m):
+    m.blocks[1].attn.qkv.weight.zero_()
+    m.blocks[1].attn.qkv.bias.zero_()
+
+
+@pytest.mark.parametrize("scheme", ["vitforge", "p2vit"])
+@pytest.mark.parametrize("change", [dead_rows, big_biases, outlier_channel, dead_norm, no_position, zero_attention])
+def test_odd_model(digits, scheme, change):
+    model = copy.deepcopy(digits.model)
+    with torch.no_grad():
+        change(model)
+    graph = quantize_model(model, digits.spec, digits.image, get_scheme(scheme), digits.calib[:30], progress=False)
+    result = evaluate(graph, digits.test[:100], digits.labels[:100], model)
+    print(change.__name__, result)
+    assert result["logit_sqnr_db"] >= {"vitforge": 15, "p2vit": 7.5}[scheme]

@@ -8,10 +8,10 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .PHONY: help setup demo test lint bench campaign clean
 help:
-	@echo "make setup     .venv with pinned packages; Debian packages iverilog and ccache where allowed"
+	@echo "make setup     .venv with the packages of requirements.lock; Debian packages iverilog and ccache where allowed"
 	@echo "make demo      the whole road on the shipped models (ViT, EfficientViT), a few minutes"
 	@echo "make test      lint and the test suite (PYTEST_ARGS='...' to choose)"
-	@echo "make lint      ruff only"
+	@echo "make lint      ruff and mypy only"
 	@echo "make bench     unit and top-level benches on both simulators only"
 	@echo "make campaign  full-size runs (the p2vit preset, slow tests): tens of minutes"
 	@echo "make clean     removes build/ and caches, keeps .venv"
@@ -24,6 +24,7 @@ demo: setup
 
 lint: setup
 	@$(BIN)/ruff check .
+	@$(BIN)/python -m mypy
 
 test: lint
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -36,5 +37,5 @@ campaign: setup
 	@$(BIN)/python scripts/campaign.py
 
 clean:
-	rm -rf build .pytest_cache .ruff_cache .hypothesis
+	rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find hw sw sim tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Set-up of a checkout: system packages, .venv, pinned Python packages. Idempotent: a stamp named after the
-# contents of pyproject.toml and this file makes every later call return at once.
+# Set-up of a checkout: system packages, .venv, the Python packages of requirements.lock. Idempotent: a stamp named
+# after the contents of pyproject.toml, requirements.lock and this file makes every later call return at once.
 # Usage: scripts/setup.sh [--force]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 VENV=.venv
-STAMP="$VENV/.vitforge-$(cat pyproject.toml scripts/setup.sh | cksum | tr -s ' \t' '-')"
+STAMP="$VENV/.vitforge-$(cat pyproject.toml requirements.lock scripts/setup.sh | cksum | tr -s ' \t' '-')"
 say() { printf '[setup] %s\n' "$*"; }
 die() { printf '[setup] error: %s\n' "$*" >&2; exit 1; }
 
@@ -55,12 +55,17 @@ if [ ! -x "$VENV/bin/python" ] || ! "$VENV/bin/python" -c pass 2>/dev/null; then
   "$PY" -m venv "$VENV" || die "python -m venv failed (on Debian: apt-get install python3-venv)"
 fi
 PIP=("$VENV/bin/python" -m pip --disable-pip-version-check install --quiet)
-pin() { sed -n "s/^ *\"\($1==[^\"]*\)\".*/\1/p" pyproject.toml; }
-say "1/3 PyTorch: $(pin torch) $(pin torchvision) (about 200 MB)"
-"${PIP[@]}" "$(pin torch)" "$(pin torchvision)"
-say "2/3 vitforge, editable, with its tools (about 30 s)"
-"${PIP[@]}" --editable '.[dev]'
-say "3/3 checking: imports, Verilator, Verilog back end (compiles its WebAssembly on first use)"
+# The lock file alone decides versions. PyTorch comes first, both packages in one command, so that no resolver takes
+# another torch for what asks for it. The build of vitforge itself uses the locked setuptools, not one of its own.
+TORCH=($(grep -E '^(torch|torchvision)==' requirements.lock))
+say "1/4 PyTorch: ${TORCH[*]} (about 200 MB)"
+"${PIP[@]}" --constraint requirements.lock "${TORCH[@]}"
+say "2/4 the other $(grep -c == requirements.lock) packages of requirements.lock (about 30 s)"
+"${PIP[@]}" --requirement requirements.lock
+say "3/4 vitforge, editable"
+"${PIP[@]}" --no-deps --no-build-isolation --editable .
+"$VENV/bin/python" -m pip --disable-pip-version-check check >/dev/null || say "pip check finds conflicts: run $VENV/bin/pip check"
+say "4/4 checking: imports, Verilator, Verilog back end (compiles its WebAssembly on first use)"
 "$VENV/bin/python" - <<'PY'
 from amaranth.hdl import Module, Signal
 from amaranth.back import verilog

@@ -4,6 +4,8 @@ Rounding, saturation, reciprocal square root and the mantissa reciprocal are tho
 emulator and RTL units are tested against these functions.
 """
 
+from typing import Any
+
 from .arith import LN_Z_FRAC, layernorm_stats, leading_one, round_shift, row_factor, rsqrt, saturate
 
 M1_BITS = 16  #: dyadic multiplier, 1 <= m1 < 2^16
@@ -83,7 +85,7 @@ def depthwise(x: list[list[int]], weight: list[list[int]], row: int, col: int, s
     return acc
 
 
-def pool(x: list[int], **post: int) -> int:
+def pool(x: list[int], **post: Any) -> int:
     """Average pooling of one channel: the exact sum, then the post-processing with m1 * 2^-s1 ~ 1 / N folded in."""
     return postprocess(sum(x), **post)
 

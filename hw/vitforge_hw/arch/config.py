@@ -75,8 +75,8 @@ class AcceleratorConfig:
         """The engines' names in ports and files."""
         return ("mat", "rmac") if self.trio else ("mat",)
 
-    def __post_init__(self):
-        def need(ok, text):
+    def __post_init__(self) -> None:
+        def need(ok: object, text: str) -> None:
             if not ok:
                 raise ValueError(f"config {self.name}: {text}")
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from . import isa, memmap, registers
@@ -15,7 +16,7 @@ def _table(header: list[str], rows: list[list]) -> str:
     return "\n".join(lines + ["| " + " | ".join(str(c) for c in r) + " |" for r in rows])
 
 
-def _fields(fields, offset: int = 0) -> str:
+def _fields(fields: Iterable[isa.Field], offset: int = 0) -> str:
     rows = []
     for f in fields:
         rows.append([f"`{f.name}`", f"{offset + f.bits - 1}:{offset}", "signed" if f.signed else "", f.doc])

@@ -1,6 +1,7 @@
 """The AXI4-Lite register map, declared once: CSR RTL, drivers, benches and docs read it."""
 
 import dataclasses
+from collections.abc import Iterator
 
 VERSION = 1
 IDENT = int.from_bytes(b"VFG1", "little")
@@ -86,7 +87,7 @@ _TABLE = (
 COUNTER_BASE = 0x100
 
 
-def _counters():
+def _counters() -> Iterator[Register]:
     from .isa import Chunk
 
     for c in Chunk:

@@ -1,10 +1,12 @@
 """The integer contract: every operation of the machine, once, on plain Python ints.
 
 The golden PyTorch model (vectorised), the emulator and the RTL units are each tested against these
-functions. Nothing here imports anything but ``math``; floats occur only where ROM tables are generated.
+functions. Nothing here imports anything but ``math`` and the codes; floats occur only where ROM tables are generated.
 """
 
 import math
+
+from .enums import Act, CodeRule
 
 # ---------------------------------------------------------------- rounding and saturation
 
@@ -53,7 +55,7 @@ def gelu(p: int, e: int) -> int:
     return max(p, 0) - round_shift(g, GELU_OUT_FRAC - e)
 
 
-ACT_IDENTITY, ACT_GELU = 0, 1
+ACT_IDENTITY, ACT_GELU = int(Act.IDENTITY), int(Act.GELU)
 
 
 def activation(p: int, act: int, e: int) -> int:
@@ -138,7 +140,7 @@ def layernorm(q: list[int], a: list[int], gamma: list[int], beta: list[int], shi
 
 # ---------------------------------------------------------------- softmax to 4-bit codes
 
-RULE_MAXREL, RULE_LOG2 = 0, 1
+RULE_MAXREL, RULE_LOG2 = int(CodeRule.MAXREL), int(CodeRule.LOG2)
 EXP2_TABLE = tuple(round(2**16 * 2 ** (-f / 16)) for f in range(16))  #: 2^-f/16, 16 fraction bits
 LOG2_TABLE = tuple(round(16 * math.log2(1 + (i + 0.5) / 64)) for i in range(64))  #: 4 fraction bits, 0..16
 U_MAX = 255  #: u has 4 integer and 4 fraction bits

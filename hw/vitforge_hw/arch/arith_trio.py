@@ -7,13 +7,13 @@ emulator and RTL units are tested against these functions.
 from typing import Any
 
 from .arith import LN_Z_FRAC, layernorm_stats, leading_one, round_shift, row_factor, rsqrt, saturate
+from .enums import P_BITS, Act, DivisionRule
 
 M1_BITS = 16  #: dyadic multiplier, 1 <= m1 < 2^16
 S1_MAX = 47  #: shift behind it
-P_BITS = 12  #: the intermediate p
 Q6_MAX = 4095  #: Hardswish's upper clip: 12 bits unsigned, h = p * clip(...) has 24 bits
 
-ACT_IDENTITY, ACT_HARDSWISH = 0, 2  #: codes of the post-processing's activation (1 is arith.ACT_GELU)
+ACT_IDENTITY, ACT_HARDSWISH = int(Act.IDENTITY), int(Act.HARDSWISH)
 
 # ---------------------------------------------------------------- post-processing of an engine's result
 
@@ -115,7 +115,7 @@ def query_product(q: list[int], column: list[int]) -> int:
 
 # ---------------------------------------------------------------- division
 
-DIV_LOG2, DIV_RECIPROCAL = 0, 1
+DIV_LOG2, DIV_RECIPROCAL = int(DivisionRule.LOG2), int(DivisionRule.RECIPROCAL)
 CODE_MAX = 15  #: 4-bit codes of divisors
 
 

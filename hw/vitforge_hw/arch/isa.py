@@ -16,6 +16,8 @@ Waits on the previous image have a base lowered by 2^16.
 import dataclasses
 import enum
 
+from .enums import Dest, Kind
+
 INSTRUCTION_BYTES = 64
 WAITS = 6
 IMAGE_SHIFT = 16  #: counters: image number above this bit, rows below
@@ -36,7 +38,7 @@ class Chunk(enum.IntEnum):
 
 
 #: what an RMAC instruction does (field ``kind``); POINTWISE is a MAT instruction, the others have WINDOW_FIELDS
-POINTWISE, DEPTHWISE, KEY_VALUE, TOKEN_SUM = range(4)
+POINTWISE, DEPTHWISE, KEY_VALUE, TOKEN_SUM = (int(k) for k in Kind)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +201,7 @@ assert sum(f.bits for f in WINDOW_FIELDS) <= OP_BITS
 for _chunk, _fields in OP_FIELDS.items():
     assert sum(f.bits for f in _fields) <= OP_BITS, _chunk
 
-DEST_WEIGHTS, DEST_PARAMS, DEST_LN_PARAMS = 0, 1, 2
+DEST_WEIGHTS, DEST_PARAMS, DEST_LN_PARAMS = (int(d) for d in Dest)
 
 # ---------------------------------------------------------------- parameter entries (8 bytes per channel)
 

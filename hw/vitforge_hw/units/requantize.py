@@ -6,12 +6,12 @@ from amaranth.lib.wiring import In, Out
 
 from ..arch import isa
 from ..arch.config import ACC_BITS
+from ..arch.enums import P_BITS
 
 #: bits of the parameter entry's fields; e and the offset are signed
 BIAS_BITS, M1_BITS, S1_BITS, E_BITS, S2_BITS, OFFSET_BITS = (
     next(f.bits for f in isa.POST_PARAM_FIELDS if f.name == name) for name in ("bias", "m1", "s1", "e", "s2", "offset")
 )
-P_BITS = 12
 LATENCY = 3
 
 

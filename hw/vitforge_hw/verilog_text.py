@@ -91,13 +91,16 @@ _NET_ATTRIBUTES = re.compile(r"^(?:  \(\* X_INTERFACE_\w+ = [^\n]*\*\)\n)+(?=  (
 
 
 def _clear(text: str, match: re.Match) -> str:
-    """A memory's declaration with a loop that clears it, unless it has contents."""
+    """A memory's declaration with a loop that clears it, unless it has contents: for simulators, which would start from
+    X. Hardware needs no contents there (a second job finds those of the first), UltraRAM has none, and Yosys would
+    spend minutes on the loop; it and Vivado define SYNTHESIS."""
     memory, depth = match[1], int(match[2]) + 1
     if re.search(rf"^\s+{re.escape(memory)}\[\d+\] = ", text, re.M):
         return match[0]
     index = re.sub(r"\W", "_", memory).strip("_") + "_index"
     loop = f"for ({index} = 0; {index} < {depth}; {index} = {index} + 1)"
-    return f"{match[0]}  integer {index};\n  initial {loop} {memory}[{index}] = 0;\n"
+    clear = f"  integer {index};\n  initial {loop} {memory}[{index}] = 0;\n"
+    return f"{match[0]}`ifndef SYNTHESIS\n{clear}`endif\n"
 
 
 def tidy(text: str) -> str:

@@ -67,7 +67,6 @@ class Rsqrt(wiring.Component):
             shape=36,
             depth=128,
             init=[0] * 32 + [r | (r * r) << 12 for r in arith.RSQRT_TABLE],
-            attrs={"rom_style": "distributed"},
         )
         port = table.read_port()
         m.d.comb += port.addr.eq(f2[11:])

@@ -1,0 +1,53 @@
+"""Yosys takes every module of every preset, on every run of the suite."""
+
+import pytest
+
+from vitforge.rtl import ensure_rtl
+from vitforge_hw.arch.config import PRESETS, get_config
+from vitforge_hw.verilog import TOP
+from vitforge_sim.synth import yosys
+
+#: maps memories to UltraScale+ RAMs as synth_xilinx does (which would also spend its time on the rest)
+XILINX_MEMORIES = (
+    "memory_libmap -logic-cost-rom 0.015625 -lib +/xilinx/lutrams_xcu.txt -lib +/xilinx/brams_xc4v.txt "
+    "-lib +/xilinx/urams.txt -D HAS_SIZE_36 -D HAS_CASCADE -D HAS_ADDRCE"
+)
+
+
+def script(files: list[str]) -> list[str]:
+    read = [f"read_verilog {name}" for name in files]
+    check = [f"hierarchy -check -top {TOP}", "proc", "check -assert", "select -assert-none t:$dlatch t:$adlatch"]
+    return [*read, *check, "opt_expr", "opt_clean", "memory_dff", "memory_collect", XILINX_MEMORIES]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_yosys_takes_every_module(preset, tmp_path):
+    """Hierarchy complete, nothing driven twice, no loops, no latches; every memory has a form on the part."""
+    files = ensure_rtl(get_config(preset), tmp_path)
+    log = yosys.run(script(list(files)), tmp_path / "rtl")
+    assert "Found and reported 0 problems." in log
+    assert "Warning: " not in log
+
+
+ROM = """module vitforge_top(input clk, input [6:0] a, output reg [35:0] y);
+  (* rom_style = "distributed" *) reg [35:0] rom [0:127];
+  integer i;
+  initial for (i = 0; i < 128; i = i + 1) rom[i] = i * i * 40503;
+  always @(posedge clk) y <= rom[a];
+endmodule
+"""
+
+
+@pytest.mark.parametrize(
+    "text,error",
+    [
+        (ROM, "no valid mapping found for memory"),
+        ("module vitforge_top(input a, b, output y); assign y = a; assign y = b; endmodule\n", "Found 1 problems"),
+        ("module vitforge_top(input a, output y); vf_x x (.a(a), .y(y)); endmodule\n", "vf_x"),
+        ("module vitforge_top(input a, b, output reg y); always @* if (a) y = b; endmodule\n", "dlatch"),
+    ],
+)
+def test_the_check_can_fail(text, error, tmp_path):
+    (tmp_path / "x.v").write_text(text)
+    with pytest.raises(yosys.SynthesisError, match=error):
+        yosys.run(script(["x.v"]), tmp_path)

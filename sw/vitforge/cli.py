@@ -1,6 +1,7 @@
 """The command line: a thin shell over api, simulate, estimate and demo. The commands live in ``commands/``."""
 
 import argparse
+import os
 import shlex
 import sys
 
@@ -65,6 +66,9 @@ def main(argv: list[str] | None = None) -> int:
         if not isinstance(error, _refusals()):
             raise
         print(f"vitforge {args.command}: {error}", file=sys.stderr)
+    except BrokenPipeError:  # of `vitforge ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         print(f"vitforge {args.command}: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:

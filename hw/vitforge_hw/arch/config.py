@@ -6,6 +6,7 @@ import json
 import re
 
 from .isa import PARAM_BYTES, Chunk
+from .parameter import did_you_mean, parameter
 
 WEIGHT_BITS = 8
 ACC_BITS = 27  #: accumulator + bias, proved per layer by the compiler
@@ -20,31 +21,63 @@ class AcceleratorConfig:
     A *word* is ``word`` int8 channels of one token; ``lanes`` = ``word``, ``width`` divides it.
     """
 
-    name: str = "custom"
-    cores: int = 8  #: tokens side by side (banks of the activation buffer)
-    word: int = 16  #: int8 channels per word = output lanes of an engine
-    width: int = 16  #: input channels that an engine takes a cycle; slots of R-MAC's self-accumulation
-    trio: bool = False  #: Trio-ViT's units: R-MAC engine beside MAT, dyadic re-quantization, Hardswish, division
-    attention: bool = True  #: P2-ViT's attention: softmax, shifter array, key loader
-    window_rows: int = 128  #: rows of R-MAC's window buffer (width words of every core each)
-    ksum_rows: int = 128  #: words of the Ksum memory
-    post_channels: int = 4  #: post-processing lanes per core (channels finished a cycle), shared by the engines
-    attend_keys: int = 4  #: keys the shifter array adds a cycle (rows x keys x channels = cores x this x word)
-    pools: int = 2  #: independent pools of the activation buffer, one read and one write a cycle each
-    pool_rows: int = 4096  #: rows per pool (cores * word bytes each)
-    weight_rows: int = 2560  #: rows of the weight buffer (lanes * width bytes each)
-    param_rows: int = 1024  #: rows of post-processing parameters (one AXI beat of all masters each)
-    ln_param_rows: int = 256  #: rows of LayerNorm parameters (one beat each)
-    max_k: int = 3072  #: longest reduction of the PE array (group register: 2 x cores x max_k bytes)
-    max_channels: int = 1024  #: longest LayerNorm row
-    max_tokens: int = 256  #: longest softmax row
-    code_rows: int = 1024  #: code ring between softmax and shifter array (cores * attend_keys codes a row)
-    program_rows: int = 1024  #: program memory, in beats
-    masters: int = 4  #: AXI masters of 128 bits
-    burst_beats: int = 16  #: longest AXI burst
-    read_fifo_beats: int = 256  #: read data each master can have in flight or waiting
-    job_depth: int = 8  #: job queue entries
-    watchdog_bits: int = 24  #: 2^n cycles without progress while busy latch an error
+    name: str = parameter("custom", "names files; of no other consequence")
+    cores: int = parameter(
+        8, "tokens side by side: banks of the activation buffer; with trio at least 4; with attention even, divides "
+        "word", "tokens", least=2, most=16,
+    )  # fmt: skip
+    word: int = parameter(16, "int8 channels per word; lanes of an engine", "channels", choices=(8, 16))
+    width: int = parameter(
+        16, "input channels that an engine takes a cycle, slots of R-MAC's self-accumulation; at most word, with "
+        "attention equal to it", "channels", choices=(8, 16),
+    )  # fmt: skip
+    trio: bool = parameter(False, "Trio-ViT's units: R-MAC beside MAT, dyadic re-quantization, Hardswish, division")
+    attention: bool = parameter(True, "P2-ViT's attention: softmax, shifter array, key loader")
+    window_rows: int = parameter(
+        128, "R-MAC's window buffer (width words of every core each)", "rows", most=256, power_of_two=True
+    )
+    ksum_rows: int = parameter(128, "Ksum memory", "words", most=2048, power_of_two=True)
+    post_channels: int = parameter(
+        4, "post-processing lanes per core (channels finished a cycle), shared by the engines; a divisor of word",
+        "channels", most=16,
+    )  # fmt: skip
+    attend_keys: int = parameter(
+        4, "keys that the shifter array adds a cycle (rows x keys x channels = cores x this x word); a divisor of "
+        "cores", "keys", most=16,
+    )  # fmt: skip
+    pools: int = parameter(
+        2, "independent pools of the activation buffer, one read and one write a cycle each; pools * pool_rows at most "
+        "65536", "pools", most=1 << 16, power_of_two=True,
+    )  # fmt: skip
+    pool_rows: int = parameter(4096, "a pool (cores * word bytes each)", "rows", most=1 << 16, power_of_two=True)
+    weight_rows: int = parameter(2560, "weight buffer (lanes * width bytes each)", "rows", most=1 << 16)
+    param_rows: int = parameter(
+        1024, "post-processing parameters (one AXI beat of all masters each)", "rows", most=1 << 16, power_of_two=True
+    )
+    ln_param_rows: int = parameter(
+        256, "LayerNorm parameters (one beat of all masters each)", "rows", most=1 << 16, power_of_two=True
+    )
+    max_k: int = parameter(
+        3072, f"longest reduction of the PE array (group register: 2 x cores x max_k bytes; {ACC_BITS}-bit sums), "
+        "a multiple of word", "channels", most=4128,
+    )  # fmt: skip
+    max_channels: int = parameter(1024, "longest LayerNorm row (range of its z)", "channels", most=4096)
+    max_tokens: int = parameter(
+        256, f"longest softmax row ({ATTEND_ACC_BITS}-bit attention accumulators)", "tokens", most=511
+    )
+    code_rows: int = parameter(
+        1024, "code ring between softmax and shifter array (cores * attend_keys codes each); holds two rows of "
+        "max_tokens codes", "rows", most=1 << 16, power_of_two=True,
+    )  # fmt: skip
+    program_rows: int = parameter(1024, "program memory", "beats", most=1 << 16, power_of_two=True)
+    masters: int = parameter(4, "AXI masters of 128 bits", "ports", choices=(1, 2, 4))
+    burst_beats: int = parameter(16, "longest AXI burst (AXI4)", "beats", most=256, power_of_two=True)
+    read_fifo_beats: int = parameter(
+        256, "read data that each master can have in flight or waiting; two bursts at least", "beats", most=1 << 16,
+        power_of_two=True,
+    )  # fmt: skip
+    job_depth: int = parameter(8, "job queue", "jobs", most=1 << 16, power_of_two=True)
+    watchdog_bits: int = parameter(24, "2^n cycles without progress while busy latch an error", "bits", most=40)
 
     # ---- derived
     lanes = property(lambda s: s.word)
@@ -76,104 +109,94 @@ class AcceleratorConfig:
         return ("mat", "rmac") if self.trio else ("mat",)
 
     def __post_init__(self) -> None:
-        def need(ok: object, text: str) -> None:
-            if not ok:
-                raise ValueError(f"config {self.name}: {text}")
+        faults = self._own_faults() or self._cross_faults()
+        if faults:
+            raise ValueError(f"config {self.name}: {'; '.join(faults)}")
 
-        need(
-            isinstance(self.name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", self.name),
-            f"name must be letters, digits, '_', '-' and '.', not {self.name!r}",  # it names files
-        )
+    def _own_faults(self) -> list[str]:
+        """What is wrong with each parameter by itself."""
+        faults = []
+        if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", self.name):
+            faults.append(f"name must be letters, digits, '_', '-' and '.', not {self.name!r}")  # it names files
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
-            if isinstance(f.default, bool):
-                need(isinstance(value, bool), f"{f.name} must be true or false, not {value!r}")
-            elif f.name != "name":
-                need(
-                    isinstance(value, int) and not isinstance(value, bool) and value > 0,
-                    f"{f.name} must be a positive integer, not {value!r}",
-                )
-        power = lambda n: n & (n - 1) == 0  # noqa: E731
-        need(self.word in (8, 16), f"word must be 8 or 16, not {self.word}")
-        need(self.masters in (1, 2, 4), f"masters must be 1, 2 or 4, not {self.masters}")
-        need(
-            self.width in (8, 16) and self.width <= self.word,
-            f"width must be 8 or 16, at most word, not {self.width}",
-        )
-        need(
-            self.weight_row_bytes % self.beat_bytes == 0,
-            f"a weight row of {self.weight_row_bytes} bytes must be whole beats of {self.beat_bytes}",
-        )
-        need(
-            self.word % self.post_channels == 0,
-            f"post_channels must divide word = {self.word}, not {self.post_channels}",
-        )
-        least = 4 if self.trio else 2  # R-MAC: a 7 x 7 window reaches into the neighbouring groups alone
-        need(least <= self.cores <= 16, f"cores must be {least} to 16, not {self.cores}")
-        need(self.trio or self.attention, "trio or attention: one of the two families must be there")
+            if isinstance(f.default, bool) and not isinstance(value, bool):
+                faults.append(f"{f.name} must be true or false, not {value!r}")
+            elif limits := f.metadata["limits"]:
+                faults += filter(None, [limits.fault(f.name, value)])
+        return faults
+
+    def _cross_faults(self) -> list[str]:
+        """What does not go together, of parameters that are each within their limits."""
+        rules = [
+            (self.width <= self.word, f"width must be at most word = {self.word}, not {self.width}"),
+            (
+                self.weight_row_bytes % self.beat_bytes == 0,
+                f"a weight row of {self.weight_row_bytes} bytes must be whole beats of {self.beat_bytes}",
+            ),
+            (
+                self.word % self.post_channels == 0,
+                f"post_channels must divide word = {self.word}, not {self.post_channels}",
+            ),
+            # R-MAC: a 7 x 7 window reaches into the neighbouring groups alone
+            (self.cores >= 4 or not self.trio, f"cores must be 4 to 16 with trio, not {self.cores}"),
+            (self.trio or self.attention, "trio or attention: one of the two families must be there"),
+            (self.read_fifo_beats >= 2 * self.burst_beats, "read_fifo_beats must hold two bursts"),
+            (self.act_rows <= 1 << 16, f"pools * pool_rows must be at most 65536, not {self.act_rows}"),
+            (self.max_k % self.word == 0, f"max_k must be a multiple of word = {self.word}, not {self.max_k}"),
+            (
+                self.code_rows * self.attend_keys >= 2 * self.max_tokens,
+                f"code_rows must hold two rows of max_tokens = {self.max_tokens} codes, not {self.code_rows}",
+            ),
+        ]
         if self.attention:
-            need(self.width == self.word, f"attention needs width = word = {self.word} (key loader), not {self.width}")
-            need(self.cores % 2 == 0, f"attention needs an even number of cores (softmax), not {self.cores}")
-            need(self.lanes % self.cores == 0, f"cores must divide lanes = {self.lanes} (key loader), not {self.cores}")
-            need(
-                self.row_bytes % self.beat_bytes == 0,
-                f"a buffer row of cores * word = {self.row_bytes} bytes must be whole beats of {self.beat_bytes}",
-            )
-            need(
-                self.weight_row_bytes % self.row_bytes == 0,
-                f"a weight row of {self.weight_row_bytes} bytes must be whole buffer rows of {self.row_bytes}",
-            )
-            need(
-                self.cores % self.attend_keys == 0,
-                f"attend_keys must divide cores = {self.cores}, not {self.attend_keys}",
-            )
-        for n in (
-            "pools",
-            "pool_rows",
-            "param_rows",
-            "ln_param_rows",
-            "code_rows",
-            "program_rows",
-            "window_rows",
-            "ksum_rows",
-            "job_depth",
-            "burst_beats",
-            "read_fifo_beats",
-        ):
-            need(power(getattr(self, n)), f"{n} must be a power of two, not {getattr(self, n)}")
-            need(getattr(self, n) <= 1 << 16, f"{n} must be at most 65536, not {getattr(self, n)}")
-        need(self.watchdog_bits <= 40, f"watchdog_bits must be at most 40, not {self.watchdog_bits}")
-        need(self.burst_beats <= 256, f"burst_beats must be at most 256 (AXI4), not {self.burst_beats}")
-        need(self.read_fifo_beats >= 2 * self.burst_beats, "read_fifo_beats must hold two bursts")
-        need(self.act_rows <= 1 << 16, f"pools * pool_rows must be at most 65536, not {self.act_rows}")
-        need(self.weight_rows <= 1 << 16, f"weight_rows must be at most 65536, not {self.weight_rows}")
-        need(self.max_k % self.word == 0, f"max_k must be a multiple of word = {self.word}, not {self.max_k}")
-        need(self.max_k <= 4128, f"max_k must be at most 4128 ({ACC_BITS}-bit accumulators), not {self.max_k}")
-        need(self.window_rows <= 256, f"window_rows must be at most 256, not {self.window_rows}")
-        need(self.ksum_rows <= 2048, f"ksum_rows must be at most 2048, not {self.ksum_rows}")
-        need(
-            self.max_channels <= 4096, f"max_channels must be at most 4096 (LayerNorm z range), not {self.max_channels}"
-        )
-        need(
-            self.max_tokens <= 511,
-            f"max_tokens must be at most 511 ({ATTEND_ACC_BITS}-bit attention accumulators), not {self.max_tokens}",
-        )
-        need(
-            self.code_rows * self.attend_keys >= 2 * self.max_tokens,
-            f"code_rows must hold two rows of max_tokens = {self.max_tokens} codes, not {self.code_rows}",
-        )
+            rules += [
+                (
+                    self.width == self.word,
+                    f"attention needs width = word = {self.word} (key loader), not {self.width}",
+                ),
+                (self.cores % 2 == 0, f"attention needs an even number of cores (softmax), not {self.cores}"),
+                (
+                    self.lanes % self.cores == 0,
+                    f"cores must divide lanes = {self.lanes} (key loader), not {self.cores}",
+                ),
+                (
+                    self.row_bytes % self.beat_bytes == 0,
+                    f"a buffer row of cores * word = {self.row_bytes} bytes must be whole beats of {self.beat_bytes}",
+                ),
+                (
+                    self.weight_row_bytes % self.row_bytes == 0,
+                    f"a weight row of {self.weight_row_bytes} bytes must be whole buffer rows of {self.row_bytes}",
+                ),
+                (
+                    self.cores % self.attend_keys == 0,
+                    f"attend_keys must divide cores = {self.cores}, not {self.attend_keys}",
+                ),
+            ]
+        return [text for holds, text in rules if not holds]
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
     def from_dict(cls, data: dict) -> "AcceleratorConfig":
-        """Build from a JSON object; unknown names are refused."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        for key in data:
-            if key not in known:
-                raise ValueError(f"config {data.get('name', 'custom')}: unknown parameter {key!r}")
-        return cls(**data)
+        """Build from a JSON object: the parameters that differ from those of the preset ``base`` (default: p2vit).
+
+        ValueError with every unknown name and every parameter out of its limits.
+        """
+        data = dict(data)
+        base = get_config(data.pop("base")) if "base" in data else cls()
+        known = [f.name for f in dataclasses.fields(cls)]
+        faults = [f"unknown parameter {key!r}{did_you_mean(key, known)}" for key in data if key not in known]
+        chosen = {"name": "custom"} | {key: value for key, value in data.items() if key in known}
+        try:
+            config = dataclasses.replace(base, **chosen)
+        except ValueError as error:
+            name, _, text = str(error).partition(": ")
+            raise ValueError("; ".join([f"{name}: {text}", *faults])) from None
+        if faults:
+            raise ValueError(f"config {config.name}: {'; '.join(faults)}")
+        return config
 
     @property
     def hash(self) -> int:
@@ -274,6 +297,7 @@ PRESETS = {
 
 def get_config(name: str) -> AcceleratorConfig:
     """A preset by name."""
-    if name not in PRESETS:
-        raise ValueError(f"preset {name!r} is unknown; presets are {', '.join(sorted(PRESETS))}")
+    if not isinstance(name, str) or name not in PRESETS:
+        near = did_you_mean(name, PRESETS)
+        raise ValueError(f"preset {name!r} is unknown{near}; presets are {', '.join(sorted(PRESETS))}")
     return PRESETS[name]

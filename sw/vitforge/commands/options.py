@@ -50,7 +50,7 @@ def hardware(parser: argparse.ArgumentParser, required: bool = True) -> None:
     shapes = ", ".join(f"{c.name} ({c.multipliers} multipliers, {' and '.join(families(c))})" for c in PRESETS.values())
     group = parser.add_mutually_exclusive_group(required=required)
     group.add_argument("--preset", metavar="NAME", help=f"accelerator preset: {shapes}")
-    text = "accelerator parameters as a JSON object; those left out are p2vit's (hw/vitforge_hw/arch/config.py)"
+    text = "JSON object of the parameters that differ from the preset \"base\" (default p2vit); see vitforge presets"
     group.add_argument("--config", metavar="F.json", help=text)
 
 

@@ -21,7 +21,10 @@ def arguments(parser) -> None:
     parser.add_argument("--checkpoint", metavar="F", help="safetensors or weights-only .pth (default: untrained)")
     parser.add_argument("--calib", metavar="DIR", required=True, help="calibration images, searched recursively")
     names = f"ViT: {', '.join(sorted(SCHEMES))}; EfficientViT: {', '.join(sorted(TRIO_SCHEMES))} (default: %(default)s)"
-    parser.add_argument("--scheme", default="vitforge", metavar="NAME", help=names)
+    text = f'{names}; or a JSON file with what differs from one: {{"base": NAME, "option": value}}'
+    parser.add_argument("--scheme", default="vitforge", metavar="NAME|F.json", help=text)
+    text = "change one option of the scheme (vitforge schemes NAME lists them); may be given again"
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=text)
     parser.add_argument("--wbits", type=int, metavar="N", help="weight bits, 2 to 8 (default: 8); ViT only")
     parser.add_argument("--limit", type=positive, metavar="N", help="N images, spread over subfolders (default: all)")
     parser.add_argument("-o", "--output", metavar="M.safetensors", required=True, help="the integer model")
@@ -29,29 +32,35 @@ def arguments(parser) -> None:
 
 
 def run(args, command: str) -> int:
+    from vitforge_sw.families.choices import scheme_file, settings
     from vitforge_sw.families.schemes import known_scheme
+
+    scheme, options = scheme_file(args.scheme) if args.scheme.endswith(".json") else (args.scheme, {})
+    options |= settings(args.set)
+    if args.wbits is not None:
+        options["wbits"] = args.wbits
+    known_scheme(scheme)
+    output_file(args.output)
     from vitforge_sw.graph.serialize import save_graph
 
     from .. import api
     from ..progress import bars, working
 
-    options = {} if args.wbits is None else {"wbits": args.wbits}
-    known_scheme(args.scheme)
-    output_file(args.output)
     model = api.load_float(args.model, args.checkpoint, image_overrides(args))
     if not model.trained:
         print(f"{args.model}: no --checkpoint, so the model is untrained (seeded random weights brought to life)")
     print("image: " + ", ".join(f"{name} {value}" for name, value in model.image.to_dict().items()))
     notes = []
-    with working(f"quantizing with scheme {args.scheme}"):
-        graph = api.quantize(model, args.calib, args.scheme, limit=args.limit, progress=bars(), notes=notes, **options)
+    with working(f"quantizing with scheme {scheme}"):
+        graph = api.quantize(model, args.calib, scheme, limit=args.limit, progress=bars(), notes=notes, **options)
     say(notes)
     graph.meta["checkpoint"] = args.checkpoint
     graph.meta["command"] = command
     digest = save_graph(graph, args.output)
     size = Path(args.output).stat().st_size
+    changed = "".join(f", {name} {value}" for name, value in options.items())
     print(
-        f"{args.output}: scheme {args.scheme}, {graph.meta['calibration_images']} calibration images, "
+        f"{args.output}: scheme {scheme}{changed}, {graph.meta['calibration_images']} calibration images, "
         f"{len(graph.nodes)} nodes, {size / 1e6:.2f} MB, hash {digest[:16]}"
     )
     return 0

@@ -12,7 +12,7 @@ class Scheme:
     """All scales are powers of two and the model is integer-only from input bytes to logits."""
 
     name: str
-    wbits: int = 8
+    wbits: int = 8  #: bits of a weight, 2 to 8
     layer_wbits: tuple[tuple[str, int], ...] = ()  #: (name pattern, bits), the first match counts: mixed precision
     rule: str = "maxrel"  #: softmax codes: maxrel | log2
     row_factor: bool = True  #: multiply attention x value by 1 / sum of the codes' weights

@@ -1,7 +1,7 @@
 """The cycle model against the RTL for one build: ``python scripts/model_vs_rtl.py BUILD --images DIR --count 3``.
 
 Runs the images with the timeline's monitors and prints cycles of every chunk and of the engines' layers, those first
-where the model is furthest off. The constants are those of vitforge_sw.cycles.timing. ``--page FILE`` also writes
+where the model is furthest off. The constants are those of vitforge_hw.arch.latency. ``--page FILE`` also writes
 the table of all layers with their losses into a Markdown page, between its lines ``<!-- layers -->``.
 """
 

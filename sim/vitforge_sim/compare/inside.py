@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vitforge_hw.arch.isa import DEPTHWISE, KEY_VALUE, POINTWISE, Chunk
+from vitforge_hw.arch.isa import Chunk
 from vitforge_sw.compiler.layers.batch import EVERY, image_of, of_image, plain
-from vitforge_sw.compiler.program.access import row_groups
 from vitforge_sw.compiler.program.build import Build
 from vitforge_sw.graph.ir import Graph
+from vitforge_sw.kinds import kind_of
 
 from ..run.accelerator import AcceleratorRun, tap_bits
 from .compare import Mismatch, TensorReport
@@ -134,8 +134,9 @@ class TileMap:
         self.values = padded.reshape(images, rows * self.groups, cores, -1)
         self.each, self.channels = each, channels
 
-    def due(self, layer: str, group: int, tile: int) -> Due:
-        """What the record of one tile must hold."""
+    def due(self, layer: str, row: int, group: int, first: int, tile: int) -> Due:
+        """What the record of one tile must hold: ``group`` behind group ``row``, ``tile`` behind tile ``first``."""
+        group, tile = row + group, first + tile
         y, g = divmod(group, self.groups)
         word, x = self.word, g * self.cores
         part = self.values[:, group, :, tile * word : (tile + 1) * word]
@@ -149,6 +150,22 @@ class TileMap:
         return Due(layer, (group, tile), part.reshape(len(part), -1), None if valid.all() else valid.ravel(), index)
 
 
+class ProductMap:
+    """Accumulators of K^T V, (images, dim, heads * dim), as tiles: lanes are the channels of a value block."""
+
+    def __init__(self, values: np.ndarray, blocks: int, word: int):
+        self.values, self.blocks, self.word = values, blocks, word
+
+    def due(self, layer: str, row: int, group: int, first: int, tile: int) -> Due:
+        """What the record of channel ``tile`` of k and value block ``group`` of head ``row`` must hold."""
+        base = (row * self.blocks + group) * self.word
+
+        def index(j: int) -> tuple[int, ...]:
+            return tile, base + j
+
+        return Due(layer, (row, group), self.values[:, tile, base : base + self.word], None, index)
+
+
 def tiles_due(graph: Graph, build: Build, chunk: Chunk, taps: dict) -> tuple[dict[int, Due], int]:
     """Record number -> what an engine's finished tile must hold, and the number of records an image.
 
@@ -158,44 +175,27 @@ def tiles_due(graph: Graph, build: Build, chunk: Chunk, taps: dict) -> tuple[dic
     c = build.config
     nodes = {n.name: n for n in graph.nodes}
     due: dict[int, Due] = {}
-    maps: dict[str, TileMap] = {}
+    maps: dict[str, TileMap | ProductMap | None] = {}
     budget, position = ACC_ELEMENTS, 0
     for instruction, label in zip(build.programs[chunk], build.labels[chunk]):
         op, layer, node = instruction.op, of_image(label.layer, label.image), nodes[label.layer]
-        kind = op.get("kind", POINTWISE)
+        kind = kind_of(chunk, op)
         values = taps[of_image(f"{label.layer}.acc", label.image)]
         if layer not in maps:
             budget -= values[0].size
             info = graph.tensors[node.out.name]
             # a budget: whole layers, the first one in any case
-            maps[layer] = None if budget < 0 and maps else TileMap(values, (info.height, info.width), c.cores, c.word)
+            if budget < 0 and maps:
+                maps[layer] = None
+            elif kind.products:
+                maps[layer] = ProductMap(values, op["blocks"], c.word)
+            else:
+                maps[layer] = TileMap(values, (info.height, info.width), c.cores, c.word)
         each, first = maps[layer], (label.channel - node.out.start) // c.word
-        if kind == KEY_VALUE:
-            for head in range(label.first, label.first + instruction.rows):
-                items = _outer_products(layer, values, head, op["blocks"], c.word)
-                if each is not None:
-                    due |= {position + i: item for i, item in enumerate(items)}
-                position += len(items)
-            continue
-        if kind == POINTWISE:
-            groups, count = op.get("groups", 0) + 1, op["tiles"]
-        else:
-            groups, count = (op["out_groups"] if kind == DEPTHWISE else 1), op["blocks"]
         for row in range(instruction.rows):
-            for g in range(groups):
-                for tile in range(count):
-                    if each is not None:
-                        due[position] = each.due(layer, label.first + row * row_groups(chunk, op) + g, first + tile)
-                    position += 1
+            for group, tile in kind.tiles(op, c):
+                if each is not None:
+                    at = label.first + row * kind.row_groups(op)
+                    due[position] = each.due(layer, at, group, first, tile)
+                position += 1
     return due, position
-
-
-def _outer_products(layer: str, acc: np.ndarray, head: int, blocks: int, word: int) -> list[Due]:
-    """A head's tiles of K^T V: acc (images, dim, heads * dim) int32, lanes = channels of a value block."""
-    out = []
-    for value in range(blocks):
-        base = (head * blocks + value) * word
-        for key in range(blocks * word):  # key block, h, i
-            index = lambda j, key=key, base=base: (key, base + j)  # noqa: E731
-            out.append(Due(layer, (head, value), acc[:, key, base : base + word], None, index))
-    return out

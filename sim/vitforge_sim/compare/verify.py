@@ -4,13 +4,14 @@ import dataclasses
 
 import numpy as np
 
-from vitforge_hw.arch.isa import KEY_VALUE, POINTWISE, TOKEN_SUM, Chunk
+from vitforge_hw.arch.isa import Chunk
 from vitforge_sw.compiler.layers.batch import EVERY, image_of, of_image, plain
 from vitforge_sw.compiler.program.build import Build
 from vitforge_sw.golden import Golden
 from vitforge_sw.golden.linear import clipped_ends
 from vitforge_sw.graph.ir import FORMATS, Graph, Linear
 from vitforge_sw.graph.ir_trio import KeyValue, LinearAttend, NormAct, Post
+from vitforge_sw.kinds import Memory
 
 from ..run.accelerator import AcceleratorRun
 from .compare import Mismatch, TensorReport, WriteList, compare_port, port_reports, tensor_report
@@ -22,6 +23,7 @@ PORTS = {
     "mat": Chunk.MAT, "rmac": Chunk.RMAC, "layernorm": Chunk.LAYERNORM, "shifter": Chunk.SHIFTER,
     "image": Chunk.IMAGE_DMA,
 }  # fmt: skip
+ELSEWHERE = {"z": Memory.WEIGHT, "ksum": Memory.KSUM}  #: R-MAC's other write ports
 
 
 @dataclasses.dataclass
@@ -48,33 +50,11 @@ def _write_list(names: dict[str, int], rows: list[tuple[int, str, int, int]]) ->
     return WriteList(list(names), *np.array(table, np.int64).reshape(-1, 4).T)
 
 
-def _buffer_writes(build: Build, chunk: Chunk) -> WriteList:
-    """Activation-buffer writes of a chunk."""
+def _writes(build: Build, chunk: Chunk, memory: Memory = Memory.ACT) -> WriteList:
+    """A chunk's writes to a memory."""
     planes = {name: place.planes for name, place in build.places.items()}
-    rows = [(w.address, of_image(w.tensor, w.image), w.group, w.block * planes[w.tensor] + w.plane)
-            for w in build.writes(chunk)]  # fmt: skip
-    return _write_list({}, rows)
-
-
-def _z_writes(build: Build, layouts: dict[str, Layout]) -> WriteList:
-    """Weight-buffer rows of Z = K^T V, a head a row of the instruction."""
-    rows = []
-    for i, label in zip(build.programs[Chunk.RMAC], build.labels[Chunk.RMAC]):
-        if i.op.get("kind", POINTWISE) == KEY_VALUE:
-            tensor = of_image(label.tensor, label.image)
-            count = layouts[tensor].valid.shape[1]  # weight rows of a head
-            rows += [(i.op["weight_addr"] + n, tensor, label.first + n // count, n % count)
-                     for n in range(i.rows * count)]  # fmt: skip
-    return _write_list({}, rows)
-
-
-def _ksum_writes(build: Build) -> WriteList:
-    """Words of the Ksum memory."""
-    rows = []
-    for i, label in zip(build.programs[Chunk.RMAC], build.labels[Chunk.RMAC]):
-        if i.op.get("kind", POINTWISE) == TOKEN_SUM and i.op.get("dest", 0):
-            first, tensor = label.channel // build.config.word, of_image(label.tensor, label.image)
-            rows += [(i.op["weight_addr"] + n, tensor, 0, first + n) for n in range(i.op["blocks"])]
+    rows = [(w.address, of_image(w.tensor, w.image), w.group, w.block * planes.get(w.tensor, 1) + w.plane)
+            for w in build.writes(chunk, memory)]  # fmt: skip
     return _write_list({}, rows)
 
 
@@ -182,9 +162,9 @@ def verify(graph: Graph, build: Build, patches: np.ndarray, run: AcceleratorRun,
     found: list[Mismatch] = []
     if tensors:
         layouts = layouts_of(graph, build, mine)
-        lists = {port: _buffer_writes(build, chunk) for port, chunk in PORTS.items() if chunk in build.config.chunks}
+        lists = {port: _writes(build, chunk) for port, chunk in PORTS.items() if chunk in build.config.chunks}
         if build.config.trio:
-            lists |= {"z": _z_writes(build, layouts), "ksum": _ksum_writes(build)}
+            lists |= {port: _writes(build, Chunk.RMAC, memory) for port, memory in ELSEWHERE.items()}
         parts = []
         for port, writes in lists.items():
             part, first = compare_port(port, writes, layouts, run.bench.monitors[port], len(jobs))

@@ -7,10 +7,11 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from vitforge_hw.arch.isa import DEPTHWISE, TOKEN_SUM, Chunk
+from vitforge_hw.arch.isa import Chunk
 from vitforge_sw.compiler import Build
 from vitforge_sw.cycles.model import simulate
 from vitforge_sw.graph.ir import Graph
+from vitforge_sw.kinds import kind_of
 
 from ..run.accelerator import AcceleratorRun
 from .timeline import ENGINES, Attribution, attribute
@@ -150,7 +151,7 @@ def layer_losses(build: Build, attribution: Attribution) -> dict[str, Counter]:
             else:
                 out[layer][LOSSES[s.kind].format(s.awaited or "data")] += s.end - s.begin
         for instruction, label in zip(build.programs[chunk], build.labels[chunk]):
-            shapes[label.layer] = _shape(build, instruction.op, label.tensor)
+            shapes[label.layer] = _shape(build, chunk, instruction.op, label.tensor)
     per_engine = build.config.multipliers // build.config.engines
     for layer, busy in steps.items():
         lost = round(busy - images * build.macs.get(layer, 0) / per_engine)
@@ -162,14 +163,15 @@ def layer_losses(build: Build, attribution: Attribution) -> dict[str, Counter]:
     return out
 
 
-def _shape(build: Build, op: dict[str, int], tensor: str) -> str:
+def _shape(build: Build, chunk: Chunk, op: dict[str, int], tensor: str) -> str:
     """Why an engine takes more steps for a layer than it has MACs a multiplier."""
     info, c = build.tensors.get(tensor, {}), build.config
-    if op.get("kind") == TOKEN_SUM:
+    kind = kind_of(chunk, op)
+    if kind.adds:
         return "additions"
     if info.get("tokens") == 1:
         return f"one pixel, {c.cores} cores"
-    if op.get("kind") == DEPTHWISE:
+    if kind.windows:
         return SLOTS + STRIDE if op["stride"] else SLOTS
     width = info.get("width", 0) or info.get("tokens", 1)
     return "map rows of whole groups" if width % c.cores else "channels to whole words"

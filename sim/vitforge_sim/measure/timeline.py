@@ -23,7 +23,7 @@ from vitforge_sw.compiler import Build
 from vitforge_sw.compiler.program.proof import Events
 from vitforge_sw.cycles.estimate import ENGINES, HEAD, STAGES
 from vitforge_sw.cycles.model import Simulator
-from vitforge_sw.cycles.timing import engine_steps
+from vitforge_sw.kinds import kind_of
 
 from ..run.accelerator import AcceleratorRun
 from .monitors import ChunkTimeline, Timeline, decode
@@ -166,7 +166,8 @@ def losses(build: Build, attribution: Attribution, begin: int, end: int, images:
     steps: Counter = Counter()
     for chunk in engines:
         for instruction, label in zip(build.programs[chunk], build.labels[chunk]):
-            steps[(label.layer, label.tensor)] += images * instruction.rows * engine_steps(instruction.op, c)
+            row = kind_of(chunk, instruction.op).steps(instruction.op, c)
+            steps[(label.layer, label.tensor)] += images * instruction.rows * row
     images *= build.batch
     for (layer, tensor), busy in steps.items():
         out["elsewhere"] -= busy

@@ -7,6 +7,7 @@ from ..cycles.model import simulate
 from ..graph.ir import Graph, Linear, Scores, TensorInfo, inputs_of
 from ..graph.ir_trio import Depthwise, KeyValue, LinearAttend, Pointwise
 from ..graph.serialize import graph_hash
+from ..kinds.access import cdiv
 from .layers.batch import EVERY, image_of, plain, unroll, whole_layers
 from .layers.efficientvit import TrioNetwork, analyse_trio, is_trio
 from .layers.vit import Network, analyse
@@ -15,7 +16,6 @@ from .memory.rings import RingError
 from .memory.vit import Allocation, allocate
 from .options import CompileOptions, candidates
 from .program import image
-from .program.access import cdiv
 from .program.build import Build, Stored
 from .program.waits import derive
 from .schedule.row_plan import plan_trio, ring_rows

@@ -11,9 +11,9 @@ cycles nor as multiplications.
 
 import dataclasses
 
-from ..compiler.program.access import cdiv
 from ..graph.ir import Graph
 from ..graph.ir_trio import Depthwise, Pointwise
+from ..kinds.access import cdiv
 
 CORES, LANES, WIDTH = 16, 8, 8
 MULTIPLIERS = 2 * CORES * LANES * WIDTH

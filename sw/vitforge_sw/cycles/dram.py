@@ -3,9 +3,8 @@
 import math
 
 from vitforge_hw.arch.config import AcceleratorConfig
+from vitforge_hw.arch.latency import Latency
 from vitforge_hw.arch.memmap import STRIPE_BEATS
-
-from .timing import Timing
 
 
 class Dram:
@@ -49,7 +48,7 @@ class ReadQueue:
     depth : beats that the queue's FIFO holds
     """
 
-    def __init__(self, dram: Dram, latency: int, depth: int, config: AcceleratorConfig, timing: Timing):
+    def __init__(self, dram: Dram, latency: int, depth: int, config: AcceleratorConfig, timing: Latency):
         self.dram, self.latency, self.depth, self.t = dram, latency, depth, timing
         self.limit = min(STRIPE_BEATS, config.burst_beats)
         self.beats = 0  #: asked for so far

@@ -8,8 +8,8 @@ from vitforge_hw.arch.isa import Chunk
 from ..compiler.compile import compile_graph
 from ..compiler.program.build import Build
 from ..graph.ir import Graph
+from ..kinds import kind_of
 from .model import CHUNK, DATA, SPACE, WEIGHTS, Trace, simulate
-from .timing import engine_steps
 
 SCHEMA = "vitforge-estimate-1"
 ENGINES = (Chunk.MAT, Chunk.RMAC)
@@ -123,7 +123,7 @@ def _shares(build: Build) -> dict[tuple[Chunk, str], float]:
     steps: dict[str, Counter] = defaultdict(Counter)
     for c in ENGINES:
         for i, label in zip(build.programs[c], build.labels[c]):
-            steps[label.layer][c] += i.rows * engine_steps(i.op, build.config)
+            steps[label.layer][c] += i.rows * kind_of(c, i.op).steps(i.op, build.config)
     return {(c, layer): n / sum(each.values()) for layer, each in steps.items() for c, n in each.items()}
 
 

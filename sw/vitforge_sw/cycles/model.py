@@ -14,31 +14,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vitforge_hw.arch.isa import DEPTHWISE, KEY_VALUE, POINTWISE, TOKEN_SUM, Chunk
+from vitforge_hw.arch.isa import Chunk, Instruction
+from vitforge_hw.arch.latency import LATENCY, Latency
 
-from ..compiler.program.access import accesses, cdiv
 from ..compiler.program.build import Build
 from ..compiler.program.proof import Events, legal_order
+from ..kinds import Clock, Engine, accesses, kind_of
+from ..kinds.access import cdiv
+from ..kinds.engine import phases
 from .dram import Dram, ReadQueue, image_queue_beats
-from .timing import (
-    TIMING,
-    Timing,
-    group_cycles,
-    group_words,
-    key_value_row,
-    layernorm_latency,
-    layernorm_row,
-    mat_tail,
-    phases,
-    post_tail,
-    rmac_tail,
-    row_tiles,
-    shifter_block,
-    shifter_latency,
-    softmax_row,
-    sum_row,
-    window_row,
-)
 
 N = len(Chunk)
 DATA, SPACE, WEIGHTS, CHUNK = "data", "space", "weights", "busy"  #: why a row did not start earlier
@@ -69,26 +53,6 @@ class Shared:
 
 
 @dataclasses.dataclass
-class Engine:
-    """The front end of MAT or R-MAC: group register, window buffer.
-
-    words: token groups in the group register [(words, end of their steps)], held: their words. free: the next row's go
-    can be taken; fetched: the last word is asked for; kind: of the last instruction; drained: its last tile is handed
-    over; rows: end of each output row of the present depthwise instruction; window: end of the last instruction that
-    used the window buffer.
-    """
-
-    words: list[tuple[int, int]] = dataclasses.field(default_factory=list)
-    held: int = 0
-    free: int = 0
-    fetched: int = 0
-    kind: int = POINTWISE
-    drained: int = 0
-    rows: list[int] = dataclasses.field(default_factory=list)
-    window: int = 0
-
-
-@dataclasses.dataclass
 class Trace:
     """Per chunk arrays over all rows of all images: go, start (work begins), end (work ends), done; and the cause that
     the row waited for, with the cycles that it kept the chunk idle."""
@@ -103,7 +67,7 @@ class Trace:
     beats: float
 
 
-class Simulator:
+class Simulator(Clock):
     """Parameters
     ----------
     build : compiled program
@@ -111,7 +75,7 @@ class Simulator:
     images : jobs queued at time 0
     """
 
-    def __init__(self, build: Build, bytes_per_cycle: float, latency: int, images: int, timing: Timing = TIMING):
+    def __init__(self, build: Build, bytes_per_cycle: float, latency: int, images: int, timing: Latency = LATENCY):
         self.build, self.c, self.t, self.images = build, build.config, timing, images
         self.latency = latency
         rate = min(1.0, bytes_per_cycle / build.config.beat_bytes)
@@ -130,6 +94,7 @@ class Simulator:
         #: the next instruction is there; at the start all chunks ask for one
         self.fetched = [4 + N // 2 * (self.c.instruction_beats + 3)] * N
         self.engines = {Chunk.MAT: Engine(), Chunk.RMAC: Engine()}
+        self.both_engines = bool(build.programs[Chunk.RMAC])
         self.lanes = Shared() if self.c.trio else None  #: post-processing
         self.loaded = 0
         self.bursts: list[list[list[int]]] = [[] for _ in range(self.c.pools)]  #: MAT reads: [start, end], in order
@@ -167,13 +132,11 @@ class Simulator:
         return kinds
 
     def run(self) -> Trace:
-        handlers = (self._mat, self._shifter, self._layernorm, self._softmax, self._loader, self._weight_dma,
-                    self._image_dma, self._result, self._rmac)  # fmt: skip
         order = legal_order(self.events, self.c, self.images, first=(Chunk.IMAGE_DMA,))
         for c, n in self._by_time() if self.c.trio else order:
             image, instruction, number, row = self.events.at(c, n)
             go, cause = self._sequencer(c, n, instruction, number, row)
-            handlers[c](n, instruction.op, go, row)
+            kind_of(Chunk(c), instruction.op).walk(self, Chunk(c), n, instruction.op, go, row)
             busy_until = self.end[c][n - 1] if n else 0
             self.idle[c][n] = max(0, self.start[c][n] - busy_until)
             self.cause[c][n] = cause
@@ -237,153 +200,37 @@ class Simulator:
             time = look + 1
         return time + (1 if len(instruction.waits) < 6 else 0), cause
 
-    def _set(self, c: int, n: int, go: int, start: int, end: int, done: int):
+    def set(self, chunk: Chunk, number: int, go: int, start: int, end: int, done: int) -> None:
+        c, n = chunk, number
         self.go[c][n], self.start[c][n], self.end[c][n] = go, start, end
         self.done[c][n] = max(done, self.done[c][n - 1] + 1 if n else 0)
 
-    # ------------------------------------------------------------ chunks
+    # ------------------------------------------------------------ what kinds ask for
 
-    def _mat(self, n: int, op: dict[str, int], go: int, row: int):
-        instruction, rows = self.events.at(Chunk.MAT, n)[1], 1
-        if row == 0 and self.build.programs[Chunk.RMAC]:
-            rows = 1 + self._free_rows(instruction)
-        self._pointwise(Chunk.MAT, n, op, go, rows)
+    def instruction(self, chunk: Chunk, number: int) -> Instruction:
+        return self.events.at(chunk, number)[1]
 
-    @staticmethod
-    def _free_rows(instruction) -> int:
-        """Rows behind the first that wait for nothing more: their words are fetched in one go."""
-        same = all(w.threshold(instruction.rows - 1) <= max(0, w.threshold(0)) for w in instruction.waits)
-        return instruction.rows - 1 if same else 0
+    def entry(self, number: int) -> int:
+        return self.entries[number % len(self.entries)]
 
-    def _room(self) -> int:
-        """Words of an engine's group register."""
-        return 1 << (self.t.mat_fetch_rows * self.c.max_k // self.c.word - 1).bit_length()
+    def transfer(self, chunk: Chunk, go: int, source: int, beats: int) -> tuple[int, int]:
+        return self.queues[chunk].read(go, source, beats)
 
-    def _pointwise(self, s: Chunk, n: int, op: dict[str, int], go: int, rows: int = 1):
-        """A row's token groups one by one; each group's words stay in the group register for all of its tiles. The
-        words of ``rows`` rows, as far as there is room, are fetched without a pause."""
-        c, t, e = self.c, self.t, self.engines[s]
-        go = max(go, e.free)  # one row may wait behind the one that is being read
-        room = self._room()
-        k, cycles = group_words(op), group_cycles(op, c)
-        before = int(self.end[s][n - 1]) if n else 0
-        if e.kind != POINTWISE:
-            before, e.kind = max(before, e.drained + t.rmac_switch), POINTWISE
-        end = first = 0
-        for group in range(op.get("groups", 0) + 1):
-            begin = max(go + 2, e.fetched)
-            while e.held + k > room and e.words:
-                words, used = e.words.pop(0)
-                e.held -= words
-                begin = max(begin, used)
-            e.free = begin
-            ahead = k
-            if group == 0 and rows > 1:
-                held = sum(words for words, used in e.words if used > begin)
-                ahead = max(k, min(room - held, rows * (op["groups"] + 1) * k))
-            e.fetched = self._fetch(s, op["in_addr"], begin, k, ahead)
-            first_word = begin if s == Chunk.MAT else self._reads(op["in_addr"], begin, 1) - 1
-            start = max(before, first_word + t.mat_go_to_step - 2)
-            end = self._post(start, max(start + cycles, e.fetched + t.mat_go_to_step - 2), op["tiles"])
-            first = first if group else start
-            before = end
-            e.words.append((k, end))
-            e.held += k
-        tail = mat_tail(op, c, t) if s == Chunk.MAT else rmac_tail(op, c, t)
-        e.drained = end - 1 + tail - post_tail(op, c, t)
-        self._set(s, n, go, first, end, end - 1 + tail)
+    def post(self, start: int, end: int, tiles: int) -> int:
+        return self.lanes.take(start, end, tiles * phases(self.c)) if self.lanes else end
 
-    def _fetch(self, s: Chunk, address: int, begin: int, words: int, ahead: int) -> int:
-        """End of an engine's reads of ``words`` from ``begin`` on; MAT's go first, the ``ahead`` words of its rows with
-        them."""
-        if s == Chunk.RMAC:
-            return self._reads(address, begin, words)
-        bursts = self.bursts[address // self.c.pool_rows % self.c.pools]
+    def fetch(self, chunk: Chunk, address: int, begin: int, count: int, ahead: int) -> int:
+        if chunk == Chunk.RMAC:
+            return self.reads(address, begin, count)
+        bursts = self.bursts[self._pool(address)]
         if bursts and bursts[-1][1] >= begin:
             bursts[-1][1] = max(bursts[-1][1], begin + ahead) if self.lanes else begin + ahead
         else:
             bursts.append([begin, begin + ahead])
-        return begin + words
+        return begin + count
 
-    def _post(self, start: int, end: int, tiles: int) -> int:
-        """End of an engine's work whose tiles share the post-processing lanes with the other engine's."""
-        return self.lanes.take(start, end, tiles * phases(self.c)) if self.lanes else end
-
-    def _rmac(self, n: int, op: dict[str, int], go: int, row: int):
-        c, t, s, e = self.c, self.t, Chunk.RMAC, self.engines[Chunk.RMAC]
-        kind = op.get("kind", POINTWISE)
-        if kind == POINTWISE:
-            return self._pointwise(s, n, op, go)
-        before = int(self.end[s][n - 1]) if n else 0
-        if kind != e.kind:
-            before, e.kind = max(before, e.drained + t.rmac_switch), kind
-        go = max(go, e.free)
-        begin = max(go + 2, e.fetched)
-        if kind == DEPTHWISE:
-            start, end = self._depthwise(op, begin, before, row)
-        elif kind == KEY_VALUE:
-            words, cycles = key_value_row(op, c)
-            e.fetched = self._reads(op["in_addr"], begin, words)
-            start = max(before, e.fetched + t.rmac_window_to_step)
-            end = start + cycles
-        else:
-            e.fetched = self._reads(op["in_addr"], begin, sum_row(op))
-            start = max(before, begin)
-            end = max(start + sum_row(op), e.fetched)
-        e.free = begin
-        end = self._post(start, end, row_tiles(op, c))
-        if kind != TOKEN_SUM:
-            e.window = end
-        e.rows.append(end)
-        e.drained = end - 1 + rmac_tail(op, c, t) - post_tail(op, c, t)
-        self._set(s, n, go, start, end, end - 1 + rmac_tail(op, c, t))
-
-    def _depthwise(self, op: dict[str, int], begin: int, before: int, row: int) -> tuple[int, int]:
-        """(start, end) of one output row. Its new map rows are read as soon as the window buffer has room for them."""
-        c, t, e = self.c, self.t, self.engines[Chunk.RMAC]
-        stride, half = op["stride"] + 1, op["kernel"] // 2
-        y = op["first"] + row
-        top = min(op["height"] - 1, y * stride + half)
-        if row == 0:
-            e.rows = []
-            low = max(0, y * stride - half)
-        else:
-            low = min(op["height"] - 1, (y - 1) * stride + half) + 1
-        held = c.window_rows // op["window_stride"]
-        for m in range(low, top + 1):
-            # map row m takes the place of row m - held; the last output row that needs that one must have ended
-            freed = (m - held + half) // stride - op["first"]
-            if 0 <= freed < len(e.rows):
-                begin = max(begin, e.rows[freed])
-            elif row == 0:
-                begin = max(begin, e.window)  # the window buffer belongs to an instruction before
-            begin = e.fetched = self._reads(op["in_addr"], begin, op["in_groups"] * op["blocks"])
-        start = max(before, e.fetched + t.rmac_window_to_step)
-        return start, start + window_row(op, c)
-
-    def _shifter(self, n: int, op: dict[str, int], go: int, row: int):
-        c, t, s = self.c, self.t, Chunk.SHIFTER
-        go = max(go, self.start[s][n - 2] if n > 1 else 0)
-        entry = int(self.done[Chunk.SOFTMAX][n]) + t.sh_entry
-        start = max(go + t.sh_start, entry, self.end[s][n - 1] if n else 0)
-        end = start + op["blocks"] * shifter_block(op, c)
-        end += self._stalls(op["v_addr"] // c.pool_rows % c.pools, int(start), int(end))
-        self._set(s, n, go, start, end, end + shifter_latency(c, t))
-
-    def _bursts(self, pool: int, time: int):
-        """The PE array's bursts in a pool that end behind ``time``."""
-        bursts = self.bursts[pool]
-        i = max(0, bisect.bisect_right(bursts, [time]) - 1)
-        return bursts[i : i + 256]
-
-    def _stalls(self, pool: int, start: int, end: int) -> int:
-        """Cycles that the PE array's input bursts keep values from the shifter array, beyond what is read ahead."""
-        ahead = self.t.sh_values * self.c.cores // self.c.attend_keys
-        return sum(max(0, min(b, end) - max(a, start) - ahead) for a, b in self._bursts(pool, start) if a < end)
-
-    def _reads(self, address: int, time: int, count: int) -> int:
-        """End of ``count`` reads from ``time`` on, one a cycle where the PE array leaves the port."""
-        for a, b in self._bursts(address // self.c.pool_rows % self.c.pools, time):
+    def reads(self, address: int, time: int, count: int) -> int:
+        for a, b in self._bursts(address, time):
             if b <= time:
                 continue
             if a >= time + count:
@@ -392,45 +239,18 @@ class Simulator:
             time = b
         return time + count
 
-    def _layernorm(self, n: int, op: dict[str, int], go: int, row: int):
-        c, t, s = self.c, self.t, Chunk.LAYERNORM
-        go = max(go, self.start[s][n - t.ln_ahead] if n >= t.ln_ahead else 0)
-        start = max(go, self.end[s][n - 1] if n else 0)
-        self._set(s, n, go, start, start + layernorm_row(op, c, t), start + layernorm_latency(op, c, t))
+    def stalls(self, address: int, start: int, end: int) -> int:
+        ahead = self.t.sh_values * self.c.cores // self.c.attend_keys
+        return sum(max(0, min(b, end) - max(a, start) - ahead) for a, b in self._bursts(address, start) if a < end)
 
-    def _softmax(self, n: int, op: dict[str, int], go: int, row: int):
-        c, t, s = self.c, self.t, Chunk.SOFTMAX
-        go = max(go, self.end[s][n - 2] if n > 1 else 0, self.loaded)
-        self.loaded = self._reads(op["in_addr"], int(go) + 1, cdiv(op["keys"], c.word))
-        start = max(self.loaded + t.sm_load - 1, self.end[s][n - 1] if n else 0)
-        entry = self.entries[n % len(self.entries)]
-        freed = n - min(c.code_rows // entry, t.sm_entries)
-        if freed >= 0:
-            start = max(start, int(self.end[Chunk.SHIFTER][freed]) + 1)
-        end = start + softmax_row(op, t)
-        self._set(s, n, go, start, end, end + t.sm_latency - t.sm_load)
+    def _pool(self, address: int) -> int:
+        return address // self.c.pool_rows % self.c.pools
 
-    def _loader(self, n: int, op: dict[str, int], go: int, row: int):
-        s = Chunk.LOADER
-        start = max(go, self.end[s][n - 1] if n else 0)
-        end = self._reads(op["in_addr"], int(start) + 1, op["blocks"]) - 1
-        self._set(s, n, start, start, end, end + self.t.ld_latency)
-
-    def _weight_dma(self, n: int, op: dict[str, int], go: int, row: int):
-        self._read(Chunk.WEIGHT_DMA, n, op, go, row)
-
-    def _image_dma(self, n: int, op: dict[str, int], go: int, row: int):
-        self._read(Chunk.IMAGE_DMA, n, op, go, row)
-
-    def _read(self, s: Chunk, n: int, op: dict[str, int], go: int, row: int):
-        if n >= self.t.dma_requests:
-            go = max(go, int(self.done[s][n - self.t.dma_requests]))
-        start, last = self.queues[s].read(int(go), op["source"] + row * op["beats"], op["beats"])
-        self._set(s, n, go, start, last - self.latency, last + self.t.dma_return)
-
-    def _result(self, n: int, op: dict[str, int], go: int, row: int):
-        end = go + op["count"] + self.t.result_latency
-        self._set(Chunk.RESULT_DMA, n, go, go, end, end + self.latency)
+    def _bursts(self, address: int, time: int) -> list[list[int]]:
+        """MAT's bursts in the pool of ``address`` that end behind ``time``."""
+        bursts = self.bursts[self._pool(address)]
+        i = max(0, bisect.bisect_right(bursts, [time]) - 1)
+        return bursts[i : i + 256]
 
 
 def simulate(build: Build, bytes_per_cycle: float = 64, latency: int = 100, images: int = 4) -> Trace:

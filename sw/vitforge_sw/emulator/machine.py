@@ -6,16 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from vitforge_hw.arch import memmap
-from vitforge_hw.arch.isa import KEY_VALUE, POINTWISE, TOKEN_SUM, Chunk, Instruction
+from vitforge_hw.arch.isa import Chunk, Instruction
 
 from ..compiler.layers.batch import EVERY
-from ..compiler.program.access import row_groups
 from ..compiler.program.build import Build
 from ..compiler.program.image import decode
 from ..compiler.program.proof import OrderError
 from ..compiler.schedule.steps import Label
-from . import chunks
-from .memories import Memories
+from ..kinds import kind_of
+from ..kinds.memories import Memories
 from .poison import Poison
 
 START, READ, WRITE, FINISH = range(4)  #: phases of a row, in order; each phase keeps the rows' order inside a chunk
@@ -72,7 +71,7 @@ class Machine:
         jobs = [self._job(job) for job in self.build.jobs(images)]
         total = [len(e) * len(jobs) for e in self.events]
         self.done = [[0] * 4 for _ in range(N)]
-        self.codes: list[np.ndarray] = []
+        self.memories.codes = []
         self.ring = 0
         self.operands: list[dict[int, tuple]] = [{} for _ in range(N)]
         self.tensors: list[dict[str, np.ndarray]] = [{} for _ in range(len(jobs) * batch)]
@@ -116,7 +115,7 @@ class Machine:
                 return False
             return self._blocked(c) is None
         if c == Chunk.SHIFTER and phase == WRITE:
-            return bool(self.codes)
+            return bool(self.memories.codes)
         if c == Chunk.SOFTMAX and phase == WRITE:
             return self.ring + self._entry(n) <= self.config.code_rows
         return True
@@ -151,13 +150,14 @@ class Machine:
         image, index = divmod(n, len(self.events[c]))
         instruction, row, label = self.events[c][index]
         chunk, m = Chunk(c), self.memories
+        kind = kind_of(chunk, instruction.op)
         if phase == READ:
             m.job = self.jobs[image]
-            self.operands[c][n] = chunks.read(m, chunk, instruction.op, row)
+            self.operands[c][n] = kind.read(m, instruction.op, row)
             self.poison.read(c, index)
         elif phase == WRITE:
             m.result = []
-            value = chunks.write(m, chunk, instruction.op, row, self.operands[c].pop(n), self.codes)
+            value = kind.write(m, instruction.op, row, self.operands[c].pop(n))
             self.poison.written(c, index)
             if chunk == Chunk.SOFTMAX:
                 self.ring += self._entry(n)
@@ -178,21 +178,14 @@ class Machine:
                 own = dataclasses.replace(label, image=i)
                 self._capture(image, chunk, op, own, row, value[i : i + 1])
             return
-        kind = op.get("kind", POINTWISE) if chunk == Chunk.RMAC else POINTWISE
-        first, channel = (label.first + row * row_groups(chunk, op)) * self.config.cores, label.channel
-        if chunk == Chunk.IMAGE_DMA:
-            place = self.build.places[label.tensor]
-            value = self.memories.tokens(value.reshape(-1, place.stride, value.shape[1]), place.planes)
-            first = (label.first + row) * len(value)
-        elif kind == KEY_VALUE:  # row: a head's columns of Z
-            first, channel = 0, channel + (label.first + row) * value.shape[1]
-        elif kind == TOKEN_SUM:
-            first = 0
+        kind, place = kind_of(chunk, op), self.build.places.get(label.tensor)
+        stride, planes = (place.stride, place.planes) if place else (0, 1)
+        value, first, channel = kind.placed(self.memories, value, op, label.first, row, stride, planes)
+        channel += label.channel
         tensors = self.tensors[image * batch + label.image]
         if label.tensor not in tensors:
             t = self.build.tensors[label.tensor]
-            size = t["tokens"] if kind in (KEY_VALUE, TOKEN_SUM) else self._padded(t)
-            tensors[label.tensor] = np.zeros((size, t["channels"]), dtype=np.int64)
+            tensors[label.tensor] = np.zeros((self._padded(t) if kind.padded else t["tokens"], t["channels"]), np.int64)
         target = tensors[label.tensor][first : first + len(value), channel : channel + value.shape[1]]
         target[:] = value[: target.shape[0], : target.shape[1]]
 

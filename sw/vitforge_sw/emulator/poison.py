@@ -6,23 +6,18 @@ races; it is counted once along one legal order.
 
 import numpy as np
 
-from vitforge_hw.arch.isa import POINTWISE, TOKEN_SUM, Chunk, Instruction
+from vitforge_hw.arch.isa import Chunk
 
-from ..compiler.program.access import accesses, memory_rows
 from ..compiler.program.build import Build
 from ..compiler.program.proof import Events, legal_order
-
-
-def _partial(chunk: Chunk, i: Instruction) -> bool:
-    """The key loader writes half rows, a sum over tokens one bank."""
-    return chunk == Chunk.LOADER or chunk == Chunk.RMAC and i.op.get("kind", POINTWISE) == TOKEN_SUM
+from ..kinds import accesses, kind_of, memory_rows
 
 
 class Poison:
     """Parameters
     ----------
     build : the program whose reads are counted
-    arrays : memories in the order of compiler.access
+    arrays : memories in the order of kinds.Memory
     rng : source of garbage
     """
 
@@ -38,7 +33,7 @@ class Poison:
                     reads = [(a.memory, a.row(r)) for a in items if not a.write]
                     events.append((reads, [(a.memory, a.row(r)) for a in items if a.write]))
             self.rows.append(events)
-            self.partial.append([_partial(c, i) for i in build.programs[c] for _ in range(i.rows)])
+            self.partial.append([kind_of(c, i.op).partial for i in build.programs[c] for _ in range(i.rows)])
         self.left = [np.full(n, -1, dtype=np.int64) for n in memory_rows(build.config)]
         self.counts = self._count(build)
 

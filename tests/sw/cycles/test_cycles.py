@@ -4,19 +4,34 @@ import pytest
 
 from vitforge_hw.arch.config import PRESETS
 from vitforge_hw.arch.isa import Chunk
+from vitforge_hw.arch.latency import LATENCY
 from vitforge_sw.compiler import CompileOptions, compile_graph
 from vitforge_sw.cycles.dram import Dram, ReadQueue
 from vitforge_sw.cycles.estimate import estimate
 from vitforge_sw.cycles.model import Shared
-from vitforge_sw.cycles.timing import TIMING, engine_steps, layernorm_latency, mat_row, rmac_row, shifter_latency
 from vitforge_sw.families.efficientvit.frontend import import_efficientvit
 from vitforge_sw.families.efficientvit.shapes import efficientvit_shapes
 from vitforge_sw.families.vit.random import random_graph
 from vitforge_sw.families.vit.shapes import SHAPES, shape_graph
 from vitforge_sw.graph.ir import Attend, Softmax
+from vitforge_sw.kinds import kind_of
+from vitforge_sw.kinds.attend import Attend as AttendKind
+from vitforge_sw.kinds.layernorm import LayerNorm
 from vitforge_sw.models.resolve import ModelSpec, build_model
 
 P2VIT, TINY, HYBRID = PRESETS["p2vit"], PRESETS["tiny"], PRESETS["tiny_hybrid"]
+
+
+def mat_row(op, c):
+    return kind_of(Chunk.MAT, op).row_cycles(op, c, LATENCY)
+
+
+def rmac_row(op, c):
+    return kind_of(Chunk.RMAC, op).row_cycles(op, c, LATENCY)
+
+
+def steps(op, c):
+    return kind_of(Chunk.MAT, op).steps(op, c)
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +112,10 @@ def test_dram_bandwidth_is_shared():
 
 def test_credits_limit_the_bandwidth():
     """64 beats in flight at a latency of 100 cycles: 64 beats each latency + burst + a few cycles."""
-    queue = ReadQueue(Dram(1.0), 100, 64, TINY, TIMING)
+    queue = ReadQueue(Dram(1.0), 100, 64, TINY, LATENCY)
     start, end = queue.read(0, 0, 6400)
     assert (end - start) / 100 == pytest.approx(120, abs=3)
-    assert ReadQueue(Dram(1.0), 100, 256, P2VIT, TIMING).read(0, 0, 6400)[1] < 6400 + 120
+    assert ReadQueue(Dram(1.0), 100, 256, P2VIT, LATENCY).read(0, 0, 6400)[1] < 6400 + 120
 
 
 def test_latencies_are_those_of_the_rtl():
@@ -113,22 +128,22 @@ def test_latencies_are_those_of_the_rtl():
     for c in (TINY, P2VIT):
         for tiles, ksteps, wide in ((1, 1, 0), (4, 12, 0), (12, 48, 1), (3, 2, 1)):
             op = dict(tiles=tiles, ksteps=ksteps, out_wide=wide)
-            assert mat_row(op, c) >= mat.row_steps(c, tiles, ksteps) == engine_steps(op, c)
+            assert mat_row(op, c) >= mat.row_steps(c, tiles, ksteps) == steps(op, c)
             if ksteps >= c.word // c.post_channels:
-                assert mat_row(op, c) == engine_steps(op, c)
+                assert mat_row(op, c) == steps(op, c)
         for blocks, wide in ((6, 0), (12, 1)):
             op = dict(blocks=blocks, in_wide=wide)
-            assert layernorm_latency(op, c) == layernorm.LayerNorm.latency(c, blocks, bool(wide)) + 1
-        assert shifter.ShifterArray(c).LATENCY == shifter_latency(c)
+            assert LayerNorm().latency(op, c, LATENCY) == layernorm.LayerNorm.latency(c, blocks, bool(wide)) + 1
+        assert shifter.ShifterArray(c).LATENCY == AttendKind().latency(c, LATENCY)
     for c in (TINY, P2VIT, HYBRID, PRESETS["trio"]):
         to_write = post.latency(c) + 2  # row_writer: push to wr.valid
-        assert to_write == TIMING.mat_phase_to_write + TIMING.trio_lanes * c.trio
-    assert mat.GO_TO_READ + mat.READ_TO_STEP == TIMING.mat_go_to_step
-    assert mat.STEP_TO_RESULT == TIMING.mat_step_to_result
-    assert shifter.ShifterArray.START == TIMING.sh_start and shifter.VALUE_ROWS == TIMING.sh_values
+        assert to_write == LATENCY.mat_phase_to_write + LATENCY.trio_lanes * c.trio
+    assert mat.GO_TO_READ + mat.READ_TO_STEP == LATENCY.mat_go_to_step
+    assert mat.STEP_TO_RESULT == LATENCY.mat_step_to_result
+    assert shifter.ShifterArray.START == LATENCY.sh_start and shifter.VALUE_ROWS == LATENCY.sh_values
     s = softmax.Softmax
-    assert (s.GAP, s.LOAD, s.LATENCY) == (TIMING.sm_gap, TIMING.sm_load, TIMING.sm_latency)
-    assert loader.Loader.LATENCY + 1 == TIMING.ld_latency
+    assert (s.GAP, s.LOAD, s.LATENCY) == (LATENCY.sm_gap, LATENCY.sm_load, LATENCY.sm_latency)
+    assert loader.Loader.LATENCY + 1 == LATENCY.ld_latency
 
 
 def test_options_reach_the_program():
@@ -147,12 +162,12 @@ def small_trio():
 
 def test_both_engines_add_up(small_trio):
     result = estimate(small_trio, images=5)
-    steps = dict.fromkeys((Chunk.MAT, Chunk.RMAC), 0)
-    for chunk in steps:
+    worked = dict.fromkeys((Chunk.MAT, Chunk.RMAC), 0)
+    for chunk in worked:
         mine = [x for x in result["layers"] if x["chunk"] == chunk.name.lower()]
         assert sum(x["cycles"] for x in mine) == pytest.approx(result["cycles"], rel=0.02)
-        steps[chunk] = sum(i.rows * engine_steps(i.op, HYBRID) for i in small_trio.programs[chunk])
-        assert steps[chunk] <= result["chunks"][chunk.name.lower()]["busy"] < result["cycles"]
+        worked[chunk] = sum(i.rows * kind_of(chunk, i.op).steps(i.op, HYBRID) for i in small_trio.programs[chunk])
+        assert worked[chunk] <= result["chunks"][chunk.name.lower()]["busy"] < result["cycles"]
     both = [x for x in result["layers"] if x["chunk"] in ("mat", "rmac")]
     assert sum(x["macs"] for x in both) == pytest.approx(result["macs"]) == sum(small_trio.macs.values())
     assert all(0 <= x["utilization"] <= 1 for x in both)

@@ -6,20 +6,20 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from vitforge_hw.arch.config import AcceleratorConfig
-from vitforge_hw.arch.isa import DEPTHWISE, KEY_VALUE, POINTWISE, TOKEN_SUM, Chunk, Instruction
+from vitforge_hw.arch.isa import Chunk, Instruction
 
+from ...kinds import Memory, kind_of
 from ..memory.vit import Place
 from ..options import CompileOptions
 from ..schedule.steps import Label
 from . import image
-from .access import row_groups
 from .proof import Proof, prove
 
 
 @dataclasses.dataclass(frozen=True)
 class Write:
-    """One expected write of an activation-buffer row: ``plane`` 0 low, 1 high bytes of channel block ``block``;
-    ``image`` of the batch, -1: one token of each."""
+    """One expected write of a memory row: ``plane`` 0 low, 1 high bytes of channel block ``block`` (Z: weight row of
+    the head); ``image`` of the batch, -1: one token of each."""
 
     address: int
     tensor: str
@@ -124,33 +124,20 @@ class Build:
         own = result[number * self._result_bytes :][: self._result_bytes]
         return image.result_logits(own, 1, t["channels"], place.planes, self.config)
 
-    def writes(self, chunk: Chunk) -> Iterator[Write]:
-        """Expected activation-buffer writes of a chunk for one job, in program order."""
+    def writes(self, chunk: Chunk, memory: Memory = Memory.ACT) -> Iterator[Write]:
+        """Expected writes of a chunk's tensors to a memory for one job, in program order."""
         for instruction, label in zip(self.programs[chunk], self.labels[chunk]):
-            yield from self._writes(chunk, instruction, label)
-
-    def _writes(self, chunk: Chunk, instruction: Instruction, label: Label) -> Iterator[Write]:
-        op = instruction.op
-        kind = op.get("kind", POINTWISE) if chunk == Chunk.RMAC else POINTWISE
-        writers = (Chunk.IMAGE_DMA, Chunk.MAT, Chunk.SHIFTER, Chunk.LAYERNORM, Chunk.RMAC)
-        if chunk not in writers or kind == KEY_VALUE or (kind == TOKEN_SUM and op["dest"]):
-            return
-        place, step = self.places[label.tensor], row_groups(chunk, op)
-        groups, stride = 1, op.get("out_stride", 0)
-        if chunk == Chunk.IMAGE_DMA:
-            n = stride = place.stride
-            groups = step = op["beats"] // self.config.beats_per_row // n
-        elif chunk in (Chunk.MAT, Chunk.RMAC) and kind == POINTWISE:
-            n, groups = op["tiles"] * place.planes, op["groups"] + 1
-        else:
-            n, groups = op["blocks"] * place.planes, op["out_groups"] if kind == DEPTHWISE else 1
-        first = label.first * step if chunk == Chunk.IMAGE_DMA else label.first
-        for row in range(instruction.rows):
-            for group in range(row * step, row * step + groups):
-                for i in range(n):
-                    block, plane = label.channel // self.config.word + i // place.planes, i % place.planes
-                    at = op["out_addr"] + group * stride + i
-                    yield Write(at, label.tensor, first + group, block, plane, label.image)
+            place = self.places.get(label.tensor)  # none: Z, Ksum
+            stride, planes = (place.stride, place.planes) if place else (0, 1)
+            out = kind_of(chunk, instruction.op).output(instruction.op, stride, planes, self.config)
+            if out is None or out.memory != memory:
+                continue
+            first, block = label.first * out.step if out.whole else label.first, label.channel // self.config.word
+            for row in range(instruction.rows):
+                for group in range(row * out.step, row * out.step + out.groups):
+                    for i in range(out.words):
+                        at = out.address + group * out.stride + i
+                        yield Write(at, label.tensor, first + group, block + i // planes, i % planes, label.image)
 
     def codes(self) -> Iterator[tuple[str, int]]:
         """(softmax layer, group) of each entry of the code ring, in order."""

@@ -7,7 +7,8 @@ from vitforge_hw.arch.isa import LN_PARAM_FIELDS, PARAM_BYTES, POST_PARAM_FIELDS
 
 from ...graph.ir import LayerNorm, Linear, Node, Scores
 from ...graph.ir_trio import LinearAttend, NormAct, Post
-from .access import cdiv, narrow_mapping
+from ...kinds.access import cdiv
+from ...kinds.depthwise import narrow_mapping
 
 M1_ONE = 15  #: entries hold m1 = 2^15 + field and s1 = 15 + field
 _S1_LIMIT = next((1 << f.bits) - 1 for f in POST_PARAM_FIELDS if f.name == "s1")  #: largest field: s1 = 46

@@ -20,24 +20,13 @@ import numpy as np
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import IMAGE_SHIFT, Chunk, Instruction, Wait
 
+from ...kinds import Memory, accesses, memory_rows, readers, writers
+from ...kinds.access import cdiv
 from ..schedule.steps import Label
-from .access import ACT, KSUM, LN_PARAM, MEMORIES, MEMORY_NAMES, PARAM, WEIGHT, accesses, cdiv, memory_rows
 
 N = len(Chunk)
-_WRITERS = {
-    ACT: (Chunk.MAT, Chunk.SHIFTER, Chunk.LAYERNORM, Chunk.IMAGE_DMA, Chunk.RMAC),
-    WEIGHT: (Chunk.LOADER, Chunk.WEIGHT_DMA, Chunk.RMAC),
-    PARAM: (Chunk.WEIGHT_DMA,),
-    LN_PARAM: (Chunk.WEIGHT_DMA,),
-    KSUM: (Chunk.RMAC,),
-}
-_READERS = {
-    ACT: (Chunk.MAT, Chunk.SHIFTER, Chunk.LAYERNORM, Chunk.SOFTMAX, Chunk.LOADER, Chunk.RESULT_DMA, Chunk.RMAC),
-    WEIGHT: (Chunk.MAT, Chunk.RMAC),
-    PARAM: (Chunk.MAT, Chunk.RMAC),
-    LN_PARAM: (Chunk.LAYERNORM,),
-    KSUM: (Chunk.MAT, Chunk.RMAC),
-}
+_WRITERS = {m: writers(m) for m in Memory}
+_READERS = {m: readers(m) for m in Memory}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +159,7 @@ def _row_accesses(programs: dict[Chunk, list[Instruction]], config: AcceleratorC
             for a in accesses(c, i.rows, i.op, config):
                 if a.index.size and (a.index.min() < 0 or a.index.max() >= limits[a.memory]):
                     raise ValueError(
-                        f"program: {c.name} instruction {n} leaves the {MEMORY_NAMES[a.memory]} "
+                        f"program: {c.name} instruction {n} leaves the {a.memory.title} "
                         f"({a.index.min()}..{a.index.max()} of {limits[a.memory]} rows)"
                     )
                 each = [compact(a.index)] * i.rows if a.shared else [compact(a.row(r)) for r in range(i.rows)]
@@ -192,10 +181,10 @@ def prove(
     sizes = memory_rows(config)
     writes = [np.zeros((len(_WRITERS[m]), s), dtype=np.int32) for m, s in enumerate(sizes)]
     reads = [np.zeros((len(_READERS[m]), s), dtype=np.int32) for m, s in enumerate(sizes)]
-    writer = [[_WRITERS[m].index(c) if c in _WRITERS[m] else -1 for c in range(N)] for m in MEMORIES]
-    reader = [[_READERS[m].index(c) if c in _READERS[m] else -1 for c in range(N)] for m in MEMORIES]
-    of_writer = [np.array(_WRITERS[m], dtype=np.intp) for m in MEMORIES]
-    of_reader = [np.array(_READERS[m], dtype=np.intp) for m in MEMORIES]
+    writer = [[_WRITERS[m].index(c) if c in _WRITERS[m] else -1 for c in range(N)] for m in Memory]
+    reader = [[_READERS[m].index(c) if c in _READERS[m] else -1 for c in range(N)] for m in Memory]
+    of_writer = [np.array(_WRITERS[m], dtype=np.intp) for m in Memory]
+    of_reader = [np.array(_READERS[m], dtype=np.intp) for m in Memory]
     finish = [np.zeros((t * 2, N), dtype=np.int32) for t in events.totals]
     start = np.zeros((N, N), dtype=np.int32)
     checked = 0
@@ -207,7 +196,7 @@ def prove(
         verb = {False: "read", True: "write"}
         first = dataclasses.replace(first, text=events.text(first.chunk, first.number, verb[earlier_write]))
         second = Access(Chunk(c), number, write, events.text(c, number, verb[write]))
-        raise OrderError(first, second, f"{MEMORY_NAMES[memory]} row {address}")
+        raise OrderError(first, second, f"{memory.title} row {address}")
 
     for c, number in order:
         known = start[c]

@@ -52,9 +52,7 @@ def save_build(build: Build, folder: str | Path, command: str = "") -> Path:
     return folder
 
 
-def load_build(
-    folder: str | Path, config: AcceleratorConfig | None = None, model_hash: str | None = None
-) -> Build:
+def load_build(folder: str | Path, config: AcceleratorConfig | None = None, model_hash: str | None = None) -> Build:
     """Read a build directory; ValueError if it is incomplete, changed, or of another configuration or model."""
     folder = Path(folder)
     try:

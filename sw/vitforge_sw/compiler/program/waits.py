@@ -14,8 +14,8 @@ import numpy as np
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import IMAGE_SHIFT, WAITS, Chunk, Instruction, Wait
 
+from ...kinds import Access, accesses, kind_of, memory_rows
 from ..schedule.steps import Step
-from .access import Access, accesses, advance, memory_rows, reads_again, row_groups, split_unit
 
 N = len(Chunk)
 _CUR, _PREV = 0, 1
@@ -102,7 +102,7 @@ def derive(steps: list[Step], config: AcceleratorConfig) -> list[tuple[Step, Ins
     """
     while True:
         found = _derive(steps, config)
-        cut = [len(parts) > 1 and reads_again(s.chunk, s.op) for s, parts in zip(steps, found)]
+        cut = [len(parts) > 1 and kind_of(s.chunk, s.op).windows for s, parts in zip(steps, found)]
         if not any(cut):
             return [p for parts in found for p in parts]
         new, last = [], []
@@ -145,7 +145,8 @@ def _derive(steps: list[Step], config: AcceleratorConfig) -> list[list[tuple[Ste
 def _emit(step: Step, need: np.ndarray, starts: np.ndarray, clocks: Clocks, totals: list[int], config):
     """Instructions of a step of the second image."""
     parts = []
-    unit = split_unit(step.chunk, config)
+    kind = kind_of(step.chunk, step.op)
+    unit = kind.split_unit(config)
     before = clocks.start[step.chunk].copy()
     base = 0
     op = step.op
@@ -159,12 +160,12 @@ def _emit(step: Step, need: np.ndarray, starts: np.ndarray, clocks: Clocks, tota
                 break
         else:
             raise ValueError(f"layer {step.layer}: row {base} of {step.chunk.name} needs more than {WAITS} waits")
-        part = dataclasses.replace(step, first=step.first + base * row_groups(step.chunk, op), rows=rows, op=op)
+        part = dataclasses.replace(step, first=step.first + base * kind.row_groups(op), rows=rows, op=op)
         parts.append((part, Instruction(step.chunk, rows, op, tuple(waits))))
         clocks.start[step.chunk] = starts[base + rows - 1]
         base += rows
         if base < step.rows:
-            op = advance(step.chunk, op, rows, config)
+            op = kind.advance(op, rows, config)
     clocks.start[step.chunk] = before
     return parts
 

@@ -19,13 +19,13 @@ from vitforge_hw.arch.isa import (
 
 from ...graph.ir import Ref
 from ...graph.ir_trio import Depthwise, KeySum, KeyValue, LinearAttend, NormAct, Pointwise, Pool, Post
+from ...kinds import kind_of
 from ..layers.batch import image_of, of_image, plain
 from ..layers.efficientvit import Layer, Shape, TrioNetwork, window_stride
 from ..layers.vit import cdiv
 from ..memory.rings import Ring, RingError
 from ..memory.vit import Allocation
 from ..options import CompileOptions
-from ..program.access import advance
 from ..program.image import image_beats, result_units
 from ..program.parameters import depthwise_rows, layernorm_params, post_params, weight_rows
 from .row_schedule import Run, pieces_of
@@ -306,7 +306,7 @@ class TrioPlanner(Planner):
             kind=KEY_VALUE, blocks=blocks, v_addr=self.word(node.v), weight_addr=self.z_addr(node.out.name),
             param_addr=self.params(layer, run, channels),
         )  # fmt: skip
-        op = advance(run.chunk, op, run.first, self.config)
+        op = kind_of(run.chunk, op).advance(op, run.first, self.config)
         return self.add(run.chunk, layer.name, run.first, run.rows, **op)
 
     def norm(self, layer: Layer, run: Run) -> int:

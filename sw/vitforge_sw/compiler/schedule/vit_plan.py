@@ -12,9 +12,10 @@ import numpy as np
 from vitforge_hw.arch import memmap
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import DEST_LN_PARAMS, DEST_PARAMS, DEST_WEIGHTS, INSTRUCTION_BYTES, PARAM_BYTES, Chunk
+from vitforge_hw.arch.latency import LATENCY
 
-from ...cycles.timing import softmax_row
 from ...graph.ir import LayerNorm, Linear, Scores
+from ...kinds.softmax import Softmax
 from ..layers.vit import Network, cdiv
 from ..memory.rings import Ring
 from ..memory.vit import Allocation
@@ -307,7 +308,7 @@ class Planner:
         if self.options.attend_lead is None or self.options.pipelining != "both":
             return everything
         m, q = net.node("softmax", b, 0), net.node("q", b, 0)
-        row = max(softmax_row(dict(keys=net.tokens, rule=_RULES[m.rule])),
+        row = max(Softmax().row_cycles(dict(keys=net.tokens, rule=_RULES[m.rule]), self.config, LATENCY),
                   net.head_dim // c.word * max(cdiv(net.tokens, c.attend_keys), c.word))  # fmt: skip
         head = cdiv(len(q.weight), c.lanes) * cdiv(q.weight.shape[1], c.width)
         scores = cdiv(net.tokens, c.lanes) * (net.head_dim // c.word)

@@ -1,8 +1,7 @@
 """Single instructions of MAT, RMAC and LayerNorm, emulated, against the golden operations.
 
 Tensors lie as arch.memmap says, weights and parameters as compiler.parameters makes them, ops go through the encoder.
-Whatever a row does not declare in compiler.access is garbage while it reads, and it may write nothing
-else.
+Whatever a row does not declare in its accesses is garbage while it reads, and it may write nothing else.
 """
 
 import numpy as np
@@ -12,15 +11,14 @@ import torch
 from vitforge_hw.arch import arith_trio, memmap
 from vitforge_hw.arch.config import PRESETS
 from vitforge_hw.arch.isa import DEPTHWISE, KEY_VALUE, TOKEN_SUM, Chunk, Instruction
-from vitforge_sw.compiler.program.access import ACT, accesses, advance
 from vitforge_sw.compiler.program.parameters import depthwise_rows, layernorm_params, post_params, weight_rows
-from vitforge_sw.emulator import chunks
-from vitforge_sw.emulator.memories import Memories
 from vitforge_sw.golden.linear_attention import KeyValueOp, LinearAttendOp
 from vitforge_sw.golden.norm_act import NormActOp
 from vitforge_sw.golden.spatial import DepthwiseOp, KeySumOp, PointwiseOp, PoolOp
 from vitforge_sw.graph.ir import Ref
 from vitforge_sw.graph.ir_trio import Depthwise, KeySum, KeyValue, LinearAttend, NormAct, Pointwise, Pool
+from vitforge_sw.kinds import Memory, accesses, kind_of
+from vitforge_sw.kinds.memories import Memories
 
 TRIO, TINY, HYBRID = (PRESETS[n] for n in ("trio", "tiny_hybrid", "hybrid"))
 ALL = pytest.mark.parametrize("config", [TRIO, TINY, HYBRID], ids=lambda c: c.name)
@@ -70,14 +68,18 @@ class Bench:
                     if x.memory == n and not x.write:
                         read[x.row(row)] = True
                 a[~read] = self.rng.integers(0, 256, a[~read].shape, dtype=np.uint8)
-            operands = chunks.read(self.m, chunk, i.op, row)
+            operands = kind_of(chunk, i.op).read(self.m, i.op, row)
             for a, s in zip(memories, saved):
                 a[:] = s
-            values.append(chunks.write(self.m, chunk, i.op, row, operands, []))
+            values.append(kind_of(chunk, i.op).write(self.m, i.op, row, operands))
             for n, (a, s) in enumerate(zip(memories, saved)):
                 changed = set(np.flatnonzero((a != s).any(axis=1)).tolist())
                 assert changed <= {y for x in items if x.memory == n and x.write for y in x.row(row).tolist()}
         return values
+
+
+def advance(chunk, op, rows, config):
+    return kind_of(chunk, op).advance(op, rows, config)
 
 
 def int8(rng, *shape, low=-128):
@@ -221,7 +223,7 @@ def test_depthwise(config, kernel, stride, blocks, height, wide):
     b.run(Chunk.RMAC, oh, **op)
     equal(b.get(512, blocks, oh, ow, c), want)
     reads = np.concatenate(
-        [a.index.ravel() for a in accesses(Chunk.RMAC, oh, op, config) if not a.write and a.memory == ACT]
+        [a.index.ravel() for a in accesses(Chunk.RMAC, oh, op, config) if not a.write and a.memory == Memory.ACT]
     )
     assert len(reads) == len(set(reads.tolist())) == blocks * g * min(height, (oh - 1) * stride + kernel // 2 + 1)
     if oh > 1:  # cut: the second part reads its own halo

@@ -1,10 +1,10 @@
-"""The emulator's numpy operations against arch.arith and arch.arith_trio."""
+"""The numpy operations of the kinds against arch.arith and arch.arith_trio."""
 
 import numpy as np
 import pytest
 
 from vitforge_hw.arch import arith, arith_trio
-from vitforge_sw.emulator import ops
+from vitforge_sw.kinds import arithmetic as ops
 
 RNG = np.random.default_rng(7)
 

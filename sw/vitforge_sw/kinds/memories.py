@@ -23,10 +23,13 @@ class Memories:
         self.window: dict[int, np.ndarray] = {}  #: map rows that the present depthwise instruction has read
         self.dram = np.frombuffer(memory, dtype=np.uint8).reshape(-1, config.beat_bytes)
         self.job = self.dram[:0]  #: the present job's image, beats
-        self.result: list[np.ndarray] = []
+        self.codes: list[
+            np.ndarray
+        ] = []  #: the code ring: softmax appends an entry, the shifter array takes the oldest
+        self.result: list[tuple[int, bytes]] = []  #: (byte, data) that the present row has written to the job's result
 
     def arrays(self):
-        """In the order of compiler.access.MEMORIES."""
+        """In the order of kinds.access.Memory."""
         return self.act, self.weight, self.param, self.ln_param, self.ksum
 
     def tokens(self, rows: np.ndarray, planes: int) -> np.ndarray:

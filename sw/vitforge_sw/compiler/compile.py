@@ -23,7 +23,7 @@ from .schedule.row_schedule import WINDOWS, Scheduler
 from .schedule.steps import Label, Step
 from .schedule.vit_plan import Planner, plan
 
-GOOD = 1.01  #: cycles over busy cycles of the PE array at which no other schedule is tried
+GOOD = 1.01  #: cycles over busy cycles of an engine at which no other schedule is tried
 
 
 def compile_graph(
@@ -53,12 +53,12 @@ def compile_graph(
         raise ValueError(f"batch must be 1 for a ViT, whose head is one of many layers, not {options.batch}")
     if options is not None and options.defer:
         raise ValueError("defer must be off for a ViT, whose head is one of many layers")
-    if options is not None and options.engines != "both":
-        raise ValueError(f"engines must be both for a ViT, whose layers run on MAT alone, not {options.engines!r}")
+    if options is not None and options.engines == "rmac":
+        raise ValueError("engines must be both or mat for a ViT, whose embedding R-MAC cannot read, not 'rmac'")
     if options is not None:
         build = _compile(graph, net, config, options)
     else:
-        build = _best(graph, net, config, candidates(cdiv(net.tokens, config.cores), pipelining))
+        build = _best(graph, net, config, candidates(cdiv(net.tokens, config.cores), pipelining, config.engines))
     build.prove()
     return build
 
@@ -68,7 +68,7 @@ def _best(graph: Graph, net: Network, config: AcceleratorConfig, families: list[
     best, cycles, errors = None, 0.0, []
     for family in families:
         if best is not None and not family[0].weights_resident:
-            break  # the same schedule with more traffic
+            continue  # the same schedule with more traffic
         build = None
         for option in family:
             try:
@@ -87,7 +87,8 @@ def _best(graph: Graph, net: Network, config: AcceleratorConfig, families: list[
         each = int(done[-1] - done[0]) / 2
         if best is None or each < cycles:
             best, cycles = build, each
-        if cycles < GOOD * (trace.end[Chunk.MAT] - trace.start[Chunk.MAT]).sum() / 3:
+        busy = sum(int((trace.end[c] - trace.start[c]).sum()) for c in (Chunk.MAT, Chunk.RMAC))
+        if cycles < GOOD * busy / config.engines / 3:
             break
     if best is None:
         raise ValueError("; or: ".join(dict.fromkeys(errors)))

@@ -11,7 +11,13 @@ class CompileOptions:
     """Schedule and buffer choices.
 
     row_blocks: groups of each row block of proj, fc1, fc2 (None: whole layers one after the other).
-    v_slots, score_slots, key_slots: copies of a head's values, scores, keys in the weight buffer.
+    v_slots, score_slots, key_slots: copies of a head's values, scores, keys in the weight buffer, where heads follow
+    each other.
+    heads_together: q, scores, softmax and attention x value of all heads go row block by row block, so that proj, fc1
+    and fc2 of the first row blocks run beside the attention of the others; every head has its own slots.
+    proj_ahead: proj of the next row block stands before fc2, so that LayerNorm 2 is over when fc1 begins.
+    embed_beside (two engines): the embedding is MAT's alone; meanwhile R-MAC does the last groups of fc1 and fc2 of the
+    image before, which needs a buffer of its own for the embedding.
     pos_in_place: position embedding loaded into the residual stream's buffer. out_in_place: LayerNorm 2 writes over the
     attention output. input_over_hidden: image and hidden layer of the MLP share a buffer. hidden_block: the hidden
     layer's buffer holds one row block only. weights_resident: weights of proj, fc1, fc2 stay for all row blocks of
@@ -19,8 +25,9 @@ class CompileOptions:
     attend_lead: softmax and shifter array take that part of the rows that they can finish beside k, v, q and scores
     head by head, the rest by row blocks (None: all head by head).
     pipelining: P2-ViT's ablation: both, inter (between layers only), intra (inside attention only), none.
-    engines: of an EfficientViT: both, rmac (everything on R-MAC), mat (R-MAC does only what MAT has no datapath for:
-    depthwise, K^T V, sums; no layer runs beside another). Of the other choices EfficientViT knows piece_rows and
+    engines: both, or Trio-ViT's ablation: rmac (everything on R-MAC; not for a ViT), mat (R-MAC does only what MAT has
+    no datapath for: depthwise, K^T V, sums; no layer of an EfficientViT runs beside another). Of the other choices
+    EfficientViT knows piece_rows and
     pipelining both (layers overlap) and none (each layer begins when the one before has ended).
     batch: images of a job (EfficientViT: at most cores), whose classifier reads its weights once.
     defer: the classifier works on the images of the job before, piece by piece beside the first image's layers: a job's
@@ -38,6 +45,9 @@ class CompileOptions:
     weights_resident: bool = True
     piece_rows: int | None = None
     attend_lead: float | None = None
+    heads_together: bool = False
+    proj_ahead: bool = False
+    embed_beside: bool = False
     pipelining: str = "both"
     engines: str = "both"
     batch: int = 1
@@ -64,9 +74,17 @@ def blocks_of(groups: int, n: int) -> tuple[int, ...]:
     return tuple((groups * (i + 1)) // n - (groups * i) // n for i in range(n))
 
 
-def candidates(groups: int, pipelining: str = "both") -> list[list[CompileOptions]]:
+def blocks_by(groups: int, ends: tuple[int, ...]) -> tuple[int, ...]:
+    """Row blocks that end near ``ends``, in parts of the last one; fewer where there are few groups."""
+    at = [0, *(round(groups * end / ends[-1]) for end in ends)]
+    return tuple(b - a for a, b in zip(at, at[1:]) if b > a)
+
+
+def candidates(
+    groups: int, pipelining: str = "both", engines: int = 1, allowed: str = "both"
+) -> list[list[CompileOptions]]:
     """Families of choices with the same schedule, in each the roomiest buffers first; the frugal last family only if
-    no other fits."""
+    no other fits. ``engines``: of the machine; ``allowed``: CompileOptions.engines."""
     roomy = [
         {},
         dict(out_in_place=True),
@@ -75,17 +93,23 @@ def candidates(groups: int, pipelining: str = "both") -> list[list[CompileOption
         dict(out_in_place=True, pos_in_place=True, score_slots=2, v_slots=2, input_over_hidden=True),
     ]
     if pipelining in ("none", "intra"):  # whole layers follow each other
-        return [[CompileOptions(pipelining=pipelining, **more) for more in roomy]]
+        return [[CompileOptions(pipelining=pipelining, engines=allowed, **more) for more in roomy]]
     thirds, halves = blocks_of(groups, 3), blocks_of(groups, 2)
-    ends = [round(groups * share / 25) for share in (0, 4, 10, 17, 25)]
-    growing = tuple(b - a for a, b in zip(ends, ends[1:]) if b > a)  # the first is ready early: slow softmax
+    growing = blocks_by(groups, (4, 10, 17, 25))  # the first is ready early: slow softmax
     shapes = [
         (thirds, True, None), (thirds, True, 0.7), (growing, True, 0.7), (halves, True, None), (None, True, None),
         (None, True, 0.7), (thirds, False, None),
     ]  # fmt: skip
     out = []
+    if engines > 1 and allowed == pipelining == "both":
+        # the first block is long: one head's softmax lasts until the next head's scores are there
+        same = dict(row_blocks=blocks_by(groups, (16, 28, 40, 50)), heads_together=True, proj_ahead=True)
+        for resident in (True, False):
+            out.append([CompileOptions(**same, weights_resident=resident, embed_beside=beside, **more)
+                        for beside in (True, False) for more in roomy[:3]])  # fmt: skip
     for blocks, resident, lead in dict.fromkeys(shapes):
-        same = dict(row_blocks=blocks, weights_resident=resident, attend_lead=lead, pipelining=pipelining)
+        same = dict(row_blocks=blocks, weights_resident=resident, attend_lead=lead)
+        same |= dict(pipelining=pipelining, engines=allowed)
         out.append([CompileOptions(**same, **more) for more in roomy])
     out.append([CompileOptions(**same, hidden_block=True, **roomy[-1])])
     return out

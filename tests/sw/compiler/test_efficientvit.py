@@ -182,7 +182,7 @@ def test_refusals():
     refused(r"program memory: at least \d+ instructions", config=tight(program_rows=256))
     refused("weight buffer|tiles have .* weight rows, a piece at most", config=tight(weight_rows=16))
     refused("pipelining of EfficientViT must be both or none, not 'inter'", pipelining="inter")
-    refused("engines must be both for a ViT.*not 'mat'", shape_graph(1, 32, 2, 64, 17, 16, 10), engines="mat")
+    refused("engines must be both or mat for a ViT.*not 'rmac'", shape_graph(1, 32, 2, 64, 17, 16, 10), engines="rmac")
     with pytest.raises(ValueError, match="engines must be one of both, rmac, mat, not 'none'"):
         CompileOptions(engines="none")
     graph = small(TINY)

@@ -47,6 +47,16 @@ def test_deit_tiny_reaches_the_goal(deit_tiny, bandwidth, least):
     assert result["utilization"] == result["macs"] / (2048 * result["cycles"])
 
 
+def test_a_vit_keeps_both_engines_busy():
+    """Three blocks of DeiT-Tiny: attention is hidden behind the matmuls of both engines, the embedding, which MAT alone
+    can take, behind R-MAC's last rows of the image before."""
+    shape = SHAPES["deit_tiny_patch16_224"]
+    result = estimate(shape_graph(3, *shape[1:]), PRESETS["hybrid"])
+    assert 0.965 <= result["utilization"] <= 0.98
+    mat, rmac = (result["chunks"][e] for e in ("mat", "rmac"))
+    assert abs(mat["busy"] - rmac["busy"]) < 0.01 * mat["busy"]
+
+
 def test_two_pass_softmax_is_hidden_too():
     graph = shape_graph(*SHAPES["deit_tiny_patch16_224"])
     for node in graph.nodes:

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 
 from vitforge_hw.arch.config import PRESETS
+from vitforge_hw.arch.isa import Chunk
 from vitforge_sw.compiler import CompileOptions, compile_graph
 from vitforge_sw.emulator import Machine, emulate
 from vitforge_sw.families.vit.random import random_graph, random_images
 from vitforge_sw.golden.model import run
 
-TINY = PRESETS["tiny"]
+TINY, TWO = PRESETS["tiny"], PRESETS["tiny_hybrid"]
+
+ENGINES = (Chunk.MAT, Chunk.RMAC)
 
 
 def check(graph, build, images, seed, depth=3):
@@ -47,6 +50,38 @@ def test_random_network(residual, rule, seed):
 def test_options_do_not_change_results(options):
     graph = random_graph(5)
     check(graph, compile_graph(graph, TINY, options), random_images(graph, 2), 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("residual", "rule"), [("int12", "maxrel"), ("int8", "log2")])
+def test_two_engines(residual, rule, seed):
+    graph = random_graph(seed, residual=residual, rule=rule, tokens=(17, 30, 33)[seed], classes=(10, 8, 20)[seed])
+    build = compile_graph(graph, TWO)
+    steps = {c: sum(i.rows * i.op["tiles"] * i.op["ksteps"] for i in build.programs[c]) for c in ENGINES}
+    assert 0.35 < steps[Chunk.RMAC] / sum(steps.values()) < 0.5
+    check(graph, build, random_images(graph, 3), seed, depth=(3, 1, None)[seed])
+
+
+TOGETHER = dict(heads_together=True, row_blocks=(2, 1, 2))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        CompileOptions(),
+        CompileOptions(engines="mat"),
+        CompileOptions(row_blocks=(3, 2), v_slots=1, score_slots=1, key_slots=1, out_in_place=True),
+        CompileOptions(**TOGETHER),
+        CompileOptions(**TOGETHER, proj_ahead=True, embed_beside=True, pos_in_place=True),
+        CompileOptions(**TOGETHER, proj_ahead=True, embed_beside=True, weights_resident=False, piece_rows=30),
+        CompileOptions(pipelining="none"),
+        CompileOptions(pipelining="inter", row_blocks=(2, 3)),
+        CompileOptions(pipelining="intra"),
+    ],
+)
+def test_options_of_two_engines(options):
+    graph = random_graph(5)
+    check(graph, compile_graph(graph, TWO, options), random_images(graph, 2), 1)
 
 
 def test_tokens_that_fill_their_groups():

@@ -16,8 +16,16 @@ from ..options import CompileOptions
 #: 13: they share pool 0, away from the PE array's long bursts (LayerNorm's output, ahead of use as far as its group
 #: register goes) and from the residual stream, which LayerNorm and post-processing read in bursts
 POOL = {
-    "qk": 0, "v": 0, "scores": 0, "hidden": 0, "pos": 0, "x": 1, "norm1": 1, "norm2": 1, "attend": 1, "input": 1,
-    "logits": 1,
+    "qk": 0, "v": 0, "scores": 0, "hidden": 0, "pos": 0, "x": 1, "embed": 1, "norm1": 1, "norm2": 1, "attend": 1,
+    "input": 1, "logits": 1,
+}  # fmt: skip
+
+#: the same with four pools and two engines. The shifter array reads a value row every cycle where it takes as many keys
+#: as there are cores: values lie alone. What the engines read in long bursts lies together, away from softmax's scores
+#: and from the residual stream
+POOL_OF_FOUR = {
+    "qk": 0, "v": 2, "scores": 0, "hidden": 3, "pos": 1, "x": 1, "embed": 1, "norm1": 3, "norm2": 3, "attend": 3,
+    "input": 3, "logits": 0,
 }  # fmt: skip
 
 
@@ -52,6 +60,8 @@ class Allocation:
 
 def classify(net: Network, options: CompileOptions) -> dict[str, tuple[str, int]]:
     """Tensor -> (class, slot)."""
+    own = net.heads if options.heads_together else 0
+    v_slots, score_slots = own or options.v_slots, own or options.score_slots
     out = {net.graph.input: ("hidden" if options.input_over_hidden else "input", 0)}
     for node in net.graph.nodes:
         kind, block, head = role(node.name)
@@ -60,10 +70,10 @@ def classify(net: Network, options: CompileOptions) -> dict[str, tuple[str, int]
         if kind == "softmax":
             continue
         if kind == "embed":
-            out[name] = ("x", 0)
+            out[name] = ("embed" if options.embed_beside else "x", 0)
             if node.residual is not None:
                 same = net.planes(node.residual.name) == net.planes(name)
-                out[node.residual.name] = ("x" if options.pos_in_place and same else "pos", 0)
+                out[node.residual.name] = out[name] if options.pos_in_place and same else ("pos", 0)
         elif kind in ("attn.proj", "mlp.fc2"):
             if node.residual is None or net.planes(node.residual.name) != net.planes(name):
                 raise ValueError(f"layer {node.name}: needs a residual of its output's format")
@@ -71,9 +81,9 @@ def classify(net: Network, options: CompileOptions) -> dict[str, tuple[str, int]
         elif kind in ("k", "q"):
             out[name] = ("qk", "kq".index(kind))
         elif kind == "v":
-            out[name] = ("v", turn % options.v_slots)
+            out[name] = ("v", turn % v_slots)
         elif kind == "scores":
-            out[name] = ("scores", turn % options.score_slots)
+            out[name] = ("scores", turn % score_slots)
         elif kind == "attend":
             out[name] = ("attend", 0)
         elif kind == "norm2":
@@ -99,9 +109,10 @@ def allocate(net: Network, config: AcceleratorConfig, options: CompileOptions) -
         size[key] = max(size.get(key, 0), stride * held)
     used = [0] * config.pools
     slots = {}
+    preferred = POOL_OF_FOUR if config.pools >= 4 else POOL
     # largest first inside the preferred pool; then whatever is left goes where room is
     for key in sorted(size, key=lambda k: (-size[k], k)):
-        pool = POOL[key[0]] % config.pools
+        pool = preferred[key[0]] % config.pools
         order = [pool] + sorted((p for p in range(config.pools) if p != pool), key=lambda p: used[p])
         for p in order:
             if used[p] + size[key] <= config.pool_rows:

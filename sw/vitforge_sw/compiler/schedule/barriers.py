@@ -13,17 +13,21 @@ def add_barriers(steps: list[Step], pipelining: str):
     """
     if pipelining == "both":
         return
-    before, attended = None, None
+    before: tuple[int, ...] = ()  # a layer's steps on the engines that share its rows count as one
+    attended = None
     for i, step in enumerate(steps):
         if step.chunk in (Chunk.WEIGHT_DMA, Chunk.IMAGE_DMA, Chunk.RESULT_DMA):
             continue
-        kind, block, head = role(step.layer)
-        inside = before is not None and head is not None and role(steps[before].layer)[1:2] == (block,)
-        inside = inside and role(steps[before].layer)[2] is not None
-        if before is not None and {"none": True, "inter": inside, "intra": not inside}[pipelining]:
+        if before and (last := steps[before[-1]]).layer == step.layer and last.chunk < step.chunk == Chunk.RMAC:
+            step.barriers, before = steps[before[0]].barriers, (*before, i)
+            continue
+        _, block, head = role(step.layer)
+        _, own, other = role(steps[before[0]].layer) if before else (None, None, None)
+        inside = bool(before) and head is not None and other is not None and own == block
+        if before and {"none": True, "inter": inside, "intra": not inside}[pipelining]:
             # behind attention as a whole stands its last step of the shifter array
-            leaves = pipelining == "intra" and head is None and role(steps[before].layer)[2] is not None
-            step.barriers = (attended if leaves else before,)
-        before = i
+            leaves = pipelining == "intra" and head is None and other is not None
+            step.barriers = (attended,) if leaves else before
+        before = (i,)
         if step.chunk == Chunk.SHIFTER:
             attended = i

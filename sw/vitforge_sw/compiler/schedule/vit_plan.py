@@ -7,6 +7,9 @@ last head's softmax is hidden behind the first row block; LayerNorm takes each r
 fc2. The classifier stands before the last row block of the last block.
 """
 
+import dataclasses
+import math
+
 import numpy as np
 
 from vitforge_hw.arch import memmap
@@ -40,10 +43,23 @@ def plan(net: Network, config: AcceleratorConfig, places: Allocation, options: C
             f"{count * config.instruction_beats} beats, program_rows = {config.program_rows} (preset {config.name})"
         )
     loading = {DEST_WEIGHTS: config.beats_per_weight_row, DEST_PARAMS: 1, DEST_LN_PARAMS: 1}
-    starts = {d: r.best(first.cycles, loading[d]) for d, r in first.rings.items()}
+    units = {DEST_PARAMS: config.param_read_bytes // config.beat_bytes}
+    starts = {d: r.best(first.cycles, loading[d], units.get(d, 1)) for d, r in first.rings.items()}
     planner = Planner(net, config, places, options, starts)
     planner.run()
     return planner
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """An engine's part of a matmul: groups first, first + 1 + skip, ...; tiles tile..tile+tiles-1."""
+
+    chunk: Chunk
+    first: int
+    rows: int
+    skip: int
+    tile: int
+    tiles: int
 
 
 class Planner:
@@ -65,9 +81,10 @@ class Planner:
         self.cycles = 0  #: of the PE array so far
         self.groups = cdiv(net.tokens, config.cores)
         self.key_rows = cdiv(net.tokens, config.lanes) * (net.head_dim // config.word)
-        ring = config.weight_rows - options.key_slots * self.key_rows
+        self.key_slots = net.heads if options.heads_together else options.key_slots
+        ring = config.weight_rows - self.key_slots * self.key_rows
         if ring <= 0:
-            slots = f"{options.key_slots} slots of {self.key_rows} rows of keys"
+            slots = f"{self.key_slots} slots of {self.key_rows} rows of keys"
             raise ValueError(f"weight buffer: {slots} exceed {config.weight_rows} rows")
         sizes = {
             DEST_WEIGHTS: (ring, "weight buffer"),
@@ -152,27 +169,60 @@ class Planner:
 
     # ------------------------------------------------------------ instructions
 
-    def mat(self, node: Linear, first: int, rows: int, t0: int = 0, tiles: int | None = None) -> int:
-        """PE array: groups first..first+rows-1, output tiles t0..t0+tiles-1."""
+    def matmul(self, node: Linear, first: int, rows: int, t0: int = 0, tiles: int | None = None, alone: int = 0):
+        """Groups first..first+rows-1, output tiles t0..t0+tiles-1, on the engines that can take them; the last
+        ``alone`` groups on the second one alone."""
+        if 0 < alone < rows:
+            self.matmul(node, first, rows - alone, t0, tiles)
+            first, rows = first + rows - alone, alone
+        c = self.config
         address, params, count = self.weights[(node.name, t0)]
-        steps = cdiv(node.weight.shape[1], self.config.width)
-        step_cycles = max(steps, self.config.word // self.config.post_channels)
-        span = self.cycles, self.cycles + rows * (tiles or count) * step_cycles
+        tiles, steps = tiles or count, cdiv(node.weight.shape[1], c.width)
+        span = self.work(node, first, rows, tiles, max(steps, c.word // c.post_channels))
         self.rings[DEST_WEIGHTS].use(address, self.piece_of[(node.name, t0)], node.name, *span)
         self.rings[DEST_PARAMS].use(params, self.piece_of[(node.name, -1)], node.name, *span)
-        self.cycles = span[1]
         x, out = self.places[node.x.name], self.places[node.out.name]
-        op = dict(
-            tiles=tiles or count, ksteps=steps, in_addr=x.row(first), in_stride=x.stride, in_offset=node.token_offset,
-            in_first=first, in_tokens=self.net.tensor(x.name).tokens,
-            weight_addr=address, param_addr=params, out_addr=out.row(first) + self.block(node) + t0 * out.planes,
-            out_stride=out.stride, out_wide=out.planes - 1, narrow=int(node.narrow), act=_ACTS[node.act],
-            act0=node.gelu_exp,
-        )  # fmt: skip
-        if node.residual is not None:
-            r = self.places[node.residual.name]
-            op |= dict(res_mode=r.planes, res_addr=r.row(first) + t0 * r.planes, res_stride=r.stride)
-        return self.add(Chunk.MAT, node.name, first, rows, node.out.start + t0 * self.config.lanes, **op)
+        for share in self.shares(node, first, rows, tiles, alone > 0):
+            at, tile = share.first, t0 + share.tile
+            op = dict(
+                tiles=share.tiles, ksteps=steps, skip=share.skip, in_addr=x.row(first) + (at - first) * x.stride,
+                in_stride=x.stride, in_offset=node.token_offset, in_first=at, in_tokens=self.net.tensor(x.name).tokens,
+                weight_addr=address + share.tile * steps,
+                param_addr=params + share.tile * c.lanes * PARAM_BYTES // c.beat_bytes,
+                out_addr=out.row(first) + (at - first) * out.stride + self.block(node) + tile * out.planes,
+                out_stride=out.stride, out_wide=out.planes - 1, narrow=int(node.narrow), act=_ACTS[node.act],
+                act0=node.gelu_exp,
+            )  # fmt: skip
+            if node.residual is not None:
+                r = self.places[node.residual.name]
+                res = r.row(first) + (at - first) * r.stride + tile * r.planes
+                op |= dict(res_mode=r.planes, res_addr=res, res_stride=r.stride)
+            self.add(share.chunk, node.name, at, share.rows, node.out.start + tile * c.lanes, **op)
+
+    def work(self, node: Linear | Scores, first: int, rows: int, tiles: int, cycles: int) -> tuple[int, int]:
+        """Begin and end of an instruction of ``cycles`` a tile in the engines' time, which goes on."""
+        begin = self.cycles
+        self.cycles += rows * tiles * cycles // len(self.engines(node))
+        return begin, self.cycles
+
+    def engines(self, node: Linear | Scores) -> tuple[Chunk, ...]:
+        """Engines that can take a matmul: R-MAC reads whole groups, MAT's input port rotates tokens."""
+        both = self.config.trio and self.options.engines == "both" and not getattr(node, "token_offset", 0)
+        return (Chunk.MAT, Chunk.RMAC) if both else (Chunk.MAT,)
+
+    def shares(self, node: Linear | Scores, first: int, rows: int, tiles: int, alone: bool = False) -> list[Share]:
+        """What each engine does of some groups: two engines take the groups in turn, of a single one half of the
+        tiles each."""
+        engines = self.engines(node)
+        if len(engines) == 1 or alone:
+            return [Share(engines[-1], first, rows, 0, 0, tiles)]
+        if rows == 1:
+            half = cdiv(tiles, 2)
+            parts = [Share(engines[0], first, 1, 0, 0, half), Share(engines[1], first, 1, 0, half, tiles - half)]
+            return [p for p in parts if p.tiles]
+        odd = isinstance(node, Linear) and node.narrow  # keys begin on the second engine, see ``keys``
+        start = [first + (first + n + odd) % 2 for n in (0, 1)]
+        return [Share(c, at, cdiv(first + rows - at, 2), 1, 0, tiles) for c, at in zip(engines, start)]
 
     def block(self, node) -> int:
         """Row offset of a node's slice in its output tensor."""
@@ -180,19 +230,21 @@ class Planner:
             raise ValueError(f"layer {node.name}: slice must start at a multiple of word, not {node.out.start}")
         return node.out.start // self.config.word * self.places[node.out.name].planes
 
-    def scores(self, node: Scores, slot: int, first: int, rows: int) -> int:
-        """PE array: scores of the query groups first..first+rows-1 against the keys in ``slot``."""
-        q, out = self.places[node.q.name], self.places[node.out.name]
+    def scores(self, node: Scores, slot: int, first: int, rows: int):
+        """Scores of the query groups first..first+rows-1 against the keys in ``slot``."""
+        c, q, out = self.config, self.places[node.q.name], self.places[node.out.name]
         params = self.weights[(node.name, -1)][1]
-        tiles = cdiv(self.net.tokens, self.config.lanes)
-        end = self.cycles + rows * tiles * max(q.stride, self.config.word // self.config.post_channels)
-        self.rings[DEST_PARAMS].use(params, self.piece_of[(node.name, -1)], node.name, self.cycles, end)
-        self.cycles = end
-        return self.add(
-            Chunk.MAT, node.name, first, rows, tiles=tiles, ksteps=q.stride, in_addr=q.row(first), in_stride=q.stride,
-            in_first=first, in_tokens=self.net.tokens, weight_addr=slot, param_addr=params,
-            out_addr=out.row(first), out_stride=out.stride,
-        )  # fmt: skip
+        tiles = cdiv(self.net.tokens, c.lanes)
+        span = self.work(node, first, rows, tiles, max(q.stride, c.word // c.post_channels))
+        self.rings[DEST_PARAMS].use(params, self.piece_of[(node.name, -1)], node.name, *span)
+        for share in self.shares(node, first, rows, tiles):
+            self.add(
+                share.chunk, node.name, share.first, share.rows, share.tile * c.lanes, tiles=share.tiles,
+                ksteps=q.stride, skip=share.skip, in_addr=q.row(share.first), in_stride=q.stride, in_first=share.first,
+                in_tokens=self.net.tokens, weight_addr=slot + share.tile * q.stride,
+                param_addr=params + share.tile * c.lanes * PARAM_BYTES // c.beat_bytes,
+                out_addr=out.row(share.first) + share.tile, out_stride=out.stride,
+            )  # fmt: skip
 
     def layernorm(self, node: LayerNorm, first: int, rows: int, params: int) -> int:
         x, out = self.places[node.x.name], self.places[node.out.name]
@@ -214,7 +266,7 @@ class Planner:
         self.load_layers("embed", [embed], weights=False)
         for t0, t1 in self.tile_ranges(embed):
             self.load_tiles(embed, t0, t1)
-            self.mat(embed, 0, self.groups, t0, t1 - t0)
+            self.matmul(embed, 0, self.groups, t0, t1 - t0)
         if net.blocks:
             first = node("norm1", 0)
             self.layernorm(first, 0, self.groups, self.load_norm(first))
@@ -222,8 +274,11 @@ class Planner:
             self.final_norm()
             self.classify()
         for b in range(net.blocks):
-            for h in range(net.heads):
-                self.attention(b, h)
+            if self.options.heads_together:
+                self.attention_by_blocks(b)
+            else:
+                for h in range(net.heads):
+                    self.attention(b, h)
             self.feed_forward(b)
         add_barriers(self.steps, self.options.pipelining)
         return self.steps
@@ -243,7 +298,7 @@ class Planner:
         place = self.places[residual.name]
         wide = place.planes == 2
         rows = memmap.to_rows(net.graph.constants[residual.name], c.cores, c.word, wide)
-        early = place.klass == "x"  # the image's buffer is free long before the residual stream's
+        early = place.klass in ("x", "embed")  # the image's buffer is free long before the residual stream's
         if early:
             image()
         piece = self.data(residual.name, rows)
@@ -255,17 +310,12 @@ class Planner:
     def attention(self, b: int, h: int):
         """One head: k, v, q, scores on the PE array, key loader, softmax, attention x value."""
         net, c = self.net, self.config
-        k, v, q, s = (net.node(r, b, h) for r in ("k", "v", "q", "scores"))
-        self.load_layers(f"blocks.{b}.attn.h{h}", [k, v, q, s])
-        self.mat(k, 0, self.groups)
-        place = self.places[k.out.name]
-        slot = c.weight_rows - (1 + (b * net.heads + h) % self.options.key_slots) * self.key_rows
-        self.add(Chunk.LOADER, k.name, 0, self.groups, in_addr=place.address, in_stride=place.stride,
-                 blocks=place.stride, weight_addr=slot)  # fmt: skip
-        self.mat(v, 0, self.groups)
+        v, q, s = (net.node(r, b, h) for r in ("v", "q", "scores"))
+        slot = self.keys(b, h)
+        self.matmul(v, 0, self.groups)
         first = 0
         for rows in self.query_blocks(h, q):
-            self.mat(q, first, rows)
+            self.matmul(q, first, rows)
             self.scores(s, slot, first, rows)
             first += rows
         part = self.groups
@@ -284,6 +334,40 @@ class Planner:
                     if first < start + rows:
                         self.attend(b, head, first, start + rows - first)
                 start += rows
+
+    def keys(self, b: int, h: int) -> int:
+        """Loads a head's weights, computes its keys, copies them to the weight buffer; their slot's address there."""
+        net, c = self.net, self.config
+        k, v, q, s = (net.node(r, b, h) for r in ("k", "v", "q", "scores"))
+        self.load_layers(f"blocks.{b}.attn.h{h}", [k, v, q, s])
+        # the loader's instructions cannot be cut behind their first row, MAT's keys begin with the second: the first
+        # one waits for what MAT has to do before
+        before = [n for n, step in enumerate(self.steps) if step.chunk == Chunk.MAT][-1:]
+        self.matmul(k, 0, self.groups)
+        place = self.places[k.out.name]
+        slot = c.weight_rows - (1 + (b * net.heads + h) % self.key_slots) * self.key_rows
+        self.add(Chunk.LOADER, k.name, 0, self.groups, in_addr=place.address, in_stride=place.stride,
+                 blocks=place.stride, weight_addr=slot)  # fmt: skip
+        if len(self.engines(k)) > 1:
+            self.steps[-1].barriers = tuple(before)
+        return slot
+
+    def attention_by_blocks(self, b: int):
+        """All heads together, row block by row block, so that proj, fc1 and fc2 of the first row blocks run beside
+        softmax and attention x value of the others."""
+        net = self.net
+        slots, first = {}, 0
+        for rows in self.options.row_blocks or (self.groups,):
+            for h in range(net.heads):
+                q, s = (net.node(r, b, h) for r in ("q", "scores"))
+                if h not in slots:
+                    slots[h] = self.keys(b, h)
+                self.matmul(q, first, rows)
+                self.scores(s, slots[h], first, rows)
+                if first == 0:
+                    self.matmul(net.node("v", b, h), 0, self.groups)
+                self.attend(b, h, first, rows)
+            first += rows
 
     def attend(self, b: int, h: int, first: int, rows: int):
         """Softmax and attention x value of some groups of a head."""
@@ -338,25 +422,50 @@ class Planner:
             raise ValueError(f"row_blocks must be positive and sum to {self.groups} groups, not {blocks}")
         self.load_layers(f"blocks.{b}.mlp", layers, weights=False)
         loaded, norm_params = set(), {}
-        start = 0
-        for i, rows in enumerate(blocks):
-            for layer in layers:
-                for t0, t1 in self.tile_ranges(layer):
-                    if (layer.name, t0) not in loaded or not self.options.weights_resident:
-                        self.load_tiles(layer, t0, t1)
-                        loaded.add((layer.name, t0))
-                    self.mat(layer, start, rows, t0, t1 - t0)
-                ln = {layers[0].name: norm2, layers[2].name: after}.get(layer.name)
-                if ln is not None:
-                    if ln.name not in norm_params:
-                        norm_params[ln.name] = self.load_norm(ln)
-                    self.layernorm(ln, start, rows, norm_params[ln.name])
-            if after is None:
+        last = dict.fromkeys((layers[1].name, layers[2].name), self.embed_beside()) if after is None else {}
+        starts = [sum(blocks[:i]) for i in range(len(blocks))]
+        for i, layer in self.layer_order(layers, len(blocks)):
+            start, rows = starts[i], blocks[i]
+            for t0, t1 in self.tile_ranges(layer):
+                if (layer.name, t0) not in loaded or not self.options.weights_resident:
+                    self.load_tiles(layer, t0, t1)
+                    loaded.add((layer.name, t0))
+                self.matmul(layer, start, rows, t0, t1 - t0, self.beyond(start, rows, last.get(layer.name)))
+            ln = {layers[0].name: norm2, layers[2].name: after}.get(layer.name)
+            if ln is not None:
+                if ln.name not in norm_params:
+                    norm_params[ln.name] = self.load_norm(ln)
+                self.layernorm(ln, start, rows, norm_params[ln.name])
+            if after is None and layer is layers[2]:
                 if start == 0:
                     self.final_norm()
                 if i == max(0, len(blocks) - 2):
                     self.classify()
-            start += rows
+
+    def embed_beside(self) -> int | None:
+        """First group whose fc1 and fc2 in the last block are R-MAC's alone, as long as MAT is at the embedding of the
+        next image, which R-MAC cannot take."""
+        if not self.options.embed_beside:
+            return None
+        cycles = [math.prod(cdiv(n, self.config.word) for n in self.net.node(r, b).weight.shape)
+                  for r, b in (("embed", None), ("mlp.fc1", 0), ("mlp.fc2", 0))]  # fmt: skip
+        return max(0, self.groups - round(self.groups * cycles[0] / (cycles[1] + cycles[2])))
+
+    @staticmethod
+    def beyond(start: int, rows: int, limit: int | None) -> int:
+        """Of groups start..start+rows-1 those from ``limit`` on."""
+        return 0 if limit is None else min(rows, max(0, start + rows - limit))
+
+    def layer_order(self, layers: list[Linear], blocks: int) -> list[tuple[int, Linear]]:
+        """(row block, layer) of proj, fc1, fc2 in turn; ``proj_ahead``: proj of the next row block before fc2, so that
+        its LayerNorm is over when fc1 begins."""
+        proj, fc1, fc2 = layers
+        if not self.options.proj_ahead:
+            return [(i, layer) for i in range(blocks) for layer in layers]
+        out = [(0, proj)]
+        for i in range(blocks):
+            out += [(i, fc1), *([(i + 1, proj)] if i + 1 < blocks else []), (i, fc2)]
+        return out
 
     def final_norm(self):
         norm = self.net.node("norm")
@@ -368,6 +477,6 @@ class Planner:
         self.load_layers("head", [head], weights=False)
         for t0, t1 in self.tile_ranges(head):
             self.load_tiles(head, t0, t1)
-            self.mat(head, 0, 1, t0, t1 - t0)
+            self.matmul(head, 0, 1, t0, t1 - t0)
         out = self.places[head.out.name]
         self.add(Chunk.RESULT_DMA, head.out.name, 0, 1, in_addr=out.address, count=out.stride)

@@ -20,7 +20,7 @@ from vitforge_sim.run.topbench import BenchProgram, MemorySettings
 from vitforge_sw.compiler import Build
 from vitforge_sw.golden import Golden
 from vitforge_sw.graph.ir import Graph
-from vitforge_sw.graph.ir_trio import Depthwise
+from vitforge_sw.ops import Depthwise
 
 CONFIG = get_config("tiny_hybrid")
 IMAGES, SLOTS = 2, 12

@@ -19,7 +19,7 @@ from vitforge_sim.run.accelerator import build_accelerator, run_accelerator
 from vitforge_sim.run.mutants import Mutant, Mutated, mutate
 from vitforge_sw.compiler import compile_graph
 from vitforge_sw.golden import Golden
-from vitforge_sw.graph.ir import Linear
+from vitforge_sw.ops import Matmul
 
 CONFIG = get_config("tiny")
 IMAGES = 2
@@ -182,7 +182,7 @@ def test_swapped_data(digits, patches, run):
 @pytest.mark.parametrize("layer", ["embed", "blocks.0.attn.q", "blocks.1.mlp.fc2", "head"])
 def test_weight_sign(digits, patches, layer):
     """One weight's sign bit in the memory image, golden unchanged: the first mismatch is in that layer."""
-    node = next(n for n in digits.graph.nodes if isinstance(n, Linear) and n.name.startswith(layer))
+    node = next(n for n in digits.graph.nodes if isinstance(n, Matmul) and n.name.startswith(layer))
     x = Golden(digits.graph).run(patches[:1])[node.x.name].numpy()[0, :, node.x.start :]
     column = int(np.abs(x[: 1 if layer == "head" else None, : node.weight.shape[1]]).sum(axis=0).argmax())
     channel = int(np.flatnonzero(node.weight[:, column] > 0)[0])

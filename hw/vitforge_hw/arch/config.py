@@ -11,6 +11,9 @@ from .parameter import did_you_mean, parameter
 WEIGHT_BITS = 8
 ACC_BITS = 27  #: accumulator + bias, proved per layer by the compiler
 ATTEND_ACC_BITS = 32  #: attention x value: 31 bits at 197 tokens for arbitrary codes (20-integer-contract)
+MAX_K = ((1 << ACC_BITS - 1) - 1) // (127 * 128)  #: longest reduction of int8 products that cannot overflow: 4128
+MAX_TOKENS = ((1 << ATTEND_ACC_BITS - 1) - 1) // (128 << 15)  #: keys whose weights of at most 2^15 cannot overflow: 511
+MAX_CHANNELS = 4096  #: longest LayerNorm row (z's range)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,11 +62,11 @@ class AcceleratorConfig:
     )
     max_k: int = parameter(
         3072, f"longest reduction of the PE array (group register: 2 x cores x max_k bytes; {ACC_BITS}-bit sums), "
-        "a multiple of word", "channels", most=4128,
+        "a multiple of word", "channels", most=MAX_K,
     )  # fmt: skip
-    max_channels: int = parameter(1024, "longest LayerNorm row (range of its z)", "channels", most=4096)
+    max_channels: int = parameter(1024, "longest LayerNorm row (range of its z)", "channels", most=MAX_CHANNELS)
     max_tokens: int = parameter(
-        256, f"longest softmax row ({ATTEND_ACC_BITS}-bit attention accumulators)", "tokens", most=511
+        256, f"longest softmax row ({ATTEND_ACC_BITS}-bit attention accumulators)", "tokens", most=MAX_TOKENS
     )
     code_rows: int = parameter(
         1024, "code ring between softmax and shifter array (cores * attend_keys codes each); holds two rows of "

@@ -8,10 +8,9 @@ from vitforge_hw.arch.isa import Chunk
 from vitforge_sw.compiler.layers.batch import EVERY, image_of, of_image, plain
 from vitforge_sw.compiler.program.build import Build
 from vitforge_sw.golden import Golden
-from vitforge_sw.golden.linear import clipped_ends
-from vitforge_sw.graph.ir import FORMATS, Graph, Linear
-from vitforge_sw.graph.ir_trio import KeyValue, LinearAttend, NormAct, Post
+from vitforge_sw.graph.ir import FORMATS, Graph
 from vitforge_sw.kinds import Memory
+from vitforge_sw.ops import KeyValue, LinearAttention
 
 from ..run.accelerator import AcceleratorRun
 from .compare import Mismatch, TensorReport, WriteList, compare_port, port_reports, tensor_report
@@ -63,7 +62,7 @@ def layouts_of(graph: Graph, build: Build, golden: dict[str, np.ndarray]) -> dic
     c, out = build.config, {}
     ends = saturation(graph)
     z = {n.out.name: n.heads for n in graph.nodes if isinstance(n, KeyValue)}
-    ksum = {n.ksum.name for n in graph.nodes if isinstance(n, LinearAttend)}
+    ksum = {n.ksum.name for n in graph.nodes if isinstance(n, LinearAttention)}
     for key, values in golden.items():
         name = plain(key)
         info = graph.tensors[name]
@@ -121,30 +120,7 @@ def saturation(graph: Graph) -> dict[str, tuple[int, int]]:
     """Tensor -> values that count as saturated. An end that no value can exceed is moved out of reach: values there
     were not clipped."""
     found = {n: FORMATS[t.fmt][:2] for n, t in graph.tensors.items()}
-    for node in graph.nodes:
-        if isinstance(node, LinearAttend):
-            found[node.out.name] = -127, 127
-        elif isinstance(node, Linear | Post | NormAct):
-            lowest, highest = found[node.out.name]
-            lowest = -highest if getattr(node, "narrow", False) else lowest
-            ends = clipped_ends if isinstance(node, Linear) else hardswish_ends
-            low, high = ends(node, graph.tensors[node.out.name].fmt)
-            found[node.out.name] = lowest if low else lowest - 1, highest if high else highest + 1
-    return found
-
-
-def hardswish_ends(node: Post | NormAct, fmt: str) -> tuple[bool, bool]:
-    """golden.linear.clipped_ends for the second family: Hardswish has a minimum, p is saturated to 12 bits."""
-    norm = isinstance(node, NormAct)
-    if not norm and (node.act != "hardswish" or node.residual is not None or node.m2 is not None):
-        return True, True
-    p = np.arange(-2048, 2048, dtype=np.int64)
-    h = p * np.clip(p + node.q3, 0, node.q6)
-    ends = np.array([[h.min()], [h.max()]]) << (0 if norm else node.eh.astype(np.int64))
-    s2 = np.atleast_1d(node.s2).astype(np.int64)
-    y = ((ends + ((1 << s2) >> 1)) >> s2) + node.offset
-    lo, hi, _ = FORMATS[fmt]
-    return bool(y[0].min() < lo), bool(y[1].max() > hi)
+    return found | {node.out.name: node.ends(graph.tensor(node.out).fmt) for node in graph.nodes}
 
 
 def verify(graph: Graph, build: Build, patches: np.ndarray, run: AcceleratorRun, tensors: bool = True) -> Verdict:

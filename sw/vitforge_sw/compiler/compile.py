@@ -4,12 +4,12 @@ from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
 
 from ..cycles.model import simulate
-from ..graph.ir import Graph, Linear, Scores, TensorInfo, inputs_of
-from ..graph.ir_trio import Depthwise, KeyValue, LinearAttend, Pointwise
+from ..graph.ir import Graph, TensorInfo
+from ..graph.rules import check_graph
 from ..graph.serialize import graph_hash
 from ..kinds.access import cdiv
 from .layers.batch import EVERY, image_of, plain, unroll, whole_layers
-from .layers.efficientvit import TrioNetwork, analyse_trio, is_trio
+from .layers.efficientvit import analyse_trio, is_trio
 from .layers.vit import Network, analyse
 from .memory.lifetimes import SpaceError, allocate_trio
 from .memory.rings import RingError
@@ -44,6 +44,7 @@ def compile_graph(
     """
     if options is None and (batch != 1 or engines != "both" or defer):
         options = CompileOptions(pipelining=pipelining, batch=batch, engines=engines, defer=defer)
+    check_graph(graph)
     if is_trio(graph):
         build = _trio(graph, config, options or CompileOptions(pipelining=pipelining))
         build.prove()
@@ -95,20 +96,9 @@ def _best(graph: Graph, net: Network, config: AcceleratorConfig, families: list[
     return best
 
 
-def _macs(net: Network) -> dict[str, int]:
-    macs = {}
-    for node in net.graph.nodes:
-        tokens = net.tensor(node.out.name).tokens
-        if isinstance(node, Linear):
-            macs[node.name] = min(tokens, net.tensor(node.x.name).tokens) * node.weight.size
-        elif isinstance(node, Scores):
-            macs[node.name] = tokens * tokens * net.head_dim
-    return macs
-
-
 def _compile(graph: Graph, net: Network, config: AcceleratorConfig, options: CompileOptions) -> Build:
     allocation = allocate(net, config, options)
-    return _link(graph, config, options, allocation, plan(net, config, allocation, options), _macs(net))
+    return _link(graph, config, options, allocation, plan(net, config, allocation, options))
 
 
 PIECES = (3, 4, 6, 8, 12, 16)  #: longest weight pieces of an EfficientViT that are tried, in parts of the ring
@@ -119,8 +109,7 @@ def _trio(graph: Graph, config: AcceleratorConfig, options: CompileOptions) -> B
     time where the activation buffer is too small."""
     if options.pipelining not in ("both", "none"):
         raise ValueError(f"pipelining of EfficientViT must be both or none, not {options.pipelining!r}")
-    one = analyse_trio(graph, config)
-    net = one
+    net = analyse_trio(graph, config)
     if options.batch > 1 or options.defer:
         net = analyse_trio(unroll(graph, options.batch, config, options.defer), config, options.defer)
     ring = ring_rows(net, config)
@@ -131,7 +120,7 @@ def _trio(graph: Graph, config: AcceleratorConfig, options: CompileOptions) -> B
                 runs = Scheduler(net, config, options, rows, window, ahead).run()
                 allocation = allocate_trio(net, config, runs)
                 planner = plan_trio(net, config, allocation, runs, options, rows)
-                return _link(graph, config, options, allocation, planner, _trio_macs(one))
+                return _link(graph, config, options, allocation, planner)
             except SpaceError as e:
                 small = e
             except RingError as e:
@@ -142,27 +131,12 @@ def _trio(graph: Graph, config: AcceleratorConfig, options: CompileOptions) -> B
     raise error or small
 
 
-def _trio_macs(net: TrioNetwork) -> dict[str, int]:
-    macs = {}
-    for layer in net.layers:
-        node = layer.node
-        tokens = net.tensor(inputs_of(node)[0].name).tokens
-        if isinstance(node, (Pointwise, Depthwise)):
-            macs[node.name] = net.tensor(node.out.name).tokens * node.weight.size
-        elif isinstance(node, KeyValue):
-            macs[node.name] = tokens * net.count(node.k) ** 2 // node.heads
-        elif isinstance(node, LinearAttend):
-            macs[node.name] = tokens * net.count(node.q) * (net.count(node.q) // node.heads + 1)
-    return macs
-
-
 def _link(
     graph: Graph,
     config: AcceleratorConfig,
     options: CompileOptions,
     allocation: Allocation,
     planner: Planner,
-    macs: dict[str, int],
 ) -> Build:
     """Waits, encoding, maps."""
     pairs = derive(planner.steps, config)
@@ -194,7 +168,7 @@ def _link(
         input=graph.input,
         output=graph.output,
         model_hash=graph_hash(graph),
-        macs=macs,
+        macs={n.name: macs for n in graph.nodes if (macs := n.macs(graph))},
     )
 
 

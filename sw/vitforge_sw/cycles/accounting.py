@@ -12,8 +12,8 @@ cycles nor as multiplications.
 import dataclasses
 
 from ..graph.ir import Graph
-from ..graph.ir_trio import Depthwise, Pointwise
 from ..kinds.access import cdiv
+from ..ops import Depthwise, Matmul
 
 CORES, LANES, WIDTH = 16, 8, 8
 MULTIPLIERS = 2 * CORES * LANES * WIDTH
@@ -39,7 +39,7 @@ class Account:
     utilization = property(lambda s: s.macs / (MULTIPLIERS * s.cycles))
 
 
-def pointwise_cycles(node: Pointwise, pixels: int) -> float:
+def pointwise_cycles(node: Matmul, pixels: int) -> float:
     """Both engines."""
     n, k = node.weight.shape
     return pixels / CORES * node.groups * cdiv(n // node.groups, 2 * LANES) * cdiv(k, WIDTH)
@@ -56,7 +56,7 @@ def account(graph: Graph) -> Account:
     layers: list[tuple[str, float, int]] = []
     before: tuple[str, float, int] | None = None  # depthwise layer, its cycles, MAT's start
     for node in graph.nodes:
-        if node.name.startswith(HEAD) or not isinstance(node, (Pointwise, Depthwise)):
+        if node.name.startswith(HEAD) or not isinstance(node, (Matmul, Depthwise)):
             continue
         y = graph.tensors[node.out.name]
         macs = y.tokens * node.weight.size

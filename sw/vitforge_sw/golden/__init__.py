@@ -1,6 +1,6 @@
 """The golden model: exact, vectorised integer execution of the graph in PyTorch.
 
-``linear`` (PE array and post-processing), ``layernorm``, ``softmax``, ``attend``: one file per chunk, each tested
+``post`` (what the engines share), ``matmul``, ``spatial``, ``layernorm``, ...: each operation prepared, each tested
 against the plain-int definitions of ``vitforge_hw.arch.arith``; ``model`` runs the whole graph.
 """
 

@@ -3,11 +3,11 @@
 import torch
 
 from vitforge_hw.arch import arith
+from vitforge_hw.arch.enums import CodeRule
 
-from ..graph.ir import Attend
+from ..ops.attend import Attend
 from .exact import matmul, round_shift_
 from .layernorm import leading_one
-from .softmax import RULES
 
 _RECIP = torch.tensor(arith.RECIP_TABLE, dtype=torch.int64)
 
@@ -26,7 +26,9 @@ class AttendOp:
 
     def __init__(self, node: Attend):
         self.node = node
-        self.weights = torch.tensor([arith.code_weight(q, RULES[node.rule]) for q in range(16)], dtype=torch.float32)
+        self.weights = torch.tensor(
+            [arith.code_weight(q, CodeRule.of(node.rule)) for q in range(16)], dtype=torch.float32
+        )
 
     def acc(self, codes: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(accumulators int32, weight sums int64 (B, T, 1)). The sums bound every partial sum: |v| <= 128."""

@@ -1,13 +1,13 @@
-"""LayerNorm chunk: arith.layernorm, vectorised over rows."""
+"""LayerNorm chunk, with or without Hardswish behind it."""
 
 import numpy as np
 import torch
 
 from vitforge_hw.arch import arith
 
-from ..graph.ir import LayerNorm
+from ..ops.layernorm import LayerNorm
 from .exact import round_shift_
-from .linear import shift_left, uniform
+from .post import shift_left, uniform
 
 _RSQRT = torch.tensor(arith.RSQRT_TABLE, dtype=torch.int64)
 
@@ -30,11 +30,14 @@ def rsqrt(v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class LayerNormOp:
-    """One prepared ``LayerNorm`` node: (B, T, C) int8 or 12-bit integers to int8 (B, tokens, C)."""
+    """One prepared ``LayerNorm`` node: (B, T, C) int8 or 12-bit integers to int8 (B, tokens, C).
+
+    arith.layernorm, or arith_trio.layernorm_hardswish, vectorised over rows.
+    """
 
     def __init__(self, node: LayerNorm, tokens: int):
         self.node, self.tokens = node, tokens
-        self.a = uniform(node.a)
+        self.a = 0 if node.a is None else uniform(node.a)
         self.gamma = torch.from_numpy(node.gamma.astype(np.int64))
         shift = np.asarray(node.shift, dtype=np.int64)
         self.beta = torch.from_numpy(node.beta.astype(np.int64) + ((1 << shift) >> 1))
@@ -56,4 +59,8 @@ class LayerNormOp:
         addend = (torch.bitwise_left_shift(torch.ones_like(shift), shift) >> 1) - s1 * m
         z = (x.long() * (m * c)).add_(addend).bitwise_right_shift_(shift).clamp_(-32768, 32767)
         y = z.mul_(self.gamma).add_(self.beta).bitwise_right_shift_(self.shift)
+        if self.node.act == "hardswish":
+            p = y.clamp_(-2048, 2047)
+            h = (p + self.node.q3).clamp_(0, self.node.q6).mul_(p)
+            y = round_shift_(h, self.node.s2).add_(self.node.offset)
         return y.clamp_(-128, 127).to(torch.int8)

@@ -3,11 +3,12 @@
 import numpy as np
 import torch
 
-from ..graph.ir_trio import KeyValue, LinearAttend
+from ..ops.key_value import KeyValue
+from ..ops.linear_attention import LinearAttention
 from .attend import row_factor
 from .exact import matmul, round_shift_
 from .layernorm import leading_one
-from .spatial import PostOp
+from .post import PostOp
 
 
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
@@ -44,17 +45,11 @@ class KeyValueOp(PostOp):
         z = matmul(split_heads(k.clamp(min=0), heads).transpose(-1, -2), split_heads(v, heads), self.bound)
         return z.transpose(1, 2).flatten(2)
 
-    def __call__(self, k: torch.Tensor, v: torch.Tensor, taps: dict | None = None) -> torch.Tensor:
-        acc = self.acc(k, v)
-        if taps is not None:
-            taps[f"{self.node.name}.acc"] = acc.clone()
-        return self.post(acc)
 
+class LinearAttentionOp:
+    """One prepared ``LinearAttention`` node: q (B, T, C), Z (B, dim, C), Ksum (B, 1, C) to int8 (B, T, C)."""
 
-class LinearAttendOp:
-    """One prepared ``LinearAttend`` node: q (B, T, C), Z (B, dim, C), Ksum (B, 1, C) to int8 (B, T, C)."""
-
-    def __init__(self, node: LinearAttend, channels: int):
+    def __init__(self, node: LinearAttention, channels: int):
         self.node = node
         self.bound = channels // node.heads * 127 * 127
         self.shift = torch.from_numpy(node.shift.astype(np.int64)).view(node.heads, -1)

@@ -4,15 +4,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..graph import ir_trio
-from ..graph.ir import Attend, Graph, LayerNorm, Linear, Ref, Scores, Softmax, inputs_of
-from .attend import AttendOp
-from .layernorm import LayerNormOp
-from .linear import LinearOp, ScoresOp
-from .softmax import SoftmaxOp
-from .trio import prepare_trio
-
-_DTYPE = {"int8": torch.int8, "int12": torch.int16, "int16": torch.int16, "code4": torch.uint8}
+from ..graph.ir import Graph, Ref
+from .post import DTYPES
 
 
 class Golden:
@@ -20,30 +13,15 @@ class Golden:
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.ops = [self._prepare(node) for node in graph.nodes]
+        self.ops = [node.golden(graph) for node in graph.nodes]
         self.constants = {
-            name: torch.from_numpy(np.ascontiguousarray(value))[None].to(_DTYPE[graph.tensors[name].fmt])
+            name: torch.from_numpy(np.ascontiguousarray(value))[None].to(DTYPES[graph.tensors[name].fmt])
             for name, value in graph.constants.items()
         }
-        last = {ref.name: i for i, node in enumerate(graph.nodes) for ref in inputs_of(node)}
+        last = {ref.name: i for i, node in enumerate(graph.nodes) for ref in node.inputs}
         self.dead = [
             [n for n, j in last.items() if j == i and n not in graph.constants] for i in range(len(graph.nodes))
         ]
-
-    def _prepare(self, node):
-        info = self.graph.tensors[node.out.name]
-        if isinstance(node, Linear):
-            return LinearOp(node, info.fmt, info.tokens)
-        if isinstance(node, Scores):
-            return ScoresOp(node, node.k.count or self.graph.tensors[node.k.name].channels)
-        if isinstance(node, LayerNorm):
-            return LayerNormOp(node, info.tokens)
-        if isinstance(node, Softmax):
-            return SoftmaxOp(node)
-        if isinstance(node, ir_trio.NODES):
-            return prepare_trio(self.graph, node)
-        assert isinstance(node, Attend), node
-        return AttendOp(node)
 
     def _get(self, env: dict, ref: Ref) -> torch.Tensor:
         x = env[ref.name]
@@ -53,30 +31,14 @@ class Golden:
 
     def step(self, index: int, env: dict, taps: dict | None = None) -> None:
         """Execute node ``index`` on the tensors in ``env`` (name -> (B, tokens, channels)); taps: internal values."""
-        node, op = self.graph.nodes[index], self.ops[index]
-        get = lambda ref: self._get(env, ref)  # noqa: E731
-        if isinstance(node, Linear):
-            acc = op.acc(get(node.x))
-            if taps is not None:
-                taps[f"{node.name}.acc"] = acc.clone()
-            y = op.post(acc, None if node.residual is None else get(node.residual))
-        elif isinstance(node, Scores):
-            acc = op.acc(get(node.q), get(node.k))
-            if taps is not None:
-                taps[f"{node.name}.acc"] = acc.clone()
-            y = op.post(acc)
-        elif isinstance(node, Attend):
-            y = op(get(node.codes), get(node.v), taps)
-        elif isinstance(node, ir_trio.NODES):
-            y = op(*(get(ref) for ref in inputs_of(node)), taps=taps)
-        else:
-            y = op(get(node.x), taps)
+        node = self.graph.nodes[index]
+        y = self.ops[index](*(self._get(env, ref) for ref in node.inputs), taps=taps)
         info = self.graph.tensors[node.out.name]
         if node.out.start == 0 and node.out.count in (None, info.channels):
             env[node.out.name] = y
             return
         if node.out.name not in env:
-            env[node.out.name] = torch.zeros(y.shape[0], info.tokens, info.channels, dtype=_DTYPE[info.fmt])
+            env[node.out.name] = torch.zeros(y.shape[0], info.tokens, info.channels, dtype=DTYPES[info.fmt])
         env[node.out.name][..., node.out.start : node.out.start + node.out.count] = y
 
     def _input(self, patches) -> torch.Tensor:

@@ -3,11 +3,11 @@
 import torch
 
 from vitforge_hw.arch import arith
+from vitforge_hw.arch.enums import CodeRule
 
-from ..graph.ir import Softmax
+from ..ops.softmax import Softmax
 from .layernorm import leading_one
 
-RULES = {"maxrel": arith.RULE_MAXREL, "log2": arith.RULE_LOG2}
 _LOG2 = torch.tensor(arith.LOG2_TABLE, dtype=torch.int64)
 
 
@@ -21,7 +21,7 @@ class SoftmaxOp:
     """One prepared ``Softmax`` node: int8 scores (B, T, T) to codes uint8 (B, T, T)."""
 
     def __init__(self, node: Softmax):
-        self.node, self.rule = node, RULES[node.rule]
+        self.node, self.rule = node, CodeRule.of(node.rule)
         u = [arith.softmax_u(0, d, node.c, node.sc) for d in range(256)]
         self.u = torch.tensor(u, dtype=torch.int32)
         self.codes = torch.tensor([arith.maxrel_code(i) for i in u], dtype=torch.uint8)

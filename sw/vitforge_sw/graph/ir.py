@@ -1,16 +1,12 @@
-"""Nodes and tensors of the integer graph.
+"""Tensors, operations and the graph of an integer model.
 
-One node is one instruction family of the machine (``linear``, ``scores``: PE array; ``attend``: shifter array;
-``layernorm``; ``softmax``), so a node's constants are exactly the constants of 20-integer-contract. Heads are
-separate nodes: ``blocks.0.attn.q.h1`` has N = head dimension.
-
-Node order is execution order. Names: ``embed``, ``blocks.B.norm1``, ``blocks.B.attn.{k,v,q}.hH``,
-``blocks.B.attn.scores.hH``, ``blocks.B.attn.softmax.hH``, ``blocks.B.attn.attend.hH``, ``blocks.B.attn.proj``,
-``blocks.B.norm2``, ``blocks.B.mlp.fc1``, ``blocks.B.mlp.fc2``, ``norm``, ``head``. A node's output tensor has the
-node's name; the attend nodes of a block write slices of one tensor (see ``out``).
+Node order is execution order. A node's output tensor has the node's name; the heads' and branches' attention nodes
+write slices of one tensor (see ``out``). What a node is, apart from its arithmetic, says its ``role``: names are for
+people. The operations are classes of the package ``ops``.
 """
 
 import dataclasses
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -46,79 +42,67 @@ class Ref:
     count: int | None = None
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
+class Role:
+    """What a node does in its network: ``part`` of a ``block`` (numbered through), of an attention ``head`` or a
+    multi-scale ``branch`` (0: qkv itself); ``image``: of a batch (batch.EVERY: of all its images together)."""
+
+    part: str = ""
+    block: int | None = None
+    head: int | None = None
+    branch: int | None = None
+    image: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Node:
-    """Base: ``name``, output ``out`` (a Ref: heads write slices of one tensor)."""
+    """Base of the operations: ``name``, output ``out`` (a Ref: heads write slices of one tensor), ``role``.
+
+    The methods are what the road asks of an operation; an operation that has no weights, no parameters or no
+    multiplications keeps the answer given here.
+    """
 
     name: str
     out: Ref
+    role: Role = Role()
 
+    READS: ClassVar[tuple[str, ...]] = ("x",)  #: fields of the tensors that it reads, an optional residual last
 
-@dataclasses.dataclass
-class Linear(Node):
-    """``acc = x @ weight.T``; then the post-processing formula per output channel.
+    @property
+    def inputs(self) -> list[Ref]:
+        """The tensors that it reads, residual last."""
+        refs = [getattr(self, name) for name in self.READS]
+        residual = getattr(self, "residual", None)
+        return refs if residual is None else [*refs, residual]
 
-    weight int8 (N, K) in -127..127; bias int32, s1, eh, er, s2, offset: int (N,). ``residual``: None or a tensor of the
-    output's tokens and channels. ``token_offset``: output token t reads input token t + token_offset; tokens outside
-    the input read as zero (patch embedding: -1, the class token's row has acc = 0). ``tokens``: output tokens
-    (the first ``tokens`` of the input's: head: 1).
-    """
+    def check(self, graph: "Graph") -> None:
+        """ValueError at the first broken rule: shapes, ranges of the instruction's fields, accumulators."""
+        raise NotImplementedError
 
-    x: Ref = None
-    weight: np.ndarray = None
-    bias: np.ndarray = None
-    s1: np.ndarray = None
-    eh: np.ndarray = None
-    er: np.ndarray = None
-    s2: np.ndarray = None
-    offset: np.ndarray = None
-    act: str = "identity"  #: identity | gelu
-    gelu_exp: int = 8
-    residual: Ref | None = None
-    token_offset: int = 0
-    narrow: bool = False  #: saturate to -127 (keys)
+    def golden(self, graph: "Graph") -> Any:
+        """Prepared execution ``op(*inputs, taps=None)`` on (B, tokens, channels) integers, inputs as listed above."""
+        raise NotImplementedError
 
+    def macs(self, graph: "Graph") -> int:
+        """Multiplications of the engines for one image."""
+        return 0
 
-@dataclasses.dataclass
-class Scores(Node):
-    """``acc = q @ k.T`` of one head; y = sat8(round_shift(sat12(round_shift(acc, s1)), s2))."""
+    def ends(self, fmt: str) -> tuple[int, int]:
+        """Values that count as saturated in the output. An end that no value can exceed lies out of reach: values there
+        were not clipped."""
+        return FORMATS[fmt][:2]
 
-    q: Ref = None
-    k: Ref = None
-    s1: int = 0
-    s2: int = 0
+    def software_only(self) -> str:
+        """Why the machine cannot run it (an ablation's mode); empty for what it runs."""
+        return ""
 
+    def columns(self, channels: int) -> dict[str, np.ndarray]:
+        """Fields of its parameter entries, a column per field; empty: it has none."""
+        return {}
 
-@dataclasses.dataclass
-class Softmax(Node):
-    """4-bit codes of each row: ``rule`` maxrel | log2, constants c and sc (arith.softmax_u)."""
-
-    x: Ref = None
-    rule: str = "maxrel"
-    c: int = 0
-    sc: int = 0
-
-
-@dataclasses.dataclass
-class Attend(Node):
-    """codes x v by shifts, row factor, re-quantization (arith.attend)."""
-
-    codes: Ref = None
-    v: Ref = None
-    rule: str = "maxrel"
-    shift: int = 0
-    factor: bool = True
-
-
-@dataclasses.dataclass
-class LayerNorm(Node):
-    """Rows of ``x`` (first ``tokens`` of the output tensor); gamma, beta, shift, a: int (C,) (arith.layernorm)."""
-
-    x: Ref = None
-    gamma: np.ndarray = None
-    beta: np.ndarray = None
-    shift: np.ndarray = None
-    a: np.ndarray = None
+    def acc_bound(self, graph: "Graph") -> int:
+        """What |acc + bias| and every partial sum cannot exceed, from the actual weights or the operands' ranges."""
+        return 0
 
 
 @dataclasses.dataclass
@@ -137,15 +121,10 @@ class Graph:
     output: str
     meta: dict
 
+    def tensor(self, ref: Ref) -> TensorInfo:
+        """The tensor that a reference points into."""
+        return self.tensors[ref.name]
 
-def inputs_of(node: Node) -> list[Ref]:
-    """The tensors that a node reads, residual last."""
-    if hasattr(node, "inputs"):  # ir_trio
-        return node.inputs
-    if isinstance(node, Linear):
-        return [node.x] if node.residual is None else [node.x, node.residual]
-    if isinstance(node, Scores):
-        return [node.q, node.k]
-    if isinstance(node, Attend):
-        return [node.codes, node.v]
-    return [node.x]
+    def channels(self, ref: Ref) -> int:
+        """Channels of a reference."""
+        return self.tensors[ref.name].channels - ref.start if ref.count is None else ref.count

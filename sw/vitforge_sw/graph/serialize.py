@@ -1,7 +1,9 @@
 """One safetensors file per integer model: integer tensors, and the graph as JSON in the header. No pickle, no floats.
 
 Layout: tensors ``NODE/FIELD`` and ``constants/NAME``; header entry ``vitforge`` = JSON {schema, nodes, tensors, input,
-output, meta, hash}. ``hash`` is the SHA-256 of everything else; loading verifies it and every rule of the graph.
+output, meta, hash}. A node's entry has the operation's name (``op``), its role (what differs from an empty one) and
+its fields. ``hash`` is the SHA-256 of everything else; loading verifies it and every rule of the graph. Files of an
+older schema are upgraded when they are loaded.
 """
 
 import dataclasses
@@ -16,13 +18,14 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from . import ir, ir_trio
+from ..ops.registry import OPERATIONS, name_of
+from . import ir
 from .rules import check_graph
+from .upgrade import UPGRADES
 
-SCHEMA = "vitforge-graph-1"
+SCHEMA = "vitforge-graph-2"
 _KEY = "vitforge"
-_CLASSES = {c.__name__: c for c in (ir.Linear, ir.Scores, ir.Softmax, ir.Attend, ir.LayerNorm, *ir_trio.NODES)}
-_REFS = ("out", "x", "residual", "q", "k", "v", "codes", "z", "ksum")
+_BLANK = ir.Role()
 
 
 def _split(graph: ir.Graph) -> tuple[dict, dict[str, np.ndarray]]:
@@ -30,14 +33,15 @@ def _split(graph: ir.Graph) -> tuple[dict, dict[str, np.ndarray]]:
     arrays = {f"constants/{name}": np.ascontiguousarray(value) for name, value in graph.constants.items()}
     nodes = []
     for node in graph.nodes:
-        entry = {"type": type(node).__name__}
+        role = {k: v for k, v in dataclasses.asdict(node.role).items() if v != getattr(_BLANK, k)}
+        entry = {"op": name_of(node), "role": role}
         for field in dataclasses.fields(node):
             value = getattr(node, field.name)
             if isinstance(value, np.ndarray):
                 arrays[f"{node.name}/{field.name}"] = np.ascontiguousarray(value)
             elif isinstance(value, ir.Ref):
                 entry[field.name] = [value.name, value.start, value.count]
-            else:
+            elif field.name != "role":
                 entry[field.name] = value
         nodes.append(entry)
     tensors = [dataclasses.asdict(info) for info in graph.tensors.values()]
@@ -117,13 +121,15 @@ def load_graph(path: str | Path) -> ir.Graph:
         raise ValueError(f"model {path}: is no quantized model (a float checkpoint? run vitforge quantize first)")
     try:
         data = json.loads(text)
-        if data.get("schema") != SCHEMA:
+        if data.get("schema") not in (SCHEMA, *UPGRADES):
             raise ValueError(f"schema must be {SCHEMA}, not {data.get('schema')!r}")
         found = _hash(data, arrays)
         if found != data.get("hash"):
             raise ValueError(
                 f"content hash must be {str(data.get('hash'))[:16]}, is {found[:16]}: the file was changed"
             )
+        while data["schema"] in UPGRADES:
+            data, arrays = UPGRADES[data["schema"]](data, arrays)
         return check_graph(_join(data, arrays))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         reason = str(error).split("\n")[0] if isinstance(error, ValueError) else f"malformed description: {error!r}"
@@ -134,11 +140,14 @@ def _join(data: dict, arrays: dict[str, np.ndarray]) -> ir.Graph:
     used, nodes = set(), []
     for entry in data["nodes"]:
         entry = dict(entry)
-        kind = _CLASSES[entry.pop("type")]
-        for name in _REFS:
-            if isinstance(entry.get(name), list):
-                entry[name] = ir.Ref(*entry[name])
+        name = entry.pop("op")
+        if name not in OPERATIONS:
+            raise ValueError(f"unknown operation {name!r}")
+        kind = OPERATIONS[name]
+        entry["role"] = ir.Role(**entry["role"])
         for field in dataclasses.fields(kind):
+            if isinstance(entry.get(field.name), list):
+                entry[field.name] = ir.Ref(*entry[field.name])
             key = f"{entry['name']}/{field.name}"
             if key in arrays:
                 entry[field.name] = arrays[key]

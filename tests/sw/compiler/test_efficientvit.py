@@ -19,8 +19,9 @@ from vitforge_sw.emulator import emulate
 from vitforge_sw.families.efficientvit.random import random_efficientvit, random_named
 from vitforge_sw.families.vit.shapes import shape_graph
 from vitforge_sw.golden.model import run
-from vitforge_sw.graph.ir_trio import Depthwise, KeyValue, LinearAttend, Pointwise
+from vitforge_sw.graph.ir import Ref
 from vitforge_sw.graph.rules import check_graph
+from vitforge_sw.ops import Depthwise, KeyValue, LinearAttention, Matmul, Softmax
 
 TINY = PRESETS["tiny_hybrid"]
 SEVEN = dataclasses.replace(
@@ -107,10 +108,10 @@ def test_engines_share_layers_row_by_row():
     }
     assert sum(skips.values()) >= 4
     works = {c: {label.layer for label in build.labels[c]} for c in (Chunk.MAT, Chunk.RMAC)}
-    shared = [n.name for n in graph.nodes if isinstance(n, Pointwise)]
+    shared = [n.name for n in graph.nodes if isinstance(n, Matmul)]
     assert sum(n in works[Chunk.MAT] and n in works[Chunk.RMAC] for n in shared) > len(shared) // 2
     assert not works[Chunk.MAT] & {n.name for n in graph.nodes if isinstance(n, Depthwise)}
-    assert not works[Chunk.RMAC] & {n.name for n in graph.nodes if isinstance(n, LinearAttend)}
+    assert not works[Chunk.RMAC] & {n.name for n in graph.nodes if isinstance(n, LinearAttention)}
 
 
 def intervals(build):
@@ -129,7 +130,7 @@ def test_mat_alone_does_what_it_can_one_layer_at_a_time():
     graph = small(TINY)
     build = compile_graph(graph, TINY, engines="mat")
     works = {c: {label.layer for label in build.labels[c]} for c in (Chunk.MAT, Chunk.RMAC)}
-    mat = {n.name for n in graph.nodes if isinstance(n, (Pointwise, LinearAttend))}
+    mat = {n.name for n in graph.nodes if isinstance(n, (Matmul, LinearAttention))}
     assert works[Chunk.MAT] == mat and not works[Chunk.RMAC] & mat and works[Chunk.RMAC]
     times = intervals(build)
     order = [times[n.name] for n in graph.nodes]
@@ -193,24 +194,30 @@ def test_refusals():
 
 def test_refused_layers():
     graph = small(TINY)
-    node = next(n for n in graph.nodes if isinstance(n, LinearAttend))
-    node.rule = "exact"
+    changed(graph, LinearAttention, rule="exact")
     refused("layer .*division rule 'exact' exists in software only", graph)
     graph = small(TINY)
-    node = next(n for n in graph.nodes if isinstance(n, Pointwise))
+    node = next(n for n in graph.nodes if isinstance(n, Matmul))
     node.weight[0, 0] = -128
-    refused("layer stem.in_conv: weights must be -127..127, not -128", graph)
+    refused("stem.in_conv: weight must be in -127..127, has -128", graph)
     graph = small(TINY)
-    node = next(n for n in graph.nodes if isinstance(n, Pointwise))
-    node.bias = node.bias + (1 << 26) - 1000
-    refused(r"layer stem.in_conv: \|acc \+ bias\| must be below 67108864", graph)
+    changed(graph, Matmul, bias=node.bias + 40_000_000)
+    refused(r"stem.in_conv: bias must be in .*\(field bias of isa.POST_PARAM_FIELDS, 26 bits\), has", graph)
     graph = small(TINY)
-    graph.nodes = graph.nodes[:-2] + graph.nodes[-1:]
-    refused("layer head.classifier.0: nothing reads its output", graph)
-    vit = shape_graph(1, 32, 2, 64, 17, 16, 10)
+    spare = dataclasses.replace(graph.nodes[-1], name="spare", out=Ref("spare"))
+    graph.tensors["spare"] = dataclasses.replace(graph.tensors[graph.output], name="spare")
+    graph.nodes.append(spare)
+    refused("layer spare: nothing reads its output", graph)
     graph = small(TINY)
-    graph.nodes.append(vit.nodes[-1])
-    refused("layer head: Linear is none of the EfficientViT family", graph)
+    graph.nodes.append(Softmax(name="codes", out=Ref("codes"), x=Ref("head.pool"), c=1))
+    graph.tensors["codes"] = dataclasses.replace(graph.tensors["head.pool"], name="codes", fmt="code4")
+    refused("layer codes: Softmax is none of the EfficientViT family", graph)
+
+
+def changed(graph, kind, **fields):
+    """The first node of a kind with other fields."""
+    node = next(n for n in graph.nodes if isinstance(n, kind))
+    graph.nodes[graph.nodes.index(node)] = dataclasses.replace(node, **fields)
 
 
 # ---------------------------------------------------------------- batches

@@ -13,6 +13,7 @@ from vitforge_sw.emulator import Machine, differences, emulate, holds_for
 from vitforge_sw.families.efficientvit.random import random_efficientvit, random_named
 from vitforge_sw.families.vit.random import random_images
 from vitforge_sw.golden.model import run
+from vitforge_sw.ops import KeyValue, TokenSum
 
 TINY = PRESETS["tiny_hybrid"]
 SMALL = dict(widths=(8, 16, 16, 16, 32), depths=(1, 1, 1, 1, 1), head_dim=8, head_widths=(32, 48), size=48, classes=10)
@@ -62,7 +63,7 @@ def test_expected_writes_agree_with_the_places(small):
             place = build.places[w.tensor]
             offset = w.address - (place.address + w.group * place.stride + w.block * place.planes + w.plane)
             assert offset == 0 or place.restarts
-    elsewhere = {n.out.name for n in graph.nodes if type(n).__name__ in ("KeySum", "KeyValue")}
+    elsewhere = {n.out.name for n in graph.nodes if isinstance(n, KeyValue) or isinstance(n, TokenSum) and n.keys}
     tensors = {k[0] for k in seen}
     assert tensors == set(graph.tensors) - elsewhere
     for name in tensors:

@@ -7,7 +7,8 @@ import torch
 from vitforge_hw.arch import arith
 from vitforge_sw.golden.attend import AttendOp, row_factor
 from vitforge_sw.golden.softmax import SoftmaxOp
-from vitforge_sw.graph.ir import Attend, Ref, Softmax
+from vitforge_sw.graph.ir import Ref
+from vitforge_sw.ops import Attend, Softmax
 
 
 def test_row_factor():
@@ -27,7 +28,7 @@ def test_attend(rule, factor, shift, keys):
     codes[0, 0], codes[0, 1] = 0, 15
     codes[0, 2], codes[0, 2, 0] = 15, 14
     codes[0, 3] = 1
-    got = AttendOp(Attend("a", Ref("a"), Ref("c"), Ref("v"), rule, shift, factor))(
+    got = AttendOp(Attend(name="a", out=Ref("a"), codes=Ref("c"), v=Ref("v"), rule=rule, shift=shift, factor=factor))(
         torch.from_numpy(codes.astype(np.uint8)), torch.from_numpy(v.astype(np.int8))
     )
     number = arith.RULE_MAXREL if rule == "maxrel" else arith.RULE_LOG2
@@ -45,9 +46,11 @@ def test_close_to_float_attention(rule, factor, floor):
     scores = (torch.randn(2, 197, 197, generator=g) * 12).round().clamp(-128, 127)
     v = torch.randint(-128, 128, (2, 197, 64), generator=g)
     c, sc = round(16 * 1.4426950408889634 * 0.125 * 2**8), 8
-    codes = SoftmaxOp(Softmax("s", Ref("s"), Ref("x"), rule, c, sc))(scores.to(torch.int8))
+    codes = SoftmaxOp(Softmax(name="s", out=Ref("s"), x=Ref("x"), rule=rule, c=c, sc=sc))(scores.to(torch.int8))
     shift = 8 if factor else 7  # outputs in v's steps
-    got = AttendOp(Attend("a", Ref("a"), Ref("c"), Ref("v"), rule, shift, factor))(codes, v.to(torch.int8)).double()
+    got = AttendOp(Attend(name="a", out=Ref("a"), codes=Ref("c"), v=Ref("v"), rule=rule, shift=shift, factor=factor))(
+        codes, v.to(torch.int8)
+    ).double()
     want = torch.softmax(scores.double() * 0.125, -1) @ v.double()
     sqnr = 10 * torch.log10(want.square().sum() / (got - want).square().sum())
     assert sqnr > floor, float(sqnr)

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from vitforge_hw.arch import arith_trio
-from vitforge_sw.golden.linear_attention import KeyValueOp, LinearAttendOp, divisor_factor
-from vitforge_sw.golden.norm_act import NormActOp
-from vitforge_sw.golden.spatial import DepthwiseOp, KeySumOp, PointwiseOp, PoolOp
+from vitforge_sw.golden.layernorm import LayerNormOp
+from vitforge_sw.golden.linear_attention import KeyValueOp, LinearAttentionOp, divisor_factor
+from vitforge_sw.golden.matmul import MatmulOp
+from vitforge_sw.golden.spatial import DepthwiseOp, TokenSumOp
 from vitforge_sw.graph.ir import Ref
-from vitforge_sw.graph.ir_trio import Depthwise, KeySum, KeyValue, LinearAttend, NormAct, Pointwise, Pool
+from vitforge_sw.ops import Depthwise, KeyValue, LayerNorm, LinearAttention, Matmul, TokenSum
 
 SEED = 11
 ACT = {"identity": arith_trio.ACT_IDENTITY, "hardswish": arith_trio.ACT_HARDSWISH}
@@ -31,6 +32,8 @@ def constants(rng, n, case):
     if n > 2:
         draw["m1"][1], draw["s1"][1] = 65535, 47
     kw = dict(narrow=case == "plain")
+    if case == "residual":
+        kw["residual"] = Ref("r")
     if case.startswith("hardswish") or case == "m2":
         draw["s2"] = draw["s2"] + 10
         kw |= dict(act="hardswish", q3=341, q6=682)
@@ -60,12 +63,12 @@ def expected(node, acc, residual=None, bits=8):
 def test_pointwise(case, groups):
     rng = np.random.default_rng(SEED)
     n, k, t = 12, 9, 5
-    node = Pointwise("n", Ref("y"), x=Ref("x"), groups=groups, **constants(rng, n, case),
+    node = Matmul(name="n", out=Ref("y"), x=Ref("x"), groups=groups, **constants(rng, n, case),
                      weight=rng.integers(-127, 128, (n, k // groups)).astype(np.int8))  # fmt: skip
     fmt = "int12" if case == "wide" else "int8"
     x = int8(rng, 2, t, k)
     r = int8(rng, 2, t, n) if case == "residual" else None
-    op = PointwiseOp(node, fmt)
+    op = MatmulOp(node, fmt, t)
     full = np.zeros((n, k), dtype=np.int64)
     for row in range(n):
         g = row // (n // groups)
@@ -81,8 +84,8 @@ def test_pointwise(case, groups):
 def test_depthwise(k, stride, height, width):
     rng = np.random.default_rng(SEED + k)
     c, pad = 3, -77
-    node = Depthwise("n", Ref("y"), x=Ref("x"), weight=rng.integers(-127, 128, (c, k * k)).astype(np.int8), kernel=k,
-                     stride=stride, pad=pad, **constants(rng, c, "hardswish"))  # fmt: skip
+    node = Depthwise(name="n", out=Ref("y"), x=Ref("x"), weight=rng.integers(-127, 128, (c, k * k)).astype(np.int8),
+                     kernel=k, stride=stride, pad=pad, **constants(rng, c, "hardswish"))  # fmt: skip
     x = int8(rng, 2, height * width, c)
     oh, ow = arith_trio.conv_size(height, stride), arith_trio.conv_size(width, stride)
     acc = np.empty((2, oh * ow, c), dtype=np.int64)
@@ -94,14 +97,14 @@ def test_depthwise(k, stride, height, width):
     assert op(x).tolist() == expected(node, acc)
 
 
-@pytest.mark.parametrize("kind,op", [(Pool, PoolOp), (KeySum, KeySumOp)])
-def test_sums_over_tokens(kind, op):
+@pytest.mark.parametrize("keys", [False, True])
+def test_sums_over_tokens(keys):
     rng = np.random.default_rng(SEED)
     x = int8(rng, 2, 49, 4)
-    node = kind("n", Ref("y"), x=Ref("x"), **constants(rng, 4, "plain"))
+    node = TokenSum(name="n", out=Ref("y"), x=Ref("x"), keys=keys, **constants(rng, 4, "plain"))
     read = x.numpy().astype(np.int64)
-    acc = (read if kind is Pool else np.maximum(read, 0)).sum(1, keepdims=True)
-    assert op(node, "int8")(x).tolist() == expected(node, acc)
+    acc = (np.maximum(read, 0) if keys else read).sum(1, keepdims=True)
+    assert TokenSumOp(node, "int8")(x).tolist() == expected(node, acc)
 
 
 @pytest.mark.parametrize("tokens", [1, 4, 196])
@@ -109,7 +112,7 @@ def test_key_value(tokens):
     rng = np.random.default_rng(SEED)
     heads, dim = 2, 4
     k, v = int8(rng, 2, tokens, 8), int8(rng, 2, tokens, 8, low=-127)
-    node = KeyValue("n", Ref("z"), k=Ref("k"), v=Ref("v"), heads=heads, **constants(rng, 8, "plain"))
+    node = KeyValue(name="n", out=Ref("z"), k=Ref("k"), v=Ref("v"), heads=heads, **constants(rng, 8, "plain"))
     acc = np.empty((2, dim, 8), dtype=np.int64)
     for b, d, c in np.ndindex(2, dim, 8):
         acc[b, d, c] = arith_trio.key_value(k[b, :, c // dim * dim + d].tolist(), v[b, :, c].tolist())
@@ -126,10 +129,11 @@ def test_linear_attend(rule, lo):
     ksum = int8(rng, 2, 1, c, low=0)
     q[0, 3] = -5  # divisor 0 and dividend 0
     ksum[0, 0, :dim] = 0  # divisor 0 with a non-zero dividend
-    node = LinearAttend("n", Ref("y"), q=Ref("q"), z=Ref("z"), ksum=Ref("ksum"), heads=heads, rule=rule, lo=lo,
-                        shift=rng.integers(0, 12, c).astype(np.int32), m1=40000, s1=22)  # fmt: skip
+    node = LinearAttention(name="n", out=Ref("y"), q=Ref("q"), z=Ref("z"), ksum=Ref("ksum"), heads=heads,
+                           rule=rule, lo=lo, shift=rng.integers(0, 12, c).astype(np.int32),
+                           m1=40000, s1=22)  # fmt: skip
     taps = {}
-    got = LinearAttendOp(node, c)(q, z, ksum, taps).tolist()
+    got = LinearAttentionOp(node, c)(q, z, ksum, taps).tolist()
     for b, t, i in np.ndindex(2, tokens, c):
         h = i // dim
         query = q[b, t, h * dim : (h + 1) * dim].tolist()
@@ -167,10 +171,11 @@ def test_norm_act(top):
     c = 40
     x = rng.integers(-top - 1, top + 1, (3, 1, c)) if top else np.full((3, 1, c), 9)
     x[0] = 5  # a constant row: V = 0
-    node = NormAct("n", Ref("y"), x=Ref("x"), gamma=rng.integers(-32768, 32768, c).astype(np.int32),
-                   beta=rng.integers(-(1 << 24), 1 << 24, c).astype(np.int32),
-                   shift=rng.integers(12, 18, c).astype(np.int32), q3=300, q6=600, s2=11, offset=-101)  # fmt: skip
-    got = NormActOp(node)(torch.from_numpy(x.astype(np.int16))).tolist()
+    node = LayerNorm(name="n", out=Ref("y"), x=Ref("x"), act="hardswish",
+                     gamma=rng.integers(-32768, 32768, c).astype(np.int32),
+                     beta=rng.integers(-(1 << 24), 1 << 24, c).astype(np.int32),
+                     shift=rng.integers(12, 18, c).astype(np.int32), q3=300, q6=600, s2=11, offset=-101)  # fmt: skip
+    got = LayerNormOp(node, 1)(torch.from_numpy(x.astype(np.int16))).tolist()
     fields = (node.gamma.tolist(), node.beta.tolist(), node.shift.tolist())
     want = [[arith_trio.layernorm_hardswish(r[0].tolist(), *fields, q3=300, q6=600, s2=11, offset=-101)] for r in x]
     assert got == want

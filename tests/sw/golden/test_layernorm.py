@@ -6,7 +6,8 @@ import torch
 
 from vitforge_hw.arch import arith
 from vitforge_sw.golden.layernorm import LayerNormOp, leading_one, rsqrt
-from vitforge_sw.graph.ir import LayerNorm, Ref
+from vitforge_sw.graph.ir import Ref
+from vitforge_sw.ops import LayerNorm
 
 
 def test_leading_one():
@@ -36,9 +37,9 @@ def test_layernorm(c, lo, hi, ptf):
     rows[0, 3, -1] = hi  # one outlier: z saturates or nearly
     rows[0, 4] = rng.integers(-1, 2, c)
     node = LayerNorm(
-        "n",
-        Ref("n"),
-        Ref("x"),
+        name="n",
+        out=Ref("n"),
+        x=Ref("x"),
         gamma=rng.integers(-32768, 32768, c).astype(np.int32),
         beta=rng.integers(-(1 << 31), 1 << 31, c).astype(np.int32),
         shift=rng.integers(0, 48, c).astype(np.int32),
@@ -62,7 +63,7 @@ def test_close_to_float_layernorm():
     gamma, beta = torch.rand(192, generator=g) * 2, torch.randn(192, generator=g) * 0.3
     # y = (z 2^10 g + b) 2^-18 in steps of 2^-5
     g_int, b_int = (gamma * 2**13).round().int().numpy(), (beta * 2**23).round().int().numpy()
-    node = LayerNorm("n", Ref("n"), Ref("x"), g_int, b_int, np.full(192, 18, np.int32), np.zeros(192, np.int32))
+    node = LayerNorm(name="n", out=Ref("n"), x=Ref("x"), gamma=g_int, beta=b_int, shift=np.full(192, 18, np.int32))
     got = LayerNormOp(node, 50)(x.short()).float() / 32
     want = torch.nn.functional.layer_norm(x.float(), (192,), gamma, beta, eps=0)
     error = (got - want.clamp(-4, 127 / 32)).abs().max()

@@ -1,12 +1,17 @@
 """PE array and post-processing against arith.postprocess: ties, extremes, random constants."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from vitforge_hw.arch import arith
-from vitforge_sw.golden.linear import LinearOp, ScoresOp, clipped_ends, gelu_table
-from vitforge_sw.graph.ir import Linear, Ref, Scores
+from vitforge_sw.golden.matmul import MatmulOp
+from vitforge_sw.golden.scores import ScoresOp
+from vitforge_sw.graph.ir import Ref
+from vitforge_sw.ops import Matmul, Scores
+from vitforge_sw.ops.post import clipped_ends, gelu_table
 
 ACT = {"identity": arith.ACT_IDENTITY, "gelu": arith.ACT_GELU}
 BITS = {"int8": 8, "int12": 12}
@@ -50,9 +55,9 @@ def test_linear(act, residual, fmt, narrow, uniform):
     rng = np.random.default_rng(7)
     n, k, t, b = 12, 20, 5, 2
     fixed = dict(s1=5, eh=0, er=2, s2=3, offset=-100) if uniform else {}
-    node = Linear(
-        "n",
-        Ref("y"),
+    node = Matmul(
+        name="n",
+        out=Ref("y"),
         x=Ref("x"),
         weight=rng.integers(-127, 128, (n, k)).astype(np.int8),
         act=act,
@@ -68,7 +73,7 @@ def test_linear(act, residual, fmt, narrow, uniform):
         top = {"int8": 128, "int12": 2048, "int16": 32768}[residual]
         r = rng.integers(-top, top, (b, t, n))
         r[0, 1], r[0, 2] = -top, top - 1
-    op = LinearOp(node, fmt, t)
+    op = MatmulOp(node, fmt, t)
     got = op(torch.from_numpy(x.astype(np.int8)), None if r is None else torch.from_numpy(r).to(torch.int16))
     acc = x @ node.weight.astype(np.int64).T
     assert op.acc(torch.from_numpy(x.astype(np.int8))).tolist() == acc.tolist()
@@ -88,37 +93,37 @@ def test_ties_and_large_shifts(s1):
     )
     values = [v for v in values if abs(v) < (1 << 26) - 128]
     n = len(values)
-    node = Linear(
-        "n",
-        Ref("y"),
+    node = Matmul(
+        name="n",
+        out=Ref("y"),
         x=Ref("x"),
         weight=np.ones((n, 1), np.int8),
         **constants(np.random.default_rng(0), n, s1=s1, s2=0, eh=0, er=0, offset=0)
         | {"bias": np.array(values, np.int32)},
     )
-    got = LinearOp(node, "int12", 1)(torch.zeros(1, 1, 1, dtype=torch.int8))
+    got = MatmulOp(node, "int12", 1)(torch.zeros(1, 1, 1, dtype=torch.int8))
     assert got[0, 0].tolist() == [reference(node, "int12", 0, c, 0) for c in range(n)]
 
 
 def test_token_offset_and_first_tokens():
     rng = np.random.default_rng(3)
-    node = Linear(
-        "n",
-        Ref("y"),
+    node = Matmul(
+        name="n",
+        out=Ref("y"),
         x=Ref("x"),
         weight=rng.integers(-127, 128, (8, 4)).astype(np.int8),
         token_offset=-1,
         **constants(rng, 8),
     )
     x = torch.from_numpy(rng.integers(-128, 128, (2, 6, 4)).astype(np.int8))
-    acc = LinearOp(node, "int8", 7).acc(x)
+    acc = MatmulOp(node, "int8", 7).acc(x)
     assert acc[:, 0].abs().sum() == 0
     plain = x.long() @ torch.from_numpy(node.weight.astype(np.int64)).T
     assert torch.equal(acc[:, 1:].long(), plain)
-    node.token_offset = 0
-    assert LinearOp(node, "int8", 1)(x).shape == (2, 1, 8)
-    node.token_offset = 2
-    assert torch.equal(LinearOp(node, "int8", 5).acc(x)[:, :4].long(), plain[:, 2:])
+    node = dataclasses.replace(node, token_offset=0)
+    assert MatmulOp(node, "int8", 1)(x).shape == (2, 1, 8)
+    node = dataclasses.replace(node, token_offset=2)
+    assert torch.equal(MatmulOp(node, "int8", 5).acc(x)[:, :4].long(), plain[:, 2:])
 
 
 @pytest.mark.parametrize("exp", range(3, 11))
@@ -132,7 +137,7 @@ def test_scores(s1, s2):
     q = rng.integers(-128, 128, (2, 5, 24))
     k = rng.integers(-127, 128, (2, 5, 24))
     q[0, 0], k[0, 0], k[0, 1] = -128, -127, 127
-    node = Scores("s", Ref("s"), Ref("q"), Ref("k"), s1, s2)
+    node = Scores(name="s", out=Ref("s"), q=Ref("q"), k=Ref("k"), s1=s1, s2=s2)
     got = ScoresOp(node, 24)(torch.from_numpy(q.astype(np.int8)), torch.from_numpy(k.astype(np.int8)))
     want = [
         [[arith.postprocess(int(q[b, i] @ k[b, j]), bias=0, s1=s1, s2=s2) for j in range(5)] for i in range(5)]
@@ -147,6 +152,6 @@ def test_clipped_ends(exp, s2, offset):
     c = dict(bias=0, s1=0, eh=0, er=0, s2=s2, offset=offset)
     c = {key: np.full(1, value, np.int32) for key, value in c.items()}
     weight = np.ones((1, 1), np.int8)
-    node = Linear("fc", Ref("fc"), x=Ref("x"), weight=weight, act="gelu", gelu_exp=exp, **c)
-    every = ((gelu_table(exp).numpy().astype(np.int64) + ((1 << s2) >> 1)) >> s2) + offset
+    node = Matmul(name="fc", out=Ref("fc"), x=Ref("x"), weight=weight, act="gelu", gelu_exp=exp, **c)
+    every = ((gelu_table(exp) + ((1 << s2) >> 1)) >> s2) + offset
     assert clipped_ends(node, "int8") == (bool((every < -128).any()), bool((every > 127).any()))

@@ -6,7 +6,7 @@ import torch
 
 from vitforge_hw.arch import arith
 from vitforge_sw.golden import Golden, run
-from vitforge_sw.graph.ir import Attend, LayerNorm, Linear, Scores, Softmax
+from vitforge_sw.ops import Attend, LayerNorm, Matmul, Scores, Softmax
 
 RULE = {"maxrel": arith.RULE_MAXREL, "log2": arith.RULE_LOG2}
 
@@ -24,7 +24,7 @@ def plain_int_run(graph, patches: np.ndarray) -> dict[str, np.ndarray]:
         count = info.channels if node.out.count is None else node.out.count
         out = env.setdefault(node.out.name, np.zeros((info.tokens, info.channels), dtype=np.int64))
         y = out[:, node.out.start : node.out.start + count]
-        if isinstance(node, Linear):
+        if isinstance(node, Matmul):
             x, r = get(node.x), None if node.residual is None else get(node.residual)
             for t in range(info.tokens):
                 s = t + node.token_offset

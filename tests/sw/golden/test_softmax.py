@@ -6,7 +6,8 @@ import torch
 
 from vitforge_hw.arch import arith
 from vitforge_sw.golden.softmax import SoftmaxOp
-from vitforge_sw.graph.ir import Ref, Softmax
+from vitforge_sw.graph.ir import Ref
+from vitforge_sw.ops import Softmax
 
 
 @pytest.mark.parametrize("rule", ["maxrel", "log2"])
@@ -18,7 +19,7 @@ def test_softmax(rule, c, sc):
     rows[0, 2, 0], rows[0, 2, 1:] = 127, -128
     rows[0, 3] = rng.integers(-5, 5, 33)
     rows[0, 4] = np.arange(33) - 16  # every small difference once
-    node = Softmax("s", Ref("s"), Ref("x"), rule, c, sc)
+    node = Softmax(name="s", out=Ref("s"), x=Ref("x"), rule=rule, c=c, sc=sc)
     taps = {}
     got = SoftmaxOp(node)(torch.from_numpy(rows.astype(np.int8)), taps)
     number = arith.RULE_MAXREL if rule == "maxrel" else arith.RULE_LOG2

@@ -6,12 +6,18 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vitforge_sw.graph.ir import Linear, Ref
-from vitforge_sw.graph.rules import accumulator_bound, check_graph
+from vitforge_sw.graph.ir import Ref
+from vitforge_sw.graph.rules import check_graph
+from vitforge_sw.ops import Matmul
 
 
 def node(graph, name):
     return next(n for n in graph.nodes if n.name == name)
+
+
+def put(graph, name, field, value):
+    """Replace a node by one with another value."""
+    graph.nodes[:] = [dataclasses.replace(n, **{field: value}) if n.name == name else n for n in graph.nodes]
 
 
 def test_graph_of_the_digits_passes(graph):
@@ -40,45 +46,53 @@ def test_order_of_nodes(digits, graph):
 
 def test_accumulator_bound_is_reached_by_the_worst_input():
     weight = np.array([[127, -127, 3], [1, 1, 1]], dtype=np.int8)
-    linear = Linear("n", Ref("y"), x=Ref("x"), weight=weight, bias=np.array([-1000, 5], np.int32))
-    assert accumulator_bound(linear) == 128 * 257 + 1000
+    constants = {f: np.zeros(2, np.int32) for f in ("s1", "eh", "er", "s2", "offset")}
+    constants["bias"] = np.array([-1000, 5], np.int32)
+    linear = Matmul(name="n", out=Ref("y"), x=Ref("x"), weight=weight, **constants)
+    assert linear.acc_bound(None) == 128 * 257 + 1000
 
 
 BREAKS = {
     "float": (
-        lambda g: setattr(node(g, "head"), "bias", node(g, "head").bias.astype(float)),
+        lambda g: put(g, "head", "bias", node(g, "head").bias.astype(float)),
         "head: bias must be an integer array",
     ),
     "weight": (lambda g: node(g, "head").weight.__setitem__((0, 0), -128), r"head: weight must be in -127\.\.127"),
-    "bias": (lambda g: node(g, "head").bias.__setitem__(0, 1 << 25), "head: bias must be in"),
+    "bias": (
+        lambda g: node(g, "head").bias.__setitem__(0, 1 << 25),
+        r"head: bias must be in .*\(field bias of isa.POST_PARAM_FIELDS, 26 bits\)",
+    ),
     "shift": (lambda g: node(g, "head").s1.__setitem__(0, 48), r"head: s1 must be in 0\.\.47, has \d+\.\.48"),
     "sum": (
         lambda g: [getattr(node(g, "embed"), f).__setitem__(0, v) for f, v in (("eh", 15), ("er", 15), ("s2", 31))],
-        "embed: .* must fit 32 bits",
+        r"embed: \(h << eh\) \+ \(residual << er\) must be below 2147483648, may reach",
     ),
-    "act": (lambda g: setattr(node(g, "head"), "act", "relu"), "head: act must be one of identity, gelu, not 'relu'"),
+    "act": (
+        lambda g: put(g, "head", "act", "relu"),
+        "head: act must be one of identity, gelu, hardswish, not 'relu'",
+    ),
     "shape": (
-        lambda g: setattr(node(g, "head"), "weight", node(g, "head").weight[:, :-1]),
+        lambda g: put(g, "head", "weight", node(g, "head").weight[:, :-1]),
         r"head: weight must have shape \(10, 48\)",
     ),
     "narrow": (
-        lambda g: setattr(node(g, "blocks.0.attn.k.h0"), "narrow", False),
-        "keys blocks.0.attn.k.h0 must be saturated",
+        lambda g: put(g, "blocks.0.attn.k.h0", "narrow", False),
+        r"blocks.0.attn.k.h0 must be saturated to -127 \(narrow\): keys become weights",
     ),
     "rule": (
-        lambda g: setattr(node(g, "blocks.1.attn.softmax.h2"), "rule", "exp"),
+        lambda g: put(g, "blocks.1.attn.softmax.h2", "rule", "exp"),
         "rule must be one of maxrel, log2, not 'exp'",
     ),
-    "c": (lambda g: setattr(node(g, "blocks.1.attn.softmax.h2"), "c", 1024), r"c must be in 0\.\.1023, not 1024"),
+    "c": (lambda g: put(g, "blocks.1.attn.softmax.h2", "c", 1024), r"c must be in 0\.\.1023, not 1024"),
     "factor": (
-        lambda g: setattr(node(g, "blocks.1.attn.attend.h0"), "rule", "other"),
+        lambda g: put(g, "blocks.1.attn.attend.h0", "rule", "other"),
         "rule 'other' must be that of its codes",
     ),
     "order": (lambda g: g.nodes.insert(0, g.nodes.pop(5)), "order of nodes"),
     "twice": (lambda g: g.nodes.append(g.nodes[-1]), "head: two nodes have this name"),
     "missing": (lambda g: g.nodes.pop(), "'head' is never written completely"),
     "part": (lambda g: g.nodes.remove(node(g, "blocks.3.attn.attend.h1")), "out of order"),
-    "unknown": (lambda g: setattr(node(g, "norm"), "x", Ref("nothing")), "reads nothing before it is complete"),
+    "unknown": (lambda g: put(g, "norm", "x", Ref("nothing")), "reads nothing before it is complete"),
     "gamma": (lambda g: node(g, "norm").gamma.__setitem__(0, 1 << 15), "norm: gamma must be in"),
     "constant": (
         lambda g: g.constants.__setitem__("pos_embed", g.constants["pos_embed"][:-1]),
@@ -89,7 +103,7 @@ BREAKS = {
         "head: format must be one of",
     ),
     "bool": (
-        lambda g: setattr(node(g, "blocks.0.attn.attend.h0"), "shift", True),
+        lambda g: put(g, "blocks.0.attn.attend.h0", "shift", True),
         "shift must be an integer, not True",
     ),
 }
@@ -107,5 +121,5 @@ def test_rule_can_fail(graph, name):
 def test_accumulator_rule_can_fail(graph, monkeypatch):
     """Biases of 26 bits leave room for K up to 2064: narrower accumulators show the rule."""
     monkeypatch.setattr("vitforge_hw.arch.config.ACC_BITS", 16)
-    with pytest.raises(ValueError, match=r"\|acc \+ bias\| must be below 2\^15, may reach"):
+    with pytest.raises(ValueError, match=r"\|acc \+ bias\| must be below 2\^15 \(config.ACC_BITS = 16\), may reach"):
         check_graph(graph)

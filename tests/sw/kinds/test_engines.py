@@ -12,13 +12,14 @@ from vitforge_hw.arch import arith_trio, memmap
 from vitforge_hw.arch.config import PRESETS
 from vitforge_hw.arch.isa import DEPTHWISE, KEY_VALUE, TOKEN_SUM, Chunk, Instruction
 from vitforge_sw.compiler.program.parameters import depthwise_rows, layernorm_params, post_params, weight_rows
-from vitforge_sw.golden.linear_attention import KeyValueOp, LinearAttendOp
-from vitforge_sw.golden.norm_act import NormActOp
-from vitforge_sw.golden.spatial import DepthwiseOp, KeySumOp, PointwiseOp, PoolOp
+from vitforge_sw.golden.layernorm import LayerNormOp
+from vitforge_sw.golden.linear_attention import KeyValueOp, LinearAttentionOp
+from vitforge_sw.golden.matmul import MatmulOp
+from vitforge_sw.golden.spatial import DepthwiseOp, TokenSumOp
 from vitforge_sw.graph.ir import Ref
-from vitforge_sw.graph.ir_trio import Depthwise, KeySum, KeyValue, LinearAttend, NormAct, Pointwise, Pool
 from vitforge_sw.kinds import Memory, accesses, kind_of
 from vitforge_sw.kinds.memories import Memories
+from vitforge_sw.ops import Depthwise, KeyValue, LayerNorm, LinearAttention, Matmul, TokenSum
 
 TRIO, TINY, HYBRID = (PRESETS[n] for n in ("trio", "tiny_hybrid", "hybrid"))
 ALL = pytest.mark.parametrize("config", [TRIO, TINY, HYBRID], ids=lambda c: c.name)
@@ -141,7 +142,7 @@ def test_pointwise(config, n, k, groups, kw):
     res = kw.get("residual", 0)
     weight = rng.integers(-127, 128, (n, k // groups)).astype(np.int8)
     values = constants(rng, n, kw.get("act", "identity"), 7, Ref("r") if res else None, kw.get("narrow", False))
-    node = Pointwise("n", Ref("y"), x=Ref("x"), groups=groups, weight=weight, **values)
+    node = Matmul(name="n", out=Ref("y"), x=Ref("x"), groups=groups, weight=weight, **values)
     x = int8(rng, height * width, k)
     r = int8(rng, height * width, n) if res == 1 else rng.integers(-2048, 2048, (height * width, n)).astype(np.int16)
     stride = b.put(x, height, width, 5)
@@ -159,7 +160,7 @@ def test_pointwise(config, n, k, groups, kw):
     # rows 0 and 2 on MAT, row 1 on the other engine
     b.run(Chunk.MAT, 2, **op, skip=1)
     b.run(Chunk.RMAC, 1, **advance(Chunk.RMAC, op, 1, config))
-    want = PointwiseOp(node, out)(batch(x), batch(r) if res else None)
+    want = MatmulOp(node, out, height * width)(batch(x), batch(r) if res else None)
     equal(b.get(400, 2 * tiles + 1, height, width, n, out == "int12"), want)
     # the same in two instructions: what is written is written again
     before = b.m.act.copy()
@@ -175,8 +176,8 @@ def test_masked_tokens(config):
     """DeiT's patch embedding on several groups a row: shifted by one token, tokens outside the input are 0."""
     rng = np.random.default_rng(3)
     b, tokens, k, n = Bench(config), 3 * config.cores + 1, 24, 16
-    node = Pointwise("n", Ref("y"), x=Ref("x"), weight=rng.integers(-127, 128, (n, k)).astype(np.int8),
-                     **constants(rng, n, gain=7))  # fmt: skip
+    node = Matmul(name="n", out=Ref("y"), x=Ref("x"), weight=rng.integers(-127, 128, (n, k)).astype(np.int8),
+                  **constants(rng, n, gain=7))  # fmt: skip
     x = int8(rng, tokens - 1, k)
     stride = b.put(x, tokens - 1, 0, 5)
     b.load(b.m.weight, 0, weight_rows(node.weight, config))
@@ -188,7 +189,7 @@ def test_masked_tokens(config):
     b.run(Chunk.MAT, 1, **advance(Chunk.MAT, op, 1, config))
     rows = b.m.act[200 + np.arange(4)[:, None] * tiles + np.arange(tiles)]
     got = memmap.from_rows(rows, tokens, n, config.cores, config.word)
-    equal(got, PointwiseOp(node, "int8")(batch(np.vstack([np.zeros((1, k), np.int8), x]))))
+    equal(got, MatmulOp(node, "int8", tokens)(batch(np.vstack([np.zeros((1, k), np.int8), x]))))
 
 
 # ---------------------------------------------------------------- depthwise
@@ -203,7 +204,7 @@ def test_depthwise(config, kernel, stride, blocks, height, wide):
     c, width = blocks * config.word - 3, int(wide * config.cores)
     oh, ow = arith_trio.conv_size(height, stride), arith_trio.conv_size(width, stride)
     b, g, og = Bench(config), cdiv(width, config.cores), cdiv(ow, config.cores)
-    node = Depthwise("n", Ref("y"), x=Ref("x"), weight=rng.integers(-127, 128, (c, kernel**2)).astype(np.int8),
+    node = Depthwise(name="n", out=Ref("y"), x=Ref("x"), weight=rng.integers(-127, 128, (c, kernel**2)).astype(np.int8),
                      kernel=kernel, stride=stride, pad=-77, **constants(rng, c, "hardswish", 7))  # fmt: skip
     x = int8(rng, height * width, c)
     b.put(x, height, width, 3, blocks + 1)
@@ -272,12 +273,12 @@ def test_linear_attention(config, rule, heads, blocks, cut):
     words = 3 * heads * blocks
     b.put(qkv, height, width, 8, words)
     lo = 3
-    key_value = KeyValue("z", Ref("z"), k=Ref("qkv", c, c), v=Ref("qkv", 2 * c, c), heads=heads,
+    key_value = KeyValue(name="z", out=Ref("z"), k=Ref("qkv", c, c), v=Ref("qkv", 2 * c, c), heads=heads,
                          **constants(rng, c, gain=8, narrow=True))  # fmt: skip
-    key_sum = KeySum("s", Ref("s"), x=Ref("qkv", c, c), **constants(rng, c, gain=2, narrow=True))
+    key_sum = TokenSum(name="s", out=Ref("s"), x=Ref("qkv", c, c), keys=True, **constants(rng, c, gain=2, narrow=True))
     key_sum.bias[:], key_sum.offset[:] = 0, 0
-    attend = LinearAttend("a", Ref("y"), q=Ref("qkv", 0, c), z=Ref("z"), ksum=Ref("s"), heads=heads, rule=rule, lo=lo,
-                          shift=rng.integers(1, 5, c))  # fmt: skip
+    attend = LinearAttention(name="a", out=Ref("y"), q=Ref("qkv", 0, c), z=Ref("z"), ksum=Ref("s"), heads=heads,
+                             rule=rule, lo=lo, shift=rng.integers(1, 5, c))  # fmt: skip
     h = config.word // config.width
     zrows, at = blocks * blocks * h, 20
     tile_beats = config.lanes * 8 // config.beat_bytes
@@ -300,7 +301,7 @@ def test_linear_attention(config, rule, heads, blocks, cut):
     b.run(Chunk.RMAC, 1, kind=TOKEN_SUM, in_addr=8 + heads * blocks, in_stride=words, in_groups=g, width=width,
           height=height, blocks=heads * blocks, relu=1, weight_addr=5, param_addr=where["s"], dest=1,
           narrow=1)  # fmt: skip
-    ksum = KeySumOp(key_sum, "int8")(batch(k))
+    ksum = TokenSumOp(key_sum, "int8")(batch(k))
     equal(b.m.ksum[5 : 5 + heads * blocks].view(np.int8).reshape(1, -1).astype(np.int64), ksum)
     rule_bit = arith_trio.DIV_RECIPROCAL if rule == "reciprocal" else arith_trio.DIV_LOG2
     op = dict(
@@ -309,7 +310,7 @@ def test_linear_attention(config, rule, heads, blocks, cut):
         narrow=1, divide=1, act0=lo, act1=5 | rule_bit << 11,
     )  # fmt: skip
     b.run(Chunk.MAT, height, **op)
-    want = LinearAttendOp(attend, c)(batch(q), z, ksum)
+    want = LinearAttentionOp(attend, c)(batch(q), z, ksum)
     equal(b.get(600, heads * blocks, height, width, c), want)
     assert (want[0, 0] == 0).all()
 
@@ -325,14 +326,14 @@ def test_pool(config, bank):
     b, g = Bench(config), cdiv(width, config.cores)
     x = int8(rng, height * width, c)
     x[:, : c // 2] |= 64
-    node = Pool("p", Ref("y"), x=Ref("x"), **constants(rng, c, gain=2))
+    node = TokenSum(name="p", out=Ref("y"), x=Ref("x"), **constants(rng, c, gain=2))
     b.put(x, height, width, 8)
     b.load(b.m.param, 0, post_params(node, c, config))
     before = b.m.act[300:303].reshape(3, config.cores, config.word).copy()
     b.run(Chunk.RMAC, 1, kind=TOKEN_SUM, in_addr=8, in_stride=3, in_groups=g, width=width, height=height, blocks=3,
           out_addr=300, bank=bank)  # fmt: skip
     after = b.m.act[300:303].reshape(3, config.cores, config.word)
-    equal(after[:, bank].view(np.int8).reshape(1, -1).astype(np.int64), PoolOp(node, "int8")(batch(x)))
+    equal(after[:, bank].view(np.int8).reshape(1, -1).astype(np.int64), TokenSumOp(node, "int8")(batch(x)))
     others = np.arange(config.cores) != bank
     assert (before[:, others] == after[:, others]).all()
 
@@ -345,11 +346,12 @@ def test_norm_act(config, wide):
     tokens = groups * config.cores
     b = Bench(config)
     x = rng.integers(-2048, 2048, (tokens, c)).astype(np.int16) if wide else int8(rng, tokens, c)
-    node = NormAct("n", Ref("y"), x=Ref("x"), gamma=rng.integers(-900, 900, c), beta=rng.integers(-90000, 90000, c),
-                   shift=rng.integers(9, 12, c), q3=341, q6=682, s2=12, offset=-20)  # fmt: skip
+    node = LayerNorm(name="n", out=Ref("y"), x=Ref("x"), act="hardswish", gamma=rng.integers(-900, 900, c),
+                     beta=rng.integers(-90000, 90000, c), shift=rng.integers(9, 12, c), q3=341, q6=682,
+                     s2=12, offset=-20)  # fmt: skip
     stride = b.put(x, tokens, 0, 8, wide=bool(wide))
     b.load(b.m.ln_param, 3, layernorm_params(node))
     b.run(Chunk.LAYERNORM, groups, in_addr=8, in_stride=stride, in_wide=wide, blocks=5, param_addr=3, out_addr=200,
           out_stride=5, act=1, q3=341, q6=682, s2=12, offset=-20)  # fmt: skip
     rows = b.m.act[200 : 200 + groups * 5].reshape(groups, 5, -1)
-    equal(memmap.from_rows(rows, tokens, c, config.cores, config.word), NormActOp(node)(batch(x)))
+    equal(memmap.from_rows(rows, tokens, c, config.cores, config.word), LayerNormOp(node, tokens)(batch(x)))

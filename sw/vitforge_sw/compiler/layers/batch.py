@@ -10,8 +10,9 @@ import re
 
 from vitforge_hw.arch.config import AcceleratorConfig
 
-from ...graph.ir import Graph, Node, Ref, inputs_of
-from ...graph.ir_trio import Pool
+from ...graph.ir import Graph, Node, Ref
+from ...graph.rules import check_graph
+from ...ops import TokenSum
 
 _MARK = re.compile(r"@(\d+|\*)")
 EVERY = -1  #: image of what belongs to the whole batch
@@ -34,27 +35,32 @@ def image_of(name: str) -> int:
     return 0 if found is None else EVERY if found[1] == "*" else int(found[1])
 
 
+def pools(node: Node) -> bool:
+    """Average pooling: behind it an image is one token."""
+    return isinstance(node, TokenSum) and not node.keys
+
+
 def shared_tensors(graph: Graph) -> set[str]:
     """Tensors that a batch has once: what is pooled, and everything made from it."""
     found: set[str] = set()
     count = -1
     while len(found) > count:  # the classifier may stand first
         count = len(found)
-        found |= {n.out.name for n in graph.nodes if isinstance(n, Pool) or {r.name for r in inputs_of(n)} & found}
+        found |= {n.out.name for n in graph.nodes if pools(n) or {r.name for r in n.inputs} & found}
     return found
 
 
 def whole_layers(graph: Graph) -> set[str]:
     """Layers that a batch has once."""
     shared = shared_tensors(graph)
-    return {n.name for n in graph.nodes if all(r.name in shared for r in inputs_of(n))}
+    return {n.name for n in graph.nodes if all(r.name in shared for r in n.inputs)}
 
 
 def carried(graph: Graph) -> set[str]:
     """Tensors that the deferred classifier reads from the job before."""
     whole = whole_layers(graph)
     made = {n.out.name for n in graph.nodes if n.name in whole}
-    return {r.name for n in graph.nodes if n.name in whole for r in inputs_of(n)} - made
+    return {r.name for n in graph.nodes if n.name in whole for r in n.inputs} - made
 
 
 def unroll(graph: Graph, batch: int, config: AcceleratorConfig, defer: bool = False) -> Graph:
@@ -75,7 +81,7 @@ def unroll(graph: Graph, batch: int, config: AcceleratorConfig, defer: bool = Fa
     body = [n for n in graph.nodes if n.name not in whole]
     head = [n for n in graph.nodes if n.name in whole]
     for node in body:
-        if mixed := [r.name for r in inputs_of(node) if r.name in shared]:
+        if mixed := [r.name for r in node.inputs if r.name in shared]:
             raise ValueError(f"layer {node.name}: reads {mixed[0]} of the whole batch; batch must be 1, not {batch}")
     nodes = [_renamed(node, i, shared) for i in range(batch) for node in body]
     nodes = head + nodes if defer else nodes + head
@@ -84,7 +90,9 @@ def unroll(graph: Graph, batch: int, config: AcceleratorConfig, defer: bool = Fa
         for name, info in graph.tensors.items():
             mine = name if name in shared else of_image(name, i)
             tensors[mine] = dataclasses.replace(info, name=mine)
-    return Graph(nodes, tensors, graph.constants, graph.input, graph.output, graph.meta)
+    job = Graph(nodes, tensors, graph.constants, graph.input, graph.output, graph.meta)
+    outside = {of_image(graph.input, i) for i in range(batch)} | (carried(graph) if defer else set())
+    return check_graph(job, outside, shared)
 
 
 def _renamed(node: Node, image: int, shared: set[str]) -> Node:
@@ -95,4 +103,5 @@ def _renamed(node: Node, image: int, shared: set[str]) -> Node:
 
     values = {f.name: getattr(node, f.name) for f in dataclasses.fields(node)}
     refs = {n: ref(v) for n, v in values.items() if isinstance(v, Ref)}
-    return dataclasses.replace(node, **(refs | {"name": of_image(node.name, image)}))
+    role = dataclasses.replace(node.role, image=image)
+    return dataclasses.replace(node, **(refs | {"name": of_image(node.name, image), "role": role}))

@@ -6,22 +6,10 @@ Costs are the engine's own steps, docs/hybrid.md.
 
 import dataclasses
 
-from vitforge_hw.arch.config import ACC_BITS, AcceleratorConfig
+from vitforge_hw.arch.config import AcceleratorConfig
 
-from ...graph.ir import FORMATS, Graph, Node, Ref, TensorInfo, inputs_of
-from ...graph.ir_trio import (
-    NODES,
-    Depthwise,
-    KeySum,
-    KeyValue,
-    LinearAttend,
-    NormAct,
-    Pointwise,
-    Pool,
-    Post,
-    software_only,
-)
-from ...graph.rules_trio import product_bound
+from ...graph.ir import FORMATS, Graph, Node, Ref, TensorInfo
+from ...ops import Depthwise, KeyValue, LayerNorm, LinearAttention, Matmul, TokenSum
 from .batch import carried, whole_layers
 from .vit import cdiv
 
@@ -74,7 +62,7 @@ class Layer:
     needs: list[tuple[str, int, int]] = dataclasses.field(default_factory=list)
 
     name = property(lambda s: s.node.name)
-    shared = property(lambda s: isinstance(s.node, Pointwise), doc="both engines can take its rows")
+    shared = property(lambda s: isinstance(s.node, Matmul), doc="both engines can take its rows")
 
     def needed(self, row: int) -> list[tuple[str, int]]:
         """(tensor, rows of it that row ``row`` needs; -1: all)."""
@@ -99,9 +87,9 @@ class TrioNetwork:
         """Words of each tensor that an engine reads for ``rows`` rows and ``tiles`` tiles of a layer."""
         layer = self.layers[number]
         node, groups = layer.node, layer.groups * rows
-        if isinstance(node, LinearAttend):
+        if isinstance(node, LinearAttention):
             return {node.q.name: groups * layer.in_words}
-        if isinstance(node, Pointwise):
+        if isinstance(node, Matmul):
             read = {node.x.name: groups * (layer.in_words or layer.ksteps)}
             return read | ({node.residual.name: groups * tiles} if node.residual else {})
         if isinstance(node, KeyValue):
@@ -109,16 +97,19 @@ class TrioNetwork:
         if isinstance(node, Depthwise):
             x = self.shapes[node.x.name]
             return {node.x.name: rows * x.groups * x.blocks * node.stride}
-        return {r.name: rows * layer.cycles for r in inputs_of(node) if r.name in self.shapes}
+        return {r.name: rows * layer.cycles for r in node.inputs if r.name in self.shapes}
 
     def count(self, ref: Ref) -> int:
         """Channels of a reference."""
-        return ref.count or self.graph.tensors[ref.name].channels - ref.start
+        return self.graph.channels(ref)
+
+
+KINDS = (Matmul, Depthwise, TokenSum, KeyValue, LinearAttention, LayerNorm)  #: operations of the family
 
 
 def is_trio(graph: Graph) -> bool:
     """True for graphs of the EfficientViT family."""
-    return any(isinstance(node, NODES) for node in graph.nodes)
+    return not any(node.role.part == "embed" for node in graph.nodes)
 
 
 def analyse_trio(graph: Graph, config: AcceleratorConfig, defer: bool = False) -> TrioNetwork:
@@ -127,12 +118,12 @@ def analyse_trio(graph: Graph, config: AcceleratorConfig, defer: bool = False) -
     if not config.trio:
         raise ValueError(f"model: EfficientViT needs a preset with trio (R-MAC engine), not {config.name}")
     for node in graph.nodes:
-        if not isinstance(node, NODES):
+        if type(node) not in KINDS:
             raise ValueError(f"layer {node.name}: {type(node).__name__} is none of the EfficientViT family")
-        if reason := software_only(node):
+        if reason := node.software_only():
             raise ValueError(f"layer {reason}")
-    private = {n.out.name for n in graph.nodes if isinstance(n, (KeySum, KeyValue))}
-    read = {r.name for n in graph.nodes for r in inputs_of(n)}
+    private = {n.out.name for n in graph.nodes if isinstance(n, KeyValue) or isinstance(n, TokenSum) and n.keys}
+    read = {r.name for n in graph.nodes for r in n.inputs}
     for node in graph.nodes:
         if node.out.name not in read and node.out.name != graph.output:
             raise ValueError(f"layer {node.name}: nothing reads its output")
@@ -176,16 +167,10 @@ class Checks:
             self.words(node.name, f"channels in {ref.name}", self.net.count(ref))
 
     def layer(self, node: Node) -> Layer:
-        for ref in (*inputs_of(node), node.out):
+        for ref in (*node.inputs, node.out):
             self.slice(node, ref)
-        if isinstance(node, Post):
-            walked = self.net.tensor((node.k if isinstance(node, KeyValue) else node.x).name)
-            worst = int((product_bound(node, walked.tokens) + abs(node.bias.astype("int64"))).max())
-            limit = 1 << ACC_BITS - 1
-            self.need(worst < limit, f"layer {node.name}: |acc + bias| must be below {limit} ({ACC_BITS} bits), "
-                      f"not {worst}")  # fmt: skip
-        kind = {Pointwise: self.pointwise, Depthwise: self.depthwise, KeySum: self.total, Pool: self.total,
-                KeyValue: self.key_value, LinearAttend: self.attend, NormAct: self.norm}[type(node)]  # fmt: skip
+        kind = {Matmul: self.pointwise, Depthwise: self.depthwise, TokenSum: self.total, KeyValue: self.key_value,
+                LinearAttention: self.attend, LayerNorm: self.norm}[type(node)]  # fmt: skip
         return kind(node, len(self.net.layers))
 
     def _matrix(self, node, number: int, x: Ref, n: int, k: int, groups: int) -> Layer:
@@ -203,16 +188,14 @@ class Checks:
         return Layer(number, node, shape.rows, shape.groups, cycles, tiles, ksteps, gtiles,
                      cdiv(k, c.word) if groups > 1 else 0, steps, needs=[(x.name, 1, 1)])  # fmt: skip
 
-    def pointwise(self, node: Pointwise, number: int) -> Layer:
-        largest = int(abs(node.weight.astype("int64")).max(initial=0))
-        self.need(largest <= 127, f"layer {node.name}: weights must be -127..127, not {-largest}")
+    def pointwise(self, node: Matmul, number: int) -> Layer:
         n, k = len(node.weight), self.net.count(node.x)
         out = self._matrix(node, number, node.x, n, k, node.groups)
         if node.residual is not None:
             out.needs.append((node.residual.name, 1, 1))
         return out
 
-    def attend(self, node: LinearAttend, number: int) -> Layer:
+    def attend(self, node: LinearAttention, number: int) -> Layer:
         n = self.net.count(node.q)
         out = self._matrix(node, number, node.q, n, n, node.heads)
         if node.heads == 1:
@@ -223,8 +206,6 @@ class Checks:
 
     def depthwise(self, node: Depthwise, number: int) -> Layer:
         c, x, y = self.c, self.net.shapes[node.x.name], self.net.shapes[node.out.name]
-        largest = int(abs(node.weight.astype("int64")).max(initial=0))
-        self.need(largest <= 127, f"layer {node.name}: weights must be -127..127, not {-largest}")
         sets, slots = cdiv(y.blocks, c.width), c.width
         rows = window_stride(node, x, c)
         wanted = rows * (node.kernel + node.stride)
@@ -238,10 +219,10 @@ class Checks:
         fill = more * x.groups * x.blocks
         return Layer(number, node, y.rows, y.groups, cycles, fill=fill, needs=[(node.x.name, node.stride, more)])
 
-    def total(self, node: KeySum | Pool, number: int) -> Layer:
+    def total(self, node: TokenSum, number: int) -> Layer:
         x = self.net.shapes[node.x.name]
         blocks = self.words(node.name, "channels", self.net.count(node.x))
-        if isinstance(node, KeySum):
+        if node.keys:
             self.need(blocks <= self.c.ksum_rows, f"layer {node.name}: Ksum of {blocks} words must fit ksum_rows = "
                       f"{self.c.ksum_rows}")  # fmt: skip
         return Layer(number, node, 1, 1, x.rows * x.groups * blocks, needs=[(node.x.name, -1, 0)])
@@ -259,7 +240,7 @@ class Checks:
         cycles = max(words, passes * max(groups, c.width * c.word // c.post_channels))
         return Layer(number, node, node.heads, 1, cycles, fill=words, needs=[(node.k.name, -1, 0)])
 
-    def norm(self, node: NormAct, number: int) -> Layer:
+    def norm(self, node: LayerNorm, number: int) -> Layer:
         c, x = self.c, self.net.shapes[node.x.name]
         channels = self.net.count(node.x)
         blocks = self.words(node.name, "channels", channels)

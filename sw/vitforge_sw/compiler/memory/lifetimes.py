@@ -14,7 +14,6 @@ import numpy as np
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
 
-from ...graph.ir import inputs_of
 from ..layers.batch import of_image, plain
 from ..layers.efficientvit import TrioNetwork
 from ..schedule.row_schedule import Run
@@ -53,7 +52,7 @@ def load_times(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run], lea
     cycles = lead * net.shapes[net.graph.input].size * config.beats_per_row
     first: dict[str, float] = {}
     for run in runs:
-        for ref in inputs_of(net.layers[run.layer].node):
+        for ref in net.layers[run.layer].node.inputs:
             first.setdefault(ref.name, run.start)
     used = [first[name] for name in net.shapes if plain(name) == net.graph.input]
     times = [used[0], *used[1:], max(run.end for run in runs)]
@@ -70,7 +69,7 @@ def lives(net: TrioNetwork, runs: list[Run], loads: list[int], early: int) -> di
     for n, run in enumerate(runs):
         node = net.layers[run.layer].node
         first.setdefault(node.out.name, n)
-        for ref in inputs_of(node):
+        for ref in node.inputs:
             last[ref.name] = n
     out = {}
     for name, shape in net.shapes.items():

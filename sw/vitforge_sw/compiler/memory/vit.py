@@ -9,7 +9,7 @@ import dataclasses
 from vitforge_hw.arch.config import AcceleratorConfig
 
 from ...graph.ir import FORMATS
-from ..layers.vit import Network, cdiv, role
+from ..layers.vit import Network, cdiv
 from ..options import CompileOptions
 
 #: preferred pool of each class. The shifter array reads values every other cycle and softmax its scores in bursts of
@@ -64,7 +64,7 @@ def classify(net: Network, options: CompileOptions) -> dict[str, tuple[str, int]
     v_slots, score_slots = own or options.v_slots, own or options.score_slots
     out = {net.graph.input: ("hidden" if options.input_over_hidden else "input", 0)}
     for node in net.graph.nodes:
-        kind, block, head = role(node.name)
+        kind, block, head = node.role.part, node.role.block, node.role.head
         turn = block * net.heads + head if head is not None else 0
         name = node.out.name
         if kind == "softmax":

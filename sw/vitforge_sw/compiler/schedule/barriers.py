@@ -2,14 +2,15 @@
 
 from vitforge_hw.arch.isa import Chunk
 
-from ..layers.vit import role
+from ...graph.ir import Role
 from .steps import Step
 
 
-def add_barriers(steps: list[Step], pipelining: str):
+def add_barriers(steps: list[Step], pipelining: str, roles: dict[str, Role]):
     """P2-ViT's ablation: without pipelining each computing step begins when the one before has ended.
 
-    ``inter`` pipelines layers, but not the steps of attention among each other; ``intra`` only those.
+    ``inter`` pipelines layers, but not the steps of attention among each other; ``intra`` only those. ``roles``: of
+    the layers.
     """
     if pipelining == "both":
         return
@@ -21,12 +22,11 @@ def add_barriers(steps: list[Step], pipelining: str):
         if before and (last := steps[before[-1]]).layer == step.layer and last.chunk < step.chunk == Chunk.RMAC:
             step.barriers, before = steps[before[0]].barriers, (*before, i)
             continue
-        _, block, head = role(step.layer)
-        _, own, other = role(steps[before[0]].layer) if before else (None, None, None)
-        inside = bool(before) and head is not None and other is not None and own == block
+        mine, other = roles[step.layer], roles[steps[before[0]].layer] if before else Role()
+        inside = mine.head is not None and other.head is not None and mine.block == other.block
         if before and {"none": True, "inter": inside, "intra": not inside}[pipelining]:
             # behind attention as a whole stands its last step of the shifter array
-            leaves = pipelining == "intra" and head is None and other is not None
+            leaves = pipelining == "intra" and mine.head is None and other.head is not None
             step.barriers = (attended,) if leaves else before
         before = (i,)
         if step.chunk == Chunk.SHIFTER:

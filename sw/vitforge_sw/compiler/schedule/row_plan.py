@@ -18,8 +18,8 @@ from vitforge_hw.arch.isa import (
 )
 
 from ...graph.ir import Ref
-from ...graph.ir_trio import Depthwise, KeySum, KeyValue, LinearAttend, NormAct, Pointwise, Pool, Post
 from ...kinds import kind_of
+from ...ops import Depthwise, KeyValue, LayerNorm, LinearAttention, Matmul, TokenSum
 from ..layers.batch import image_of, of_image, plain
 from ..layers.efficientvit import Layer, Shape, TrioNetwork, window_stride
 from ..layers.vit import cdiv
@@ -32,8 +32,6 @@ from .row_schedule import Run, pieces_of
 from .steps import Piece, Step
 from .vit_plan import Planner
 
-_ACTS = {"identity": 0, "hardswish": 2}
-_RULES = {"log2": 0, "reciprocal": 1}
 SMALL = 8  #: pieces of at most 1 / SMALL of the ring may get places of their own
 BRANCHES = 4  #: wanted slots of Z and Ksum: two branches of two blocks
 
@@ -42,7 +40,7 @@ def slots_of(net: TrioNetwork, config: AcceleratorConfig) -> tuple[int, int, int
     """(slots, weight rows of a slot's Z, Ksum words of a slot)."""
     z = ksum = 0
     for layer in net.layers:
-        if isinstance(layer.node, LinearAttend):
+        if isinstance(layer.node, LinearAttention):
             z = max(z, layer.tiles * layer.steps)
             ksum = max(ksum, layer.node.heads * layer.ksteps)
     slots = min(BRANCHES, config.ksum_rows // ksum, config.weight_rows // (2 * z)) if z else 0
@@ -131,7 +129,7 @@ class TrioPlanner(Planner):
         self.stored: dict[str, Piece] = {}  #: piece -> its bytes
         self.branch: dict[str, int] = {}  #: Z or Ksum tensor -> slot
         for layer in net.layers:
-            if isinstance(layer.node, LinearAttend):
+            if isinstance(layer.node, LinearAttention):
                 slot = len(self.branch) // 2 % self.slots
                 self.branch |= {layer.node.z.name: slot, layer.node.ksum.name: slot}
 
@@ -143,8 +141,8 @@ class TrioPlanner(Planner):
                 if at == n:
                     self.image(image)
             layer = self.net.layers[run.layer]
-            kinds = {Pointwise: self.pointwise, LinearAttend: self.pointwise, Depthwise: self.depthwise,
-                     KeySum: self.total, Pool: self.total, KeyValue: self.key_value, NormAct: self.norm}  # fmt: skip
+            kinds = {Matmul: self.pointwise, LinearAttention: self.pointwise, Depthwise: self.depthwise,
+                     TokenSum: self.total, KeyValue: self.key_value, LayerNorm: self.norm}  # fmt: skip
             step = kinds[type(layer.node)](layer, run)
             if not self.options.overlap and run.layer:
                 self.steps[step].barriers = tuple(of_layer[run.layer - 1])
@@ -210,7 +208,7 @@ class TrioPlanner(Planner):
     def weights(self, layer: Layer, run: Run) -> int:
         """First weight row of the run's tiles."""
         node = layer.node
-        if isinstance(node, LinearAttend):
+        if isinstance(node, LinearAttention):
             return self.z_addr(node.z.name)
         pieces = pieces_of(self.net, layer, self.piece_rows)
         a, b = next((a, b) for a, b in pieces if a <= run.tile < b)
@@ -235,7 +233,7 @@ class TrioPlanner(Planner):
     def pointwise(self, layer: Layer, run: Run) -> int:
         """Also Q Z with division."""
         c, node = self.config, layer.node
-        attend = isinstance(node, LinearAttend)
+        attend = isinstance(node, LinearAttention)
         x, out, groups = self.places[(node.q if attend else node.x).name], self.places[node.out.name], layer.groups
         first = run.first * groups
         in_addr = self.word(node.q if attend else node.x) + first * x.stride
@@ -251,10 +249,9 @@ class TrioPlanner(Planner):
             op |= dict(gtiles=layer.gtiles, in_words=parts * layer.ksteps)
             op["in_addr"] += run.tile // layer.gtiles * layer.ksteps
         if attend:
-            act1 = self.ksum_addr(node.ksum.name) | _RULES[node.rule] << 11
-            op |= dict(relu=1, divide=1, narrow=1, act0=node.lo, act1=act1)
+            op |= node.division_fields(self.ksum_addr(node.ksum.name))
         else:
-            op |= self._post(node)
+            op |= node.post_fields()
             if node.residual is not None:
                 r = self.places[node.residual.name]
                 address = self.word(node.residual) + first * r.stride + run.tile * r.planes
@@ -262,9 +259,6 @@ class TrioPlanner(Planner):
         if run.chunk == Chunk.RMAC:
             op["kind"] = 0
         return self.add(run.chunk, layer.name, first, run.rows, node.out.start + run.tile * c.lanes, **op)
-
-    def _post(self, node: Post) -> dict[str, int]:
-        return dict(narrow=int(node.narrow), act=_ACTS[node.act], act0=node.q3, act1=node.q6)
 
     def _map(self, x: Shape, ref: Ref) -> dict[str, int]:
         """The input map of a windowed instruction."""
@@ -274,7 +268,7 @@ class TrioPlanner(Planner):
         node = layer.node
         x, out = self.net.shapes[node.x.name], self.places[node.out.name]
         rows = lambda: depthwise_rows(node.weight, self.config, node.stride)  # noqa: E731
-        op = self._map(x, node.x) | self._post(node) | dict(
+        op = self._map(x, node.x) | node.post_fields() | dict(
             kind=DEPTHWISE, blocks=x.blocks, kernel=node.kernel, stride=node.stride - 1, pad=node.pad, first=run.first,
             window_stride=window_stride(node, x, self.config),
             weight_addr=self.need(f"{layer.name}:weights", DEST_WEIGHTS, run, layer, rows),
@@ -285,9 +279,9 @@ class TrioPlanner(Planner):
 
     def total(self, layer: Layer, run: Run) -> int:
         """Ksum, or average pooling."""
-        node, ksum = layer.node, isinstance(layer.node, KeySum)
+        node, ksum = layer.node, layer.node.keys
         x, channels = self.net.shapes[node.x.name], self.net.count(node.x)
-        op = self._map(x, node.x) | self._post(node) | dict(
+        op = self._map(x, node.x) | node.post_fields() | dict(
             kind=TOKEN_SUM, blocks=cdiv(channels, self.config.word), relu=int(ksum), dest=int(ksum),
             param_addr=self.params(layer, run, channels),
         )  # fmt: skip
@@ -302,7 +296,7 @@ class TrioPlanner(Planner):
         node = layer.node
         x, channels = self.net.shapes[node.k.name], self.net.count(node.k)
         blocks = channels // node.heads // self.config.word
-        op = self._map(x, node.k) | self._post(node) | dict(
+        op = self._map(x, node.k) | node.post_fields() | dict(
             kind=KEY_VALUE, blocks=blocks, v_addr=self.word(node.v), weight_addr=self.z_addr(node.out.name),
             param_addr=self.params(layer, run, channels),
         )  # fmt: skip
@@ -316,5 +310,5 @@ class TrioPlanner(Planner):
         return self.add(
             Chunk.LAYERNORM, layer.name, 0, run.rows, in_addr=x.address, in_stride=x.stride, in_wide=x.planes - 1,
             blocks=cdiv(self.net.count(node.x), self.config.word), param_addr=at, out_addr=out.address,
-            out_stride=out.stride, act=1, q3=node.q3, q6=node.q6, s2=node.s2, offset=node.offset,
+            out_stride=out.stride, **node.post_fields(),
         )  # fmt: skip

@@ -16,8 +16,7 @@ import dataclasses
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
 
-from ...graph.ir import inputs_of
-from ...graph.ir_trio import Depthwise, KeySum, KeyValue, LinearAttend, NormAct, Pool
+from ...ops import Depthwise, KeyValue, LayerNorm, LinearAttention, TokenSum
 from ..layers.batch import image_of
 from ..layers.efficientvit import Layer, TrioNetwork
 from ..memory.rings import RingError
@@ -142,11 +141,13 @@ class Scheduler:
         return count
 
     def _chunks_of(self, layer: Layer) -> tuple[Chunk, ...]:
-        if isinstance(layer.node, NormAct):
+        if isinstance(layer.node, LayerNorm):
             return (Chunk.LAYERNORM,)
-        if Chunk.MAT not in self.chunks or isinstance(layer.node, (Depthwise, KeySum, KeyValue, Pool)):
+        if Chunk.MAT not in self.chunks or isinstance(layer.node, (Depthwise, TokenSum, KeyValue)):
             return (Chunk.RMAC,)
-        alone = self.options.engines == "mat" or isinstance(layer.node, LinearAttend) or layer.number in self.net.beside
+        alone = (
+            self.options.engines == "mat" or isinstance(layer.node, LinearAttention) or layer.number in self.net.beside
+        )
         return (Chunk.MAT,) if alone else (Chunk.MAT, Chunk.RMAC)
 
     def _release(self, config: AcceleratorConfig) -> dict[int, list[float]]:
@@ -168,9 +169,9 @@ class Scheduler:
         begin = [n for n in main if n == main[0] or image_of(net.layers[n].name) > image_of(net.layers[n - 1].name)]
         for a, b in zip(begin, begin[1:]):
             ahead = range(b, b + count)
-            names = {r.name for n in ahead for r in (*inputs_of(net.layers[n].node), net.layers[n].node.out)}
+            names = {r.name for n in ahead for r in (*net.layers[n].node.inputs, net.layers[n].node.out)}
             room = config.act_rows - sum(net.shapes[name].size for name in names)
-            last = {r.name: n for n in range(a, b) for r in inputs_of(net.layers[n].node)}
+            last = {r.name: n for n in range(a, b) for r in net.layers[n].node.inputs}
             live = [0] * (b - a)
             for n in range(a, b):
                 name = net.layers[n].node.out.name

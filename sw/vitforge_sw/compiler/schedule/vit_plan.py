@@ -14,11 +14,12 @@ import numpy as np
 
 from vitforge_hw.arch import memmap
 from vitforge_hw.arch.config import AcceleratorConfig
+from vitforge_hw.arch.enums import CodeRule
 from vitforge_hw.arch.isa import DEST_LN_PARAMS, DEST_PARAMS, DEST_WEIGHTS, INSTRUCTION_BYTES, PARAM_BYTES, Chunk
 from vitforge_hw.arch.latency import LATENCY
 
-from ...graph.ir import LayerNorm, Linear, Scores
 from ...kinds.softmax import Softmax
+from ...ops import LayerNorm, Matmul, Scores
 from ..layers.vit import Network, cdiv
 from ..memory.rings import Ring
 from ..memory.vit import Allocation
@@ -28,8 +29,6 @@ from .barriers import add_barriers
 from .steps import Piece, Step
 
 QUERY_LATENCY = 64  #: cycles of the PE array, at least the latency from a step to the written row
-_RULES = {"maxrel": 0, "log2": 1}
-_ACTS = {"identity": 0, "gelu": 1}
 
 
 def plan(net: Network, config: AcceleratorConfig, places: Allocation, options: CompileOptions) -> "Planner":
@@ -127,7 +126,7 @@ class Planner:
 
     # ------------------------------------------------------------ weights
 
-    def load_layers(self, name: str, nodes: list[Linear | Scores], weights: bool = True):
+    def load_layers(self, name: str, nodes: list[Matmul | Scores], weights: bool = True):
         """One piece of parameters, and one of weights unless they are too long, for layers that are used together."""
         c = self.config
         entries = [post_params(n, self.net.tensor(n.out.name).channels if isinstance(n, Scores) else len(n.weight), c)
@@ -138,7 +137,7 @@ class Planner:
             self.weights[(node.name, -1)] = (0, at, 0)
             self.piece_of[(node.name, -1)] = f"{name}:params"
             at += len(entry) // c.beat_bytes
-        linears = [n for n in nodes if isinstance(n, Linear)]
+        linears = [n for n in nodes if isinstance(n, Matmul)]
         if weights:
             rows = [weight_rows(n.weight, c) for n in linears]
             shares = {n.name: r.size for n, r in zip(linears, rows)}
@@ -149,7 +148,7 @@ class Planner:
                 self.piece_of[(node.name, 0)] = f"{name}:weights"
                 at += tiles * cdiv(node.weight.shape[1], c.width)
 
-    def tile_ranges(self, node: Linear) -> list[tuple[int, int]]:
+    def tile_ranges(self, node: Matmul) -> list[tuple[int, int]]:
         """Ranges of output tiles whose weights make one piece each."""
         tiles, steps = cdiv(node.weight.shape[0], self.config.lanes), cdiv(node.weight.shape[1], self.config.width)
         n = cdiv(tiles * steps, self.piece_rows)
@@ -157,7 +156,7 @@ class Planner:
             raise ValueError(f"layer {node.name}: a tile has {steps} weight rows, a piece at most {self.piece_rows}")
         return [(tiles * i // n, tiles * (i + 1) // n) for i in range(n)]
 
-    def load_tiles(self, node: Linear, t0: int, t1: int):
+    def load_tiles(self, node: Matmul, t0: int, t1: int):
         """One piece: the weights of a range of output tiles."""
         c, steps = self.config, cdiv(node.weight.shape[1], self.config.width)
         name = f"{node.name}:weights" if t1 - t0 == cdiv(node.weight.shape[0], c.lanes) else f"{node.name}:weights.{t0}"
@@ -169,7 +168,7 @@ class Planner:
 
     # ------------------------------------------------------------ instructions
 
-    def matmul(self, node: Linear, first: int, rows: int, t0: int = 0, tiles: int | None = None, alone: int = 0):
+    def matmul(self, node: Matmul, first: int, rows: int, t0: int = 0, tiles: int | None = None, alone: int = 0):
         """Groups first..first+rows-1, output tiles t0..t0+tiles-1, on the engines that can take them; the last
         ``alone`` groups on the second one alone."""
         if 0 < alone < rows:
@@ -190,8 +189,7 @@ class Planner:
                 weight_addr=address + share.tile * steps,
                 param_addr=params + share.tile * c.lanes * PARAM_BYTES // c.beat_bytes,
                 out_addr=out.row(first) + (at - first) * out.stride + self.block(node) + tile * out.planes,
-                out_stride=out.stride, out_wide=out.planes - 1, narrow=int(node.narrow), act=_ACTS[node.act],
-                act0=node.gelu_exp,
+                out_stride=out.stride, out_wide=out.planes - 1, **node.post_fields(),
             )  # fmt: skip
             if node.residual is not None:
                 r = self.places[node.residual.name]
@@ -199,18 +197,18 @@ class Planner:
                 op |= dict(res_mode=r.planes, res_addr=res, res_stride=r.stride)
             self.add(share.chunk, node.name, at, share.rows, node.out.start + tile * c.lanes, **op)
 
-    def work(self, node: Linear | Scores, first: int, rows: int, tiles: int, cycles: int) -> tuple[int, int]:
+    def work(self, node: Matmul | Scores, first: int, rows: int, tiles: int, cycles: int) -> tuple[int, int]:
         """Begin and end of an instruction of ``cycles`` a tile in the engines' time, which goes on."""
         begin = self.cycles
         self.cycles += rows * tiles * cycles // len(self.engines(node))
         return begin, self.cycles
 
-    def engines(self, node: Linear | Scores) -> tuple[Chunk, ...]:
+    def engines(self, node: Matmul | Scores) -> tuple[Chunk, ...]:
         """Engines that can take a matmul: R-MAC reads whole groups, MAT's input port rotates tokens."""
         both = self.config.trio and self.options.engines == "both" and not getattr(node, "token_offset", 0)
         return (Chunk.MAT, Chunk.RMAC) if both else (Chunk.MAT,)
 
-    def shares(self, node: Linear | Scores, first: int, rows: int, tiles: int, alone: bool = False) -> list[Share]:
+    def shares(self, node: Matmul | Scores, first: int, rows: int, tiles: int, alone: bool = False) -> list[Share]:
         """What each engine does of some groups: two engines take the groups in turn, of a single one half of the
         tiles each."""
         engines = self.engines(node)
@@ -220,7 +218,7 @@ class Planner:
             half = cdiv(tiles, 2)
             parts = [Share(engines[0], first, 1, 0, 0, half), Share(engines[1], first, 1, 0, half, tiles - half)]
             return [p for p in parts if p.tiles]
-        odd = isinstance(node, Linear) and node.narrow  # keys begin on the second engine, see ``keys``
+        odd = isinstance(node, Matmul) and node.narrow  # keys begin on the second engine, see ``keys``
         start = [first + (first + n + odd) % 2 for n in (0, 1)]
         return [Share(c, at, cdiv(first + rows - at, 2), 1, 0, tiles) for c, at in zip(engines, start)]
 
@@ -280,7 +278,7 @@ class Planner:
                 for h in range(net.heads):
                     self.attention(b, h)
             self.feed_forward(b)
-        add_barriers(self.steps, self.options.pipelining)
+        add_barriers(self.steps, self.options.pipelining, {n.name: n.role for n in net.graph.nodes})
         return self.steps
 
     def begin(self):
@@ -375,9 +373,9 @@ class Planner:
         m, a = net.node("softmax", b, h), net.node("attend", b, h)
         x, values, out = (self.places[n] for n in (m.x.name, a.v.name, a.out.name))
         self.add(Chunk.SOFTMAX, m.name, first, rows, in_addr=x.row(first), in_stride=x.stride, keys=net.tokens,
-                 rule=_RULES[m.rule], c=m.c, sc=m.sc)  # fmt: skip
+                 rule=CodeRule.of(m.rule), c=m.c, sc=m.sc)  # fmt: skip
         self.add(Chunk.SHIFTER, a.name, first, rows, a.out.start, v_addr=values.address, v_stride=values.stride,
-                 keys=net.tokens, blocks=net.head_dim // c.word, rule=_RULES[a.rule], factor=int(a.factor),
+                 keys=net.tokens, blocks=net.head_dim // c.word, rule=CodeRule.of(a.rule), factor=int(a.factor),
                  shift=a.shift, out_addr=out.row(first) + self.block(a), out_stride=out.stride)  # fmt: skip
 
     def lead_rows(self, b: int) -> int:
@@ -392,14 +390,14 @@ class Planner:
         if self.options.attend_lead is None or self.options.pipelining != "both":
             return everything
         m, q = net.node("softmax", b, 0), net.node("q", b, 0)
-        row = max(Softmax().row_cycles(dict(keys=net.tokens, rule=_RULES[m.rule]), self.config, LATENCY),
+        row = max(Softmax().row_cycles(dict(keys=net.tokens, rule=CodeRule.of(m.rule)), self.config, LATENCY),
                   net.head_dim // c.word * max(cdiv(net.tokens, c.attend_keys), c.word))  # fmt: skip
         head = cdiv(len(q.weight), c.lanes) * cdiv(q.weight.shape[1], c.width)
         scores = cdiv(net.tokens, c.lanes) * (net.head_dim // c.word)
         time = self.groups * (net.heads * (3 * head + scores) - 3 * head)
         return max(int(self.options.attend_lead * time) // row, everything - slots * self.groups)
 
-    def query_blocks(self, h: int, q: Linear) -> tuple[int, ...]:
+    def query_blocks(self, h: int, q: Matmul) -> tuple[int, ...]:
         """Groups of each row block of q and scores of a head.
 
         The first head's scores start early, so that softmax and attention x value, which keep pace with the PE array
@@ -456,7 +454,7 @@ class Planner:
         """Of groups start..start+rows-1 those from ``limit`` on."""
         return 0 if limit is None else min(rows, max(0, start + rows - limit))
 
-    def layer_order(self, layers: list[Linear], blocks: int) -> list[tuple[int, Linear]]:
+    def layer_order(self, layers: list[Matmul], blocks: int) -> list[tuple[int, Matmul]]:
         """(row block, layer) of proj, fc1, fc2 in turn; ``proj_ahead``: proj of the next row block before fc2, so that
         its LayerNorm is over when fc1 begins."""
         proj, fc1, fc2 = layers

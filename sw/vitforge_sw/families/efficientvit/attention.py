@@ -8,8 +8,8 @@ D = q Z8, d = q Ksum8. Hence step_out[e] = step_v[e] * mK / mZ[e] * 2^(shift - 8
 import torch
 
 from ...golden.linear_attention import divisor_log2, split_heads
-from ...graph.ir import Ref, TensorInfo
-from ...graph.ir_trio import KeySum, KeyValue, LinearAttend
+from ...graph.ir import Ref, Role, TensorInfo
+from ...ops import KeyValue, LinearAttention, TokenSum
 from . import lower
 from .balance import balance
 from .builder import Act, Builder
@@ -67,16 +67,18 @@ def attend_branch(b: Builder, name: str, index: int, x: Act, block: LiteMLA, flo
     else:
         top_k = top_k.view(heads, dim).amax(1, keepdim=True).expand(heads, dim).flatten()
     tops = b.keep(f"{tensor}{index}.tops", lambda: (top_k, top_z))
-    kinds = ((KeySum, dict(x=k), 1), (KeyValue, dict(k=k, v=v, heads=heads), dim))
+    where = dict(block=block.qkv.role.block, branch=index)
+    kinds = (("ksum", TokenSum, dict(x=k, keys=True), 1), ("kv", KeyValue, dict(k=k, v=v, heads=heads), dim))
     factors = []
-    for (kind, refs, rows), top in zip(kinds, tops, strict=True):
-        node = f"{name}.{'ksum' if kind is KeySum else 'kv'}{index}"
+    for (part, kind, refs, rows), top in zip(kinds, tops, strict=True):
+        node = f"{name}.{part}{index}"
         scale = {f: torch.from_numpy(v) for f, v in lower.scaled(node, QMAX / top).items()}
         factors.append(scale["m1"].double() * 2.0 ** (scale["eh"] - scale["s1"]).double())
         bias = lower.to_int(0 * ones)
         scale = {f: v.numpy() for f, v in scale.items()}
         fields = lower.plain_fields(c) | dict(bias=bias, narrow=True, **scale)
-        b.add(kind(node, Ref(node), **refs, **fields), Act(node, 1 / factors[-1], 0 * ones), rows)
+        made = kind(name=node, out=Ref(node), role=Role(part, **where), **refs, **fields)
+        b.add(made, Act(node, 1 / factors[-1], 0 * ones), rows)
     ksum, kv = f"{name}.ksum{index}", f"{name}.kv{index}"
     heads_of = lambda t: split_heads(t.float(), heads)  # noqa: E731
     divisor = heads_of(b.stream.get(q).clamp(min=0)) @ heads_of(env[ksum]).transpose(-1, -2)
@@ -92,8 +94,9 @@ def attend_branch(b: Builder, name: str, index: int, x: Act, block: LiteMLA, flo
     if s.attention_scales == "layer":
         need = need.max().expand_as(need)
     shift = (torch.ceil(need - 0.02) + (7 if log2 else 8)).clamp(0, 31)
-    node = LinearAttend(
-        f"{tensor}{index}", Ref(tensor, index * c, c), q=q, z=Ref(kv), ksum=Ref(ksum), heads=heads, rule=s.divisors,
+    node = LinearAttention(
+        name=f"{tensor}{index}", out=Ref(tensor, index * c, c), role=Role("attend", **where), q=q, z=Ref(kv),
+        ksum=Ref(ksum), heads=heads, rule=s.divisors,
         lo=max(0, int(divisor_log2(largest)) - 15) if log2 else 0, shift=lower.to_int(shift), m1=m1, s1=s1,
     )  # fmt: skip
     y = b.stream.add(node)[..., index * c : (index + 1) * c].double()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ...graph.ir import Graph, Node, Ref, TensorInfo
-from ...graph.ir_trio import Depthwise, Pointwise
+from ...ops import Depthwise, Matmul
 from ...quant.stream import Stream
 from . import lower
 from .frontend import Conv
@@ -182,7 +182,7 @@ class Builder:
             table[act.name] = kind(values[0]) if one else [kind(v) for v in values]
 
     def conv_node(self, p: Product, x: Act, out: Act, p_step: torch.Tensor, fmt: str = "int8", **post) -> Act:
-        """The Pointwise or Depthwise node of a product; ``post``: eh, er, s2, offset, act, residual, ..."""
+        """The Matmul or Depthwise node of a product; ``post``: eh, er, s2, offset, act, residual, ..."""
         conv, name, n = p.conv, p.conv.name, len(p.step)
         info = self.graph.tensors[x.name]
         shifts = lower.plain_fields(n, **{f: post.pop(f) for f in ("eh", "er", "s2", "offset") if f in post})
@@ -193,14 +193,15 @@ class Builder:
         else:
             scale = dict(zip(("m1", "s1"), lower.dyadic(name, ratio)))
         fields = dict(
-            x=Ref(x.name), weight=np.ascontiguousarray(p.weight.to(torch.int8).numpy()), **scale,
+            name=name, out=Ref(name), role=conv.role, x=Ref(x.name),
+            weight=np.ascontiguousarray(p.weight.to(torch.int8).numpy()), **scale,
             bias=lower.bias_int(name, p.bias, p.step, p.weight_sum), **shifts, **post,
         )  # fmt: skip
         if conv.depthwise:
             pad = int(x.zero[0])
-            node = Depthwise(name, Ref(name), kernel=conv.kernel, stride=conv.stride, pad=pad, **fields)
+            node = Depthwise(kernel=conv.kernel, stride=conv.stride, pad=pad, **fields)
         else:
-            node = Pointwise(name, Ref(name), groups=conv.groups, **fields)
+            node = Matmul(groups=conv.groups, **fields)
         _, height, width, _ = p.h.shape
         height, width = (height, width) if info.height else (0, 0)
         return self.add(node, out, p.h.shape[1] * p.h.shape[2], height, width, fmt)

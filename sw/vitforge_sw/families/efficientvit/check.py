@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from vitforge_hw.arch.config import MAX_CHANNELS, MAX_K
+
+from ...ops.depthwise import KERNELS
 from ..vit.check import Row, _identity, _shape
 
-KERNELS = (3, 5, 7)  #: depthwise kernels of the R-MAC engine
-MAX_INPUTS = 4128  #: values of one reduction that the 27-bit accumulators hold
 MAX_HEAD = 64  #: channels of one head
-MAX_NORM = 4096  #: channels of the classifier's LayerNorm
 
 
 def _row(layer: str, module, *problems) -> Row:
@@ -58,7 +58,7 @@ def _pointwise(name: str, layer: nn.Module, act: bool) -> Iterator[Row]:
         name, layer,
         getattr(conv, "kernel_size", None) != (1, 1) and "must be a 1 x 1 convolution",
         getattr(conv, "groups", 1) != 1 and f"groups must be 1, not {getattr(conv, 'groups', 1)}",
-        getattr(conv, "in_channels", 0) > MAX_INPUTS and f"more than {MAX_INPUTS} inputs exceed the accumulators",
+        getattr(conv, "in_channels", 0) > MAX_K and f"more than {MAX_K} inputs exceed the accumulators",
         act=act,
     )  # fmt: skip
 
@@ -151,7 +151,7 @@ def efficientvit_rows(model: nn.Module) -> Iterator[Row]:
         "head.classifier.1",
         norm,
         not width and f"must be LayerNorm, not {type(norm).__name__}",
-        width > MAX_NORM and f"{width} channels exceed the LayerNorm unit's {MAX_NORM}",
+        width > MAX_CHANNELS and f"{width} channels exceed the LayerNorm unit's {MAX_CHANNELS}",
     )
     yield _row(
         "head.classifier.2", act, not isinstance(act, nn.Hardswish) and f"must be Hardswish, not {type(act).__name__}"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
+from ...graph.ir import Role
 from ..vit.check import check_model
 from ..vit.frontend import Affine, Norm, _affine, _norm, layer_norm
 
@@ -32,6 +33,7 @@ class Conv:
     kernel: int = 1  #: of a depthwise layer, else 1
     stride: int = 1
     groups: int = 1  #: of a grouped pointwise layer
+    role: Role = Role()
 
     depthwise = property(lambda s: s.kernel > 1)
 
@@ -162,7 +164,7 @@ def float_windows(pixels: torch.Tensor, kernel: int, stride: int, padding: int) 
 # ---------------------------------------------------------------- import
 
 
-def _fold(name: str, layer: torch.nn.Module, hardswish: bool) -> Conv:
+def _fold(name: str, layer: torch.nn.Module, hardswish: bool, role: Role) -> Conv:
     """A ConvNormAct: w' = w g / sqrt(var + eps), b' = (b - mean) g / sqrt(var + eps) + beta."""
     conv, norm = layer.conv, layer.norm
     weight = conv.weight.detach().double()
@@ -175,17 +177,21 @@ def _fold(name: str, layer: torch.nn.Module, hardswish: bool) -> Conv:
         bias = bias + norm.bias.detach().double() if norm.bias is not None else bias
     depthwise = conv.groups > 1
     kernel = conv.kernel_size[0] if depthwise else 1
-    return Conv(name, weight.flatten(1).float(), bias.float(), hardswish, kernel, conv.stride[0] if depthwise else 1)
+    stride = conv.stride[0] if depthwise else 1
+    return Conv(name, weight.flatten(1).float(), bias.float(), hardswish, kernel, stride, role=role)
 
 
-def _local(name: str, block: torch.nn.Module, residual: bool) -> Local:
+def _local(name: str, number: int, block: torch.nn.Module, residual: bool) -> Local:
     parts = ("inverted_conv", "depth_conv", "point_conv")
-    layers = [_fold(f"{name}.{p}", getattr(block, p), p != "point_conv") for p in parts if hasattr(block, p)]
+    layers = [
+        _fold(f"{name}.{p}", getattr(block, p), p != "point_conv", Role(p, number)) for p in parts if hasattr(block, p)
+    ]
     return Local(name, layers, residual)
 
 
-def _lite_mla(name: str, block: torch.nn.Module, residual: bool) -> LiteMLA:
-    qkv, proj, d = _fold(f"{name}.qkv", block.qkv, False), _fold(f"{name}.proj", block.proj, False), block.dim
+def _lite_mla(name: str, number: int, block: torch.nn.Module, residual: bool) -> LiteMLA:
+    qkv, proj = (_fold(f"{name}.{p}", getattr(block, p), False, Role(p, number)) for p in ("qkv", "proj"))
+    d = block.dim
     heads = len(qkv.bias) // (3 * d)
     order = torch.arange(3 * heads * d).view(heads, 3, d).transpose(0, 1).flatten()
 
@@ -196,10 +202,12 @@ def _lite_mla(name: str, block: torch.nn.Module, residual: bool) -> LiteMLA:
     branches = []
     for i, (depth, point) in enumerate(block.aggreg):
         branches.append((
-            regroup(f"{name}.aggreg.{i}.0", depth.weight, depth.bias, kernel=depth.kernel_size[0]),
-            regroup(f"{name}.aggreg.{i}.1", point.weight, point.bias, groups=3 * heads),
+            regroup(f"{name}.aggreg.{i}.0", depth.weight, depth.bias, kernel=depth.kernel_size[0],
+                    role=Role("aggreg.0", number, branch=1 + i)),
+            regroup(f"{name}.aggreg.{i}.1", point.weight, point.bias, groups=3 * heads,
+                    role=Role("aggreg.1", number, branch=1 + i)),
         ))  # fmt: skip
-    return LiteMLA(name, regroup(qkv.name, qkv.weight, qkv.bias), branches, proj, d, residual)
+    return LiteMLA(name, regroup(qkv.name, qkv.weight, qkv.bias, role=qkv.role), branches, proj, d, residual)
 
 
 def import_efficientvit(model: torch.nn.Module) -> FloatEfficientViT:
@@ -215,7 +223,7 @@ def import_efficientvit(model: torch.nn.Module) -> FloatEfficientViT:
     def add(name: str, block: torch.nn.Module) -> None:
         residual = block.shortcut is not None
         make = _lite_mla if type(block.main).__name__ == "LiteMLA" else _local
-        blocks.append(make(name, block.main, residual))
+        blocks.append(make(name, len(blocks), block.main, residual))
 
     for name, block in model.stem.named_children():
         if name != "in_conv":
@@ -226,6 +234,6 @@ def import_efficientvit(model: torch.nn.Module) -> FloatEfficientViT:
     head = model.head
     fc, norm, _, _, out = head.classifier
     return FloatEfficientViT(
-        _fold("stem.in_conv", model.stem.in_conv, True), blocks,
-        Head(_fold("head.in_conv", head.in_conv, True), _affine(fc), _norm(norm), _affine(out)),
+        _fold("stem.in_conv", model.stem.in_conv, True, Role("stem")), blocks,
+        Head(_fold("head.in_conv", head.in_conv, True, Role("head.in_conv")), _affine(fc), _norm(norm), _affine(out)),
     )  # fmt: skip

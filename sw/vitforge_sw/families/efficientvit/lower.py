@@ -12,6 +12,8 @@ import torch
 
 from vitforge_hw.arch import arith_trio
 
+from ...ops.post import SPANS
+
 M1_TOP = 1 << arith_trio.M1_BITS
 FACTOR_TOP = (M1_TOP - 1) / (M1_TOP >> 1)  #: m1 * 2^-s1 must be below 2: m1 is kept with its leading one at bit 15
 P_TOP = (1 << arith_trio.P_BITS - 1) - 1
@@ -75,10 +77,12 @@ def hardswish(name: str, step: float, top: float, least: float = 0.0) -> Hardswi
 
 
 def bias_int(name: str, bias: torch.Tensor, acc_step: torch.Tensor, weight_sum: torch.Tensor) -> np.ndarray:
-    """27 bits: the real bias at the accumulator's step, less the input zero-points' contribution ``weight_sum``."""
+    """The real bias at the accumulator's step, less the input zero-points' contribution ``weight_sum``."""
     b = bias.double() / acc_step - weight_sum.double()
-    if float(b.abs().max()) >= 1 << 26:
-        raise ValueError(f"{name}: bias must have 27 bits at the accumulator's scale, needs {float(b.abs().max()):.3g}")
+    if (largest := float(b.abs().max())) > SPANS["bias"][1]:
+        raise ValueError(
+            f"{name}: bias must be at most {SPANS['bias'][1]} at the accumulator's scale, needs {largest:.3g}"
+        )
     return to_int(b)
 
 
@@ -91,7 +95,8 @@ def residual_shifts(name: str, ep: torch.Tensor, er: torch.Tensor, ey: torch.Ten
     """y = p 2^ep + r 2^er in steps of 2^ey (relative to the stage's base): added at the finest of the three."""
     fine = torch.minimum(torch.minimum(ep, er), ey)
     shifts = dict(eh=ep - fine, er=er - fine, s2=ey - fine)
-    for field, top in dict(eh=15, er=15, s2=31).items():
+    for field in shifts:
+        top = SPANS[field][1]
         if int(shifts[field].max()) > top:
             raise ValueError(
                 f"{name}: {field} must be at most {top}, needs {int(shifts[field].max())}: scales too far apart"

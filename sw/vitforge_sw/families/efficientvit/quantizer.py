@@ -9,11 +9,11 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ...graph.ir import Graph, Ref, TensorInfo
-from ...graph.ir_trio import NormAct, Pool
+from ...graph.ir import Graph, Ref, Role, TensorInfo
 from ...graph.rules import check_graph
 from ...models.images import ImageConfig, patches_to_float
 from ...models.resolve import ModelSpec
+from ...ops import LayerNorm, TokenSum
 from ..vit.lower import layernorm_fields
 from . import lower
 from .attention import attention
@@ -123,7 +123,8 @@ class Quantizer:
         scale = lower.scaled(name, x.step / (info.tokens * step))
         bias = lower.to_int(-info.tokens * x.zero)
         fields = lower.plain_fields(n, offset=lower.to_int(zero)) | dict(bias=bias, **scale)
-        self.b.add(Pool(name, Ref(name), x=Ref(x.name), **fields), Act(name, step, zero), 1)
+        node = TokenSum(name=name, out=Ref(name), role=Role(name), x=Ref(x.name), **fields)
+        self.b.add(node, Act(name, step, zero), 1)
         return Act(name, step, zero), fx.mean((1, 2), keepdim=True)
 
     def _norm_act(self, x: Act, fx: torch.Tensor) -> tuple[Act, torch.Tensor]:
@@ -139,7 +140,10 @@ class Quantizer:
         flat = torch.zeros(n, dtype=torch.int32)
         fields = layernorm_fields(norm.gamma.double() / hs.p_step, norm.beta.double() / hs.p_step, flat, flat)
         fields.pop("a")
-        node = NormAct(name, Ref(name), x=Ref(x.name), q3=hs.q3, q6=hs.q6, s2=hs.k, offset=zero, **fields)
+        node = LayerNorm(
+            name=name, out=Ref(name), role=Role(name), x=Ref(x.name), act="hardswish", q3=hs.q3, q6=hs.q6, s2=hs.k,
+            offset=zero, **fields,
+        )  # fmt: skip
         ones = torch.ones(n, dtype=torch.float64)
         return self.b.add(node, Act(name, hs.step * ones, zero * ones), 1), F.hardswish(f_norm)
 
@@ -147,7 +151,7 @@ class Quantizer:
         head, b = self.net.head, self.b
         x, fx = hardswish_layer(b, x, head.conv, fx, "pool", head.fc.weight)
         x, fx = self._pool(x, fx)
-        fc = Conv("head.classifier.0", head.fc.weight, head.fc.bias)
+        fc = Conv("head.classifier.0", head.fc.weight, head.fc.bias, role=Role("head.classifier.0"))
         f_fc = fc.before(fx)
         p = b.product(x, fc, f_fc)
         wide = self.scheme.norm_input == "int12"
@@ -155,7 +159,7 @@ class Quantizer:
         step = float(p.h.abs().max()) / (2047 / 1.1 if wide else 127) * ones
         x = b.conv_node(p, x, Act(fc.name, step, 0 * step), step, fmt="int12" if wide else "int8")
         x, fx = self._norm_act(x, f_fc)
-        out = Conv("head.classifier.4", head.out.weight, head.out.bias)
+        out = Conv("head.classifier.4", head.out.weight, head.out.bias, role=Role("head.classifier.4"))
         p = b.product(x, out, out.before(fx))
         exponent = math.ceil(math.log2(float(p.h.abs().max()) * LOGIT_ROOM / 2047))
         step = 2.0**exponent * torch.ones(len(p.step), dtype=torch.float64)

@@ -4,8 +4,8 @@ import numpy as np
 
 from vitforge_hw.arch.arith_trio import conv_size
 
-from ...graph.ir import Graph, Ref, TensorInfo
-from ...graph.ir_trio import Depthwise, KeySum, KeyValue, LinearAttend, NormAct, Pointwise, Pool
+from ...graph.ir import Graph, Ref, Role, TensorInfo
+from ...ops import Depthwise, KeyValue, LayerNorm, LinearAttention, Matmul, TokenSum
 from .frontend import Conv, FloatEfficientViT, LiteMLA
 
 _HARDSWISH = dict(act="hardswish", q3=768, q6=1536)
@@ -35,13 +35,15 @@ class _Shapes:
         """Pointwise or depthwise layer on the present tensor."""
         n = len(c.weight)
         more |= self.post(n) | (_HARDSWISH if c.hardswish else {})
-        fields = dict(x=Ref(self.tensor), weight=np.zeros(tuple(c.weight.shape), np.int8), **more)
+        fields = dict(
+            name=c.name, role=c.role, x=Ref(self.tensor), weight=np.zeros(tuple(c.weight.shape), np.int8), **more
+        )
         if c.depthwise:
             self.size = conv_size(self.size, c.stride)
-            node = Depthwise(c.name, self.ref(c.name, n), kernel=c.kernel, stride=c.stride, **fields)
+            node = Depthwise(out=self.ref(c.name, n), kernel=c.kernel, stride=c.stride, **fields)
         else:
             fields["residual"] = Ref(residual) if residual else None
-            node = Pointwise(c.name, self.ref(c.name, n, fmt, tokens), groups=c.groups, **fields)
+            node = Matmul(out=self.ref(c.name, n, fmt, tokens), groups=c.groups, **fields)
         self.nodes.append(node)
         self.tensor = c.name
 
@@ -59,14 +61,15 @@ class _Shapes:
         attended = f"{name}.attend"
         self.ref(attended, c * len(parts))
         for i, part in enumerate(parts):
+            role = lambda name, i=i: Role(name, block.qkv.role.block, branch=i)  # noqa: E731
             q, k, v = (Ref(part, j * c, c) for j in range(3))
             ksum = self.ref(f"{name}.ksum{i}", c, tokens=1)
             z = self.ref(f"{name}.kv{i}", c, tokens=c // heads)
             self.nodes += [
-                KeySum(ksum.name, ksum, x=k, narrow=True, **self.post(c)),
-                KeyValue(z.name, z, k=k, v=v, heads=heads, narrow=True, **self.post(c)),
-                LinearAttend(f"{attended}{i}", Ref(attended, i * c, c), q=q, z=z, ksum=ksum, heads=heads,
-                             shift=np.full(c, 8, np.int32)),
+                TokenSum(name=ksum.name, out=ksum, role=role("ksum"), x=k, keys=True, narrow=True, **self.post(c)),
+                KeyValue(name=z.name, out=z, role=role("kv"), k=k, v=v, heads=heads, narrow=True, **self.post(c)),
+                LinearAttention(name=f"{attended}{i}", out=Ref(attended, i * c, c), role=role("attend"), q=q, z=z,
+                                ksum=ksum, heads=heads, shift=np.full(c, 8, np.int32)),
             ]  # fmt: skip
         self.tensor = attended
         self.conv(block.proj, before if block.residual else None)
@@ -76,16 +79,28 @@ class _Shapes:
         self.conv(head.conv)
         n = len(head.conv.weight)
         pooled = self.ref("head.pool", n, tokens=1)
-        self.nodes.append(Pool(pooled.name, pooled, x=Ref(self.tensor), **self.post(n)))
+        self.nodes.append(TokenSum(
+            name=pooled.name, out=pooled, role=Role("head.pool"), x=Ref(self.tensor), **self.post(n)
+        ))  # fmt: skip
         self.tensor = pooled.name
-        self.conv(Conv("head.classifier.0", head.fc.weight, head.fc.bias), fmt="int12", tokens=1)
+        self.conv(
+            Conv("head.classifier.0", head.fc.weight, head.fc.bias, role=Role("head.classifier.0")),
+            fmt="int12",
+            tokens=1,
+        )
         n = len(head.fc.weight)
         zero = np.zeros(n, np.int32)
         norm = self.ref("head.classifier.1", n, tokens=1)
-        self.nodes.append(NormAct(norm.name, norm, x=Ref(self.tensor), gamma=zero + 64, beta=zero, shift=zero + 10,
-                                  q3=768, q6=1536, s2=10))  # fmt: skip
+        self.nodes.append(LayerNorm(
+            name=norm.name, out=norm, role=Role("head.classifier.1"), x=Ref(self.tensor), gamma=zero + 64, beta=zero,
+            shift=zero + 10, act="hardswish", q3=768, q6=1536, s2=10,
+        ))  # fmt: skip
         self.tensor = norm.name
-        self.conv(Conv("head.classifier.4", head.out.weight, head.out.bias), fmt="int12", tokens=1)
+        self.conv(
+            Conv("head.classifier.4", head.out.weight, head.out.bias, role=Role("head.classifier.4")),
+            fmt="int12",
+            tokens=1,
+        )
 
 
 def efficientvit_shapes(net: FloatEfficientViT, side: int) -> Graph:

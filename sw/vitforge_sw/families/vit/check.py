@@ -5,6 +5,8 @@ import dataclasses
 import torch
 from torch import nn
 
+from vitforge_hw.arch.config import MAX_CHANNELS, MAX_K, MAX_TOKENS
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -44,7 +46,8 @@ def _vit_rows(model: nn.Module, word: int):
         if type(norm).__name__ not in ("LayerNorm",) or not isinstance(norm, nn.LayerNorm):
             return [f"{name} must be LayerNorm, not {type(norm).__name__}: other normalisations have no unit"]
         return [
-            norm.normalized_shape[0] > 1024 and f"{norm.normalized_shape[0]} channels exceed the LayerNorm unit's 1024"
+            norm.normalized_shape[0] > MAX_CHANNELS
+            and f"{norm.normalized_shape[0]} channels exceed the LayerNorm unit's {MAX_CHANNELS}"
         ]
 
     embed = model.patch_embed
@@ -65,8 +68,8 @@ def _vit_rows(model: nn.Module, word: int):
             conv.groups != 1 and f"groups must be 1, not {conv.groups}",
             conv.padding != (0, 0) and f"padding must be 0, not {conv.padding}",
             multiple(conv.out_channels, "embed_dim"),
-            conv.in_channels * conv.kernel_size[0] ** 2 > 4128
-            and "more than 4128 values a patch exceed the accumulators: use smaller patches",
+            conv.in_channels * conv.kernel_size[0] ** 2 > MAX_K
+            and f"more than {MAX_K} values a patch exceed the accumulators: use smaller patches",
         ],
     )
     if embed.img_size and embed.img_size[0] != embed.img_size[1]:
@@ -104,12 +107,12 @@ def _vit_rows(model: nn.Module, word: int):
         "" if pos is not None else "position embedding must be learned and added (no relative or rotary positions)",
     )
     tokens = embed.num_patches + 1
-    if tokens > 511:
+    if tokens > MAX_TOKENS:
         yield row(
             "tokens",
             "tokens",
             [
-                f"{tokens} tokens exceed 511, what the attention accumulators hold: "
+                f"{tokens} tokens exceed {MAX_TOKENS}, what the attention accumulators hold: "
                 "use a smaller image or larger patches"
             ],
         )
@@ -187,7 +190,9 @@ def _vit_rows(model: nn.Module, word: int):
         if not _identity(getattr(m, "norm", None)):
             yield row(f"{name}.mlp.norm", m.norm, ["normalisation inside the MLP is not supported"])
         yield row(
-            f"{name}.mlp.fc2", m.fc2, [m.fc2.in_features > 4128 and "more than 4128 inputs exceed the accumulators"]
+            f"{name}.mlp.fc2",
+            m.fc2,
+            [m.fc2.in_features > MAX_K and f"more than {MAX_K} inputs exceed the accumulators"],
         )
     yield row("norm", model.norm, norm_problems(model.norm, "norm"))
     if not _identity(getattr(model, "fc_norm", None)):

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from vitforge_hw.arch import arith
+from vitforge_hw.arch.enums import P_BITS
 
+from ...ops.post import SPANS
 from ...quant.scales import scaled
 
-P_BITS = 12  #: the post-processing's intermediate
 P_MORE = P_BITS - 8  #: bits that p has more than an int8 output
 
 
@@ -65,16 +66,18 @@ def linear_fields(
 ) -> dict:
     """Node fields: weight int8 (integers in float), real-valued bias rounded to the accumulator's exponent."""
     n = len(ea)
-    limits = dict(s1=47, eh=15, er=15, s2=31)
-    for key, top in limits.items():
+    for key in ("s1", "eh", "er", "s2"):
+        top = SPANS[key][1]
         lo, hi = int(shifts[key].min()), int(shifts[key].max())
         if lo < 0 or hi > top:
             raise ValueError(
                 f"{name}: {key} must be in 0..{top}, needs {lo}..{hi}: the layer's scales are too far apart"
             )
     b = scaled(bias.double(), -ea).round_()
-    if float(b.abs().max()) >= 1 << 26:
-        raise ValueError(f"{name}: bias must have 27 bits at the accumulator's scale, needs {float(b.abs().max()):.3g}")
+    if (largest := float(b.abs().max())) > SPANS["bias"][1]:
+        raise ValueError(
+            f"{name}: bias must be at most {SPANS['bias'][1]} at the accumulator's scale, needs {largest:.3g}"
+        )
     return dict(
         weight=np.ascontiguousarray(weight.to(torch.int8).numpy()),
         bias=_int(b),

@@ -9,8 +9,9 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ...graph.ir import Attend, Graph, LayerNorm, Linear, Ref, Scores, Softmax, TensorInfo
+from ...graph.ir import Graph, Ref, Role, TensorInfo
 from ...models.images import ImageConfig
+from ...ops import Attend, LayerNorm, Matmul, Scores, Softmax
 from ...quant.rounding import quantize_weight
 from ...quant.scales import error, pot, quantize, scaled, search, search_ptf
 from ...quant.stream import Act, Sampler, Stream
@@ -83,19 +84,19 @@ class Quantizer:
             return (target - product).mean((0, 1))
         return self.sample.mean(target - product)
 
-    def _linear(self, name: str, x: Act, weight, bias, ea, shifts, *, offset=0, info=None, out=None, **kw):
-        """Append a Linear node; ``bias`` is real-valued and does not know the input's zero-point yet."""
+    def _linear(self, name: str, role: Role, x: Act, weight, bias, ea, shifts, *, offset=0, info=None, **kw):
+        """Append a Matmul; ``bias`` is real-valued and does not know the input's zero-point yet."""
         real = bias - scaled((weight @ x.zero.float()), ea)
         fields = lower.linear_fields(name, weight, real, ea, shifts, offset)
-        node = Linear(name, out or Ref(name), x=Ref(x.name), **fields, **kw)
+        node = Matmul(name=name, out=Ref(name), role=role, x=Ref(x.name), **fields, **kw)
         return self.stream.add(node, info)
 
-    def _norm(self, name: str, norm: Norm, x: Act, e_out: torch.Tensor, tokens: int) -> Act:
+    def _norm(self, name: str, role: Role, norm: Norm, x: Act, e_out: torch.Tensor, tokens: int) -> Act:
         c = len(e_out)
         a = x.exponent - x.exponent.min() if self.scheme.residual == "ptf8" else zeros(c)
         fields = lower.layernorm_fields(norm.gamma, norm.beta, e_out, a)
         info = TensorInfo(name, tokens, c, "int8", self._single(e_out))
-        self.stream.add(LayerNorm(name, Ref(name), x=Ref(x.name), **fields), info)
+        self.stream.add(LayerNorm(name=name, out=Ref(name), role=role, x=Ref(x.name), **fields), info)
         return Act(name, e_out, zeros(c))
 
     @staticmethod
@@ -104,7 +105,7 @@ class Quantizer:
 
     # ------------------------------------------------------------ the residual stream
 
-    def _residual(self, name: str, x: Act, layer: Affine, before: Act, target: torch.Tensor, **kw) -> Act:
+    def _residual(self, name: str, role: Role, x: Act, layer: Affine, before: Act, target: torch.Tensor) -> Act:
         """A linear layer added to the residual stream: ``target`` is the float stream behind it."""
         old, hessian = self.stream.real(before), self.hessian(x)
         weight = self._refitted(x, layer.weight, hessian, target - old)
@@ -118,7 +119,7 @@ class Quantizer:
         shifts = lower.shifts_residual(ea, ep, before.exponent, out)
         fmt = "int8" if self.scheme.residual == "ptf8" else "int12"
         info = TensorInfo(name, self.tokens, n, fmt, self._single(out))
-        self._linear(name, x, weight, bias, ea, shifts, info=info, residual=Ref(before.name), **kw)
+        self._linear(name, role, x, weight, bias, ea, shifts, info=info, residual=Ref(before.name))
         return Act(name, out, zeros(n))
 
     def _stream_format(self, rows: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
@@ -160,12 +161,13 @@ class Quantizer:
         shifts = lower.shifts_residual(ea, ep, e_pos, out)
         fmt = "int8" if self.scheme.residual == "ptf8" else "int12"
         info = TensorInfo("embed", self.tokens, n, fmt, self._single(out))
-        self._linear("embed", x, weight, bias, ea, shifts, info=info, residual=Ref("pos_embed"), token_offset=-1)
+        addend = dict(residual=Ref("pos_embed"), token_offset=-1)
+        self._linear("embed", Role("embed"), x, weight, bias, ea, shifts, info=info, **addend)
         return Act("embed", out, zeros(n))
 
     # ------------------------------------------------------------ attention
 
-    def _attention(self, name: str, b: FloatBlock, x: Act, fq, fk, fv) -> tuple[Act, Affine]:
+    def _attention(self, name: str, block: int, b: FloatBlock, x: Act, fq, fk, fv) -> tuple[Act, Affine]:
         """Heads of one block: the attention output, (H * d) channels, and proj with the heads' gains."""
         s, heads, d = self.scheme, b.heads, b.q.weight.shape[0] // b.heads
         hessian = self.hessian(x)
@@ -182,7 +184,7 @@ class Quantizer:
         self.graph.tensors[tensor] = TensorInfo(tensor, self.tokens, heads * d, "int8")
         exponents = zeros(heads * d)
         for h in range(heads):
-            exponents[h * d : (h + 1) * d] = self._head(name, h, d, x, parts, b.scale, tensor)
+            exponents[h * d : (h + 1) * d] = self._head(name, block, h, d, x, parts, b.scale, tensor)
         self.graph.tensors[tensor] = TensorInfo(tensor, self.tokens, heads * d, "int8", self._single(exponents))
         att = Act(tensor, exponents, zeros(heads * d))
         exact = attention(*(parts[p][3] for p in ("q", "k", "v")), heads, b.scale)
@@ -202,7 +204,9 @@ class Quantizer:
         gain = (weighted(got, exact) / weighted(got, got).clamp(min=1e-12)).clamp(0.75, 1.33)
         return Affine(proj.weight * gain.repeat_interleave(proj.weight.shape[1] // heads), proj.bias)
 
-    def _head(self, name: str, h: int, d: int, x: Act, parts: dict, scale: float, tensor: str) -> torch.Tensor:
+    def _head(
+        self, name: str, block: int, h: int, d: int, x: Act, parts: dict, scale: float, tensor: str
+    ) -> torch.Tensor:
         s, t = self.scheme, self.tokens
         cut = slice(h * d, (h + 1) * d)
         real = {p: self.sample.every(parts[p][3][..., cut]) for p in parts}
@@ -218,7 +222,9 @@ class Quantizer:
             node = f"{name}.{part}.h{h}"
             _, shifts = lower.shifts_plain(ea[cut], e[part])
             info = TensorInfo(node, t, d, "int8", self._single(e[part]))
-            self._linear(node, x, weight[cut], bias[cut], ea[cut], shifts, info=info, narrow=part == "k")
+            self._linear(
+                node, Role(part, block, h), x, weight[cut], bias[cut], ea[cut], shifts, info=info, narrow=part == "k"
+            )
         node, env = f"{name}.scores.h{h}", self.stream.env
         q, k, v = (Ref(f"{name}.{p}.h{h}") for p in ("q", "k", "v"))
         ea = int(e["q"][0] + e["k"][0])
@@ -226,10 +232,14 @@ class Quantizer:
         acc = env[q.name][some].float() @ env[k.name][some].float().transpose(1, 2)
         es = self._scores_exponent(acc, ea, scale)
         s1, s2 = lower.scores_shifts(ea, es)
-        self.stream.add(Scores(node, Ref(node), q, k, s1, s2), TensorInfo(node, t, t, "int8", es))
+        role = Role("scores", block, h)
+        scores = Scores(name=node, out=Ref(node), role=role, q=q, k=k, s1=s1, s2=s2)
+        self.stream.add(scores, TensorInfo(node, t, t, "int8", es))
         c, sc = lower.softmax_constants(scale, es)
         soft = f"{name}.softmax.h{h}"
-        self.stream.add(Softmax(soft, Ref(soft), Ref(node), s.rule, c, sc), TensorInfo(soft, t, t, "code4"))
+        role = Role("softmax", block, h)
+        softmax = Softmax(name=soft, out=Ref(soft), role=role, x=Ref(node), rule=s.rule, c=c, sc=sc)
+        self.stream.add(softmax, TensorInfo(soft, t, t, "code4"))
         # the attention output is an average of values: it may have finer steps than they have
         att = f"{name}.attend.h{h}"
         out = Ref(tensor, h * d, d)
@@ -239,7 +249,10 @@ class Quantizer:
         errors = {o: float(error(steps, o, -128, 127, even).sum()) for o in (-4, -3, -2, -1, 0)}
         finer = min(errors, key=errors.get)
         shift = lower.attend_shift(0, finer, s.row_factor)
-        self.stream.add(Attend(att, out, Ref(soft), v, s.rule, shift, s.row_factor))
+        role = Role("attend", block, h)
+        self.stream.add(Attend(
+            name=att, out=out, role=role, codes=Ref(soft), v=v, rule=s.rule, shift=shift, factor=s.row_factor
+        ))  # fmt: skip
         self.stream.drop(q.name, k.name, v.name, node, soft)
         return e["v"] + finer
 
@@ -258,7 +271,7 @@ class Quantizer:
 
     # ------------------------------------------------------------ MLP
 
-    def _hidden(self, name: str, x: Act, layer: Affine, after: Affine, target: torch.Tensor) -> Act:
+    def _hidden(self, name: str, role: Role, x: Act, layer: Affine, after: Affine, target: torch.Tensor) -> Act:
         """fc1 with GELU; int8 output with zero-point, scales per channel where fc2 may absorb them."""
         s, hessian = self.scheme, self.hessian(x)
         weight = self._refitted(x, layer.weight, hessian, target)
@@ -288,7 +301,7 @@ class Quantizer:
         zero = torch.ceil(-128 - scaled(torch.tensor(low), -e)).int() if s.gelu_zero_point else zeros(n)
         shifts = lower.shifts_given_p(ea, torch.full((n,), -exp, dtype=torch.int32), e)
         info = TensorInfo(name, self.tokens, n, "int8", self._single(e), self._single(zero) or 0)
-        self._linear(name, x, weight, bias, ea, shifts, offset=zero, info=info, act="gelu", gelu_exp=exp)
+        self._linear(name, role, x, weight, bias, ea, shifts, offset=zero, info=info, act="gelu", gelu_exp=exp)
         return Act(name, e, zero)
 
     # ------------------------------------------------------------ the walk
@@ -299,21 +312,21 @@ class Quantizer:
         stacked = torch.cat([b.q.weight, b.k.weight, b.v.weight])
         e1 = smooth_linear(rows(n1), w, stacked, s.smoothing, -128, 127, s.bits(f"{name}.attn.q"))
         q, k, v = (F.linear(n1, a.weight, a.bias) for a in (b.q, b.k, b.v))
-        y = self._norm(f"{name}.norm1", b.norm1, x, e1, self.tokens)
-        att, proj = self._attention(f"{name}.attn", b, y, q, k, v)
+        y = self._norm(f"{name}.norm1", Role("norm1", i), b.norm1, x, e1, self.tokens)
+        att, proj = self._attention(f"{name}.attn", i, b, y, q, k, v)
         fa = attention(q, k, v, b.heads, b.scale)
         fx = fx + F.linear(fa, b.proj.weight, b.proj.bias)
         if i == len(self.vit.blocks) - 1 and s.last_share is not None:
             self.sample.set_share(s.last_share, self.tokens)
-        middle = self._residual(f"{name}.attn.proj", att, proj, x, fx)
+        middle = self._residual(f"{name}.attn.proj", Role("attn.proj", i), att, proj, x, fx)
         self.stream.drop(x.name, y.name, att.name)
         n2 = layer_norm(fx, b.norm2)
         e2 = smooth_linear(rows(n2), w, b.fc1.weight, s.smoothing, -128, 127, s.bits(f"{name}.mlp.fc1"))
-        y = self._norm(f"{name}.norm2", b.norm2, middle, e2, self.tokens)
+        y = self._norm(f"{name}.norm2", Role("norm2", i), b.norm2, middle, e2, self.tokens)
         f1 = F.linear(n2, b.fc1.weight, b.fc1.bias)
-        hidden = self._hidden(f"{name}.mlp.fc1", y, b.fc1, b.fc2, f1)
+        hidden = self._hidden(f"{name}.mlp.fc1", Role("mlp.fc1", i), y, b.fc1, b.fc2, f1)
         fx = fx + F.linear(F.gelu(f1), b.fc2.weight, b.fc2.bias)
-        out = self._residual(f"{name}.mlp.fc2", hidden, b.fc2, middle, fx)
+        out = self._residual(f"{name}.mlp.fc2", Role("mlp.fc2", i), hidden, b.fc2, middle, fx)
         self.stream.drop(middle.name, y.name, hidden.name)
         return out, fx
 
@@ -322,7 +335,7 @@ class Quantizer:
         n = layer_norm(fx[:, :1], vit.norm)
         even = torch.full((len(n),), 1 / len(n))
         e = smooth_linear(n[:, 0], even, vit.head.weight, s.smoothing, -128, 127, s.bits("head"))
-        y = self._norm("norm", vit.norm, x, e, 1)
+        y = self._norm("norm", Role("norm"), vit.norm, x, e, 1)
         weight, ea = self._weights("head", y, vit.head.weight, vit.head.bias, self.hessian(y))
         product = self._product(y, weight, ea)
         bias = self._corrected(product, vit.head.bias, F.linear(n, vit.head.weight, vit.head.bias))
@@ -330,7 +343,7 @@ class Quantizer:
         out = search(logits, even, -2048, 2047, least=int(ea.max()))
         shifts = lower.shifts_given_p(ea, out, out)
         info = TensorInfo("head", 1, len(ea), "int12", int(out))
-        self._linear("head", y, weight, bias, ea, shifts, info=info)
+        self._linear("head", Role("head"), y, weight, bias, ea, shifts, info=info)
 
     @torch.inference_mode()
     def run(self, progress: bool = True) -> Graph:

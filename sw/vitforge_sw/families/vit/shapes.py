@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ...graph.ir import Attend, Graph, LayerNorm, Linear, Node, Ref, Scores, Softmax, TensorInfo
+from ...graph.ir import Graph, Node, Ref, Role, TensorInfo
+from ...ops import Attend, LayerNorm, Matmul, Scores, Softmax
 
 
 def shape_graph(
@@ -19,44 +20,50 @@ def shape_graph(
         tensors.setdefault(name, TensorInfo(name, t, channels, fmt))
         return Ref(name)
 
-    def linear(name, x, n, k, fmt="int8", t=tokens, **more):
+    def linear(name, role, x, n, k, fmt="int8", t=tokens, **more):
         zero = np.zeros(n, dtype=np.int64)
-        nodes.append(Linear(
-            name, tensor(name, n, fmt, t), x=Ref(x), weight=np.zeros((n, k), dtype=np.int8), bias=zero, s1=zero + 8,
-            eh=zero, er=zero, s2=zero, offset=zero, **more,
+        nodes.append(Matmul(
+            name=name, out=tensor(name, n, fmt, t), role=role, x=Ref(x), weight=np.zeros((n, k), dtype=np.int8),
+            bias=zero, s1=zero + 8, eh=zero, er=zero, s2=zero, offset=zero, **more,
         ))  # fmt: skip
 
-    def norm(name, x, t=tokens):
+    def norm(name, role, x, t=tokens):
         zero = np.zeros(dim, dtype=np.int64)
         nodes.append(LayerNorm(
-            name, tensor(name, dim, "int8", t), x=Ref(x), gamma=zero + 64, beta=zero, shift=zero + 10, a=zero
+            name=name, out=tensor(name, dim, "int8", t), role=role, x=Ref(x), gamma=zero + 64, beta=zero,
+            shift=zero + 10, a=zero,
         ))  # fmt: skip
 
     d = dim // heads
-    linear("embed", "input", dim, patch_k, residual, residual=Ref("pos_embed"), token_offset=-1)
+    linear("embed", Role("embed"), "input", dim, patch_k, residual, residual=Ref("pos_embed"), token_offset=-1)
     stream = "embed"
     for b in range(depth):
         p = f"blocks.{b}"
-        norm(f"{p}.norm1", stream)
+        norm(f"{p}.norm1", Role("norm1", b), stream)
         for h in range(heads):
             for part in "kvq":
-                linear(f"{p}.attn.{part}.h{h}", f"{p}.norm1", d, dim, narrow=part == "k")
+                linear(f"{p}.attn.{part}.h{h}", Role(part, b, h), f"{p}.norm1", d, dim, narrow=part == "k")
             s = f"{p}.attn.scores.h{h}"
-            nodes.append(Scores(s, tensor(s, tokens), q=Ref(f"{p}.attn.q.h{h}"), k=Ref(f"{p}.attn.k.h{h}"), s1=4, s2=4))
+            nodes.append(Scores(
+                name=s, out=tensor(s, tokens), role=Role("scores", b, h), q=Ref(f"{p}.attn.q.h{h}"),
+                k=Ref(f"{p}.attn.k.h{h}"), s1=4, s2=4,
+            ))  # fmt: skip
             m = f"{p}.attn.softmax.h{h}"
-            nodes.append(Softmax(m, tensor(m, tokens, "code4"), x=Ref(s), rule="maxrel", c=23, sc=4))
+            nodes.append(Softmax(
+                name=m, out=tensor(m, tokens, "code4"), role=Role("softmax", b, h), x=Ref(s), rule="maxrel", c=23, sc=4
+            ))  # fmt: skip
             tensor(f"{p}.attn.attend", dim)
             nodes.append(Attend(
-                f"{p}.attn.attend.h{h}", Ref(f"{p}.attn.attend", h * d, d), codes=Ref(m),
-                v=Ref(f"{p}.attn.v.h{h}"), shift=7,
+                name=f"{p}.attn.attend.h{h}", out=Ref(f"{p}.attn.attend", h * d, d), role=Role("attend", b, h),
+                codes=Ref(m), v=Ref(f"{p}.attn.v.h{h}"), shift=7,
             ))  # fmt: skip
-        linear(f"{p}.attn.proj", f"{p}.attn.attend", dim, dim, residual, residual=Ref(stream))
-        norm(f"{p}.norm2", f"{p}.attn.proj")
-        linear(f"{p}.mlp.fc1", f"{p}.norm2", mlp, dim, act="gelu")
-        linear(f"{p}.mlp.fc2", f"{p}.mlp.fc1", dim, mlp, residual, residual=Ref(f"{p}.attn.proj"))
+        linear(f"{p}.attn.proj", Role("attn.proj", b), f"{p}.attn.attend", dim, dim, residual, residual=Ref(stream))
+        norm(f"{p}.norm2", Role("norm2", b), f"{p}.attn.proj")
+        linear(f"{p}.mlp.fc1", Role("mlp.fc1", b), f"{p}.norm2", mlp, dim, act="gelu", gelu_exp=8)
+        linear(f"{p}.mlp.fc2", Role("mlp.fc2", b), f"{p}.mlp.fc1", dim, mlp, residual, residual=Ref(f"{p}.attn.proj"))
         stream = f"{p}.mlp.fc2"
-    norm("norm", stream, 1)
-    linear("head", "norm", classes, dim, "int12", 1)
+    norm("norm", Role("norm"), stream, 1)
+    linear("head", Role("head"), "norm", classes, dim, "int12", 1)
     constants = {"pos_embed": np.zeros((tokens, dim), dtype=np.int64)}
     return Graph(nodes, tensors, constants, "input", "head", {"model": "shapes"})
 

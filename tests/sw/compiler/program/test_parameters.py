@@ -7,11 +7,12 @@ from vitforge_hw.arch import arith, arith_trio
 from vitforge_hw.arch.config import PRESETS
 from vitforge_hw.arch.isa import LN_PARAM_FIELDS, PARAM_BYTES, POST_PARAM_FIELDS, unpack
 from vitforge_sw.compiler.program.parameters import depthwise_rows, layernorm_params, post_params, weight_rows
-from vitforge_sw.graph.ir import LayerNorm, Linear, Ref, Scores
-from vitforge_sw.graph.ir_trio import LinearAttend, NormAct, Pointwise
+from vitforge_sw.graph.ir import Ref
+from vitforge_sw.ops import LayerNorm, LinearAttention, Matmul, Scores
 
 TRIO, TINY, P2VIT = PRESETS["trio"], PRESETS["tiny_hybrid"], PRESETS["p2vit"]
 LIMIT = (1 << 26) - 1
+NONE = np.zeros((1, 1), dtype=np.int8)  #: weights are no parameters
 
 
 def entries(data, fields=POST_PARAM_FIELDS):
@@ -45,7 +46,7 @@ def test_powers_of_two(residual):
     rng = np.random.default_rng(1)
     n = 37
     c = columns(rng, n)
-    node = Linear("l", Ref("y"), x=Ref("x"), residual=residual, **c)
+    node = Matmul(name="l", out=Ref("y"), x=Ref("x"), weight=NONE, residual=residual, **c)
     found = entries(post_params(node, n, P2VIT))
     assert len(found) == 48 and found[n:] == [dict.fromkeys(found[0], 0)] * 11
     for i in range(n):
@@ -56,7 +57,7 @@ def test_powers_of_two(residual):
 
 
 def test_scores():
-    node = Scores("s", Ref("y"), q=Ref("q"), k=Ref("k"), s1=40, s2=3)
+    node = Scores(name="s", out=Ref("y"), q=Ref("q"), k=Ref("k"), s1=40, s2=3)
     found = entries(post_params(node, 17, P2VIT))
     assert found[16]["s1"] == 31 and found[0]["s2"] == 3 and found[17]["s2"] == 0
 
@@ -73,7 +74,7 @@ def test_dyadic(residual, act):
     c = columns(rng, n, m1=m1)
     c["s1"] = np.clip(c["s1"] // 2 + 8, np.floor(np.log2(m1)).astype(int), 47)
     c["s1"][:4] = 0, 47, 15, 47
-    node = Pointwise("l", Ref("y"), x=Ref("x"), residual=residual, **c)
+    node = Matmul(name="l", out=Ref("y"), x=Ref("x"), weight=NONE, residual=residual, **c)
     found = entries(post_params(node, n, TRIO))
     kw = dict(act=act, q3=300, q6=601, out_bits=8)
     for i in range(n):
@@ -92,7 +93,7 @@ def test_what_entries_cannot_hold():
         values = {k: v.copy() for k, v in one.items()}
         for k, v in change.items():
             values[k][1] = v
-        return Pointwise("the.layer", Ref("y"), x=Ref("x"), residual=residual, **values)
+        return Matmul(name="the.layer", out=Ref("y"), x=Ref("x"), weight=NONE, residual=residual, **values)
 
     for change, text in (
         (dict(s1=14), r"m1 \* 2\^-s1 must be below 2, not 40000 \* 2\^-14 \(channel 1\)"),
@@ -107,10 +108,12 @@ def test_what_entries_cannot_hold():
 
 def test_division_and_layernorm():
     shift = np.arange(16) * 2 + 1
-    found = entries(post_params(LinearAttend("d", Ref("y"), shift=shift), 16, TRIO))
+    node = LinearAttention(name="d", out=Ref("y"), q=Ref("q"), z=Ref("z"), ksum=Ref("s"), shift=shift)
+    found = entries(post_params(node, 16, TRIO))
     assert [e["s1"] for e in found] == shift.tolist() and not any(e["m1"] or e["bias"] for e in found)
     c = dict(gamma=np.array([-32768, 7]), beta=np.array([-(1 << 31), 5]), shift=np.array([47, 0]))
-    for node, a in ((NormAct("n", Ref("y"), **c), [0, 0]), (LayerNorm("n", Ref("y"), a=np.array([3, 1]), **c), [3, 1])):
+    for ptf, a in ((None, [0, 0]), (np.array([3, 1]), [3, 1])):
+        node = LayerNorm(name="n", out=Ref("y"), x=Ref("x"), a=ptf, **c)
         found = entries(layernorm_params(node), LN_PARAM_FIELDS)
         assert [e["beta"] for e in found] == c["beta"].tolist() and [e["a"] for e in found] == a
 

@@ -122,11 +122,11 @@ def test_activation_buffer_too_small():
         compile_graph(random_graph(), config)
 
 
-def test_accumulator_bound():
+def test_rules_run_before_compiling():
     graph = random_graph()
-    node = next(n for n in graph.nodes if n.name == "blocks.0.mlp.fc1")
-    node.bias = node.bias + (1 << 26)
-    with pytest.raises(ValueError, match=r"layer blocks.0.mlp.fc1: \|acc \+ bias\| must be below 67108864"):
+    at, node = next((i, n) for i, n in enumerate(graph.nodes) if n.name == "blocks.0.mlp.fc1")
+    graph.nodes[at] = dataclasses.replace(node, bias=node.bias + 40_000_000)
+    with pytest.raises(ValueError, match=r"blocks.0.mlp.fc1: bias must be in .*isa.POST_PARAM_FIELDS, 26 bits"):
         compile_graph(graph, TINY)
 
 

@@ -12,12 +12,12 @@ from vitforge_sw.families.efficientvit import get_trio_scheme, lower, reconstruc
 from vitforge_sw.families.efficientvit.frontend import import_efficientvit
 from vitforge_sw.families.vit.alive import bring_to_life, probe_patches
 from vitforge_sw.golden.model import Golden
-from vitforge_sw.graph.ir_trio import NODES, Depthwise, LinearAttend, NormAct, Post, software_only
 from vitforge_sw.graph.rules import check_graph
 from vitforge_sw.graph.serialize import graph_hash, load_graph, save_graph
 from vitforge_sw.models.archive import archive_images, archive_patches
 from vitforge_sw.models.checkpoint import load_model
 from vitforge_sw.models.resolve import ModelSpec, resolve_model
+from vitforge_sw.ops import Depthwise, LayerNorm, LinearAttention, Post
 
 SPEC = ModelSpec(
     "small", "efficientvit_b0",
@@ -50,7 +50,7 @@ def quantized(request, small):
 
 def test_integers_only_and_runnable(quantized):
     for node in quantized.nodes:
-        assert isinstance(node, NODES) and not software_only(node)
+        assert not node.software_only()
         for field in dataclasses.fields(node):
             value = getattr(node, field.name)
             assert not isinstance(value, float), (node.name, field.name)
@@ -138,13 +138,13 @@ def test_vitforge_is_nearer_to_float_than_trio(small):
 )
 def test_options(small, options, software):
     graph = small.quantize("trio", **options)
-    assert any(software_only(n) for n in graph.nodes) == software
+    assert any(n.software_only() for n in graph.nodes) == software
     assert Golden(graph).logits(small.patches[32:34]).shape == (2, 10)
 
 
 def test_schemes_do_what_they_say(small):
     trio, ours = small.quantize("trio"), small.quantize("vitforge")
-    rules = lambda g: {n.rule for n in g.nodes if isinstance(n, LinearAttend)}  # noqa: E731
+    rules = lambda g: {n.rule for n in g.nodes if isinstance(n, LinearAttention)}  # noqa: E731
     assert rules(trio) == {"log2"} and rules(ours) == {"reciprocal"}
     pads = lambda g: [n.pad for n in g.nodes if isinstance(n, Depthwise) and n.kernel == 3]  # noqa: E731
     assert set(pads(trio)) == {0} and all(p < 0 for p in pads(ours))
@@ -154,7 +154,9 @@ def test_schemes_do_what_they_say(small):
     uniform = [n for n in plain.nodes if isinstance(n, Post) and n.act == "hardswish"]
     assert all(len(set(n.s2.tolist())) == 1 and not n.offset.any() for n in uniform)
     assert any(len(set(n.s2.tolist())) > 1 for n in trio.nodes if isinstance(n, Post) and n.act == "hardswish")
-    assert trio.tensors["head.classifier.0"].fmt == "int12" and any(isinstance(n, NormAct) for n in trio.nodes)
+    assert trio.tensors["head.classifier.0"].fmt == "int12" and any(
+        isinstance(n, LayerNorm) and n.act == "hardswish" for n in trio.nodes
+    )
 
 
 def test_scheme_errors():

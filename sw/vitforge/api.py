@@ -19,7 +19,7 @@ from vitforge_sw.families.vit.alive import bring_to_life
 from vitforge_sw.families.vit.check import Row, check_model
 from vitforge_sw.graph.ir import Graph
 from vitforge_sw.graph.serialize import graph_hash, load_graph, save_graph
-from vitforge_sw.models.checkpoint import load_model
+from vitforge_sw.models.checkpoint import hub_json_beside, label_names, load_model
 from vitforge_sw.models.files import list_images, some_images, spread
 from vitforge_sw.models.images import ImageConfig, load_patches
 from vitforge_sw.models.labels import labelled_images
@@ -34,6 +34,7 @@ class FloatModel:
     spec: ModelSpec
     image: ImageConfig
     trained: bool
+    notes: list[str] = dataclasses.field(default_factory=list)  #: what was chosen while loading, a line each
 
 
 def check(model: str) -> list[Row]:
@@ -48,14 +49,24 @@ def family(model: str) -> str:
 
 
 def load_float(
-    model: str, checkpoint: str | Path | None = None, overrides: dict | None = None, seed: int = 0
+    model: str,
+    checkpoint: str | Path | None = None,
+    overrides: dict | None = None,
+    seed: int = 0,
+    names: dict[str, str | None] | None = None,
 ) -> FloatModel:
-    """The float model. Without a checkpoint its weights are random, rescaled until every layer carries signal."""
-    spec = resolve_model(model)
-    net, image = load_model(spec, checkpoint, overrides, seed)
+    """The float model. Without a checkpoint its weights are random, rescaled until every layer carries signal.
+
+    ``overrides``: image options; ``names``: renames the checkpoint's tensors (``checkpoint.read_map``).
+    """
+    spec, notes = resolve_model(model), []
+    net, image = load_model(spec, checkpoint, overrides, seed, names, notes)
     if checkpoint is None:
         bring_to_life(net, image, seed=seed)
-    return FloatModel(net, spec, image, checkpoint is not None)
+    else:
+        labels = label_names(spec, hub_json_beside(checkpoint), net.num_classes, notes)
+        spec = dataclasses.replace(spec, label_names=labels)
+    return FloatModel(net, spec, image, checkpoint is not None, notes)
 
 
 def quantize(
@@ -90,9 +101,9 @@ def float_of(graph: Graph, checkpoint: str | Path | None = None) -> torch.nn.Mod
     """The float model that ``graph`` was made from; refused when the weights are others."""
     spec = ModelSpec.from_dict(graph.meta["model"])
     path = checkpoint or graph.meta.get("checkpoint")
-    net, image = load_model(spec, path)
+    net, _ = load_model(spec, path, names=graph.meta.get("checkpoint_map"))
     if not path:
-        bring_to_life(net, image)
+        bring_to_life(net, ImageConfig.from_dict(graph.meta["image"]))
     if (found := float_hash(net)) != graph.meta["float_hash"]:
         raise ValueError(
             f"float model of {spec.name}: weights' hash must be {graph.meta['float_hash'][:16]}, is {found[:16]} "

@@ -19,6 +19,9 @@ def arguments(parser) -> None:
 
     parser.add_argument("model", metavar="MODEL", help="timm name or hub-form JSON")
     parser.add_argument("--checkpoint", metavar="F", help="safetensors or weights-only .pth (default: untrained)")
+    parser.add_argument(
+        "--map", metavar="F.json", help="renames tensors: a JSON object, name or prefix. -> in the model"
+    )
     parser.add_argument("--calib", metavar="DIR", required=True, help="calibration images, searched recursively")
     names = f"ViT: {', '.join(sorted(SCHEMES))}; EfficientViT: {', '.join(sorted(TRIO_SCHEMES))} (default: %(default)s)"
     text = f'{names}; or a JSON file with what differs from one: {{"base": NAME, "option": value}}'
@@ -42,19 +45,24 @@ def run(args, command: str) -> int:
     known_scheme(scheme)
     output_file(args.output)
     from vitforge_sw.graph.serialize import save_graph
+    from vitforge_sw.models.checkpoint import read_map
 
     from .. import api
     from ..progress import bars, working
 
-    model = api.load_float(args.model, args.checkpoint, image_overrides(args))
+    names = read_map(args.map) if args.map else None
+    model = api.load_float(args.model, args.checkpoint, image_overrides(args), names=names)
     if not model.trained:
         print(f"{args.model}: no --checkpoint, so the model is untrained (seeded random weights brought to life)")
+    say(model.notes)
     print("image: " + ", ".join(f"{name} {value}" for name, value in model.image.to_dict().items()))
     notes = []
     with working(f"quantizing with scheme {scheme}"):
         graph = api.quantize(model, args.calib, scheme, limit=args.limit, progress=bars(), notes=notes, **options)
     say(notes)
     graph.meta["checkpoint"] = args.checkpoint
+    if names:
+        graph.meta["checkpoint_map"] = names
     graph.meta["command"] = command
     digest = save_graph(graph, args.output)
     size = Path(args.output).stat().st_size

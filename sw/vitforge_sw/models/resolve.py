@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -63,6 +64,7 @@ def resolve_model(model: str) -> ModelSpec:
         )
     else:
         spec = ModelSpec(name=str(model), architecture=str(model))
+    spec = dataclasses.replace(spec, architecture=re.sub(r"^(hf[_-]hub:)?timm/", "", spec.architecture))
     if not timm.is_model(spec.architecture):
         near = timm.list_models(f"*{spec.architecture.split('_')[0]}*")[:3]
         hint = f"; similar: {', '.join(near)}" if near else ""
@@ -117,16 +119,19 @@ def image_config(
     if embed is not None and getattr(embed, "img_size", None):
         size = embed.img_size[0]  # what the model was built for decides, unless an option says otherwise
     patch = patch[0] if isinstance(patch, tuple) else patch or 1
-    chosen = dict(
-        image_size=int(size),
-        patch_size=int(patch),
-        in_chans=int(getattr(getattr(embed, "proj", None), "in_channels", config["input_size"][0])),
-        crop_pct=float(config["crop_pct"]),
-        interpolation=config["interpolation"],
-        crop_mode=config.get("crop_mode") or "center",
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-    )
+    try:
+        chosen = dict(
+            image_size=int(size),
+            patch_size=int(patch),
+            in_chans=int(getattr(getattr(embed, "proj", None), "in_channels", config["input_size"][0])),
+            crop_pct=float(config["crop_pct"]),
+            interpolation=config["interpolation"],
+            crop_mode=config.get("crop_mode") or "center",
+            mean=tuple(float(v) for v in config["mean"]),
+            std=tuple(float(v) for v in config["std"]),
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"image config: pretrained_cfg of {spec.name} is malformed ({error})") from None
     stem = getattr(getattr(getattr(model, "stem", None), "in_conv", None), "conv", None)
     if embed is None and isinstance(stem, torch.nn.Conv2d):  # EfficientViT: windows of the stem's convolution
         chosen |= dict(

@@ -1,0 +1,21 @@
+"""Names and reasons from a file inside a one-line message: nothing in them may be a line or an escape code."""
+
+from collections.abc import Iterable
+
+
+def shown(text: object, limit: int = 80) -> str:
+    """``text`` as it is, or with what cannot be printed escaped, cut to ``limit`` characters."""
+    text = str(text)
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def few(names: Iterable[object], count: int = 3) -> str:
+    """The first ``count`` names."""
+    names = list(names)
+    return ", ".join(shown(n) for n in names[:count]) + (", ..." if len(names) > count else "")
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what an exception says, or its kind."""
+    return shown(str(error).split("\n")[0], 160) or type(error).__name__

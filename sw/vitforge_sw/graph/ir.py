@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from vitforge_hw.arch.isa import Chunk
+
 FORMATS = {
     # name: (lowest, highest, byte planes)
     "int8": (-128, 127, 1),
@@ -66,6 +68,7 @@ class Node:
     out: Ref
     role: Role = Role()
 
+    CHUNKS: ClassVar[tuple[Chunk, ...]] = ()  #: chunks that can take it
     READS: ClassVar[tuple[str, ...]] = ("x",)  #: fields of the tensors that it reads, an optional residual last
 
     @property

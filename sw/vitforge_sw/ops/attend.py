@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from vitforge_hw.arch import isa
 from vitforge_hw.arch.enums import CodeRule
+from vitforge_hw.arch.isa import Chunk
 
 from ..graph import rules
 from ..graph.ir import Graph, Node, Ref
@@ -24,6 +25,7 @@ class Attend(Node):
     shift: int = 0
     factor: bool = True
 
+    CHUNKS: ClassVar[tuple[Chunk, ...]] = (Chunk.SHIFTER,)
     READS: ClassVar[tuple[str, ...]] = ("codes", "v")
 
     def check(self, graph: Graph) -> None:

@@ -1,10 +1,12 @@
 """Depthwise convolution (R-MAC in self-accumulation)."""
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 
 from vitforge_hw.arch import arith_trio
+from vitforge_hw.arch.isa import Chunk
 
 from ..graph import rules
 from ..graph.ir import Graph, Ref
@@ -24,6 +26,8 @@ class Depthwise(Post):
     kernel: int = 3
     stride: int = 1
     pad: int = 0
+
+    CHUNKS: ClassVar[tuple[Chunk, ...]] = (Chunk.RMAC,)
 
     def products(self, graph: Graph) -> np.ndarray:
         return np.abs(self.weight.astype(np.int64)).sum(1) * 128

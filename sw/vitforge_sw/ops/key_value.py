@@ -5,6 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from vitforge_hw.arch.isa import Chunk
+
 from ..graph import rules
 from ..graph.ir import Graph, Ref
 from .post import Post
@@ -23,6 +25,7 @@ class KeyValue(Post):
     v: Ref
     heads: int = 1
 
+    CHUNKS: ClassVar[tuple[Chunk, ...]] = (Chunk.RMAC,)
     READS: ClassVar[tuple[str, ...]] = ("k", "v")
 
     def products(self, graph: Graph) -> np.ndarray:

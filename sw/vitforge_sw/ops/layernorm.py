@@ -1,10 +1,12 @@
 """LayerNorm, with Hardswish behind it where asked (LayerNorm chunk)."""
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 
 from vitforge_hw.arch import arith_trio, config, isa
+from vitforge_hw.arch.isa import Chunk
 
 from ..graph import rules
 from ..graph.ir import FORMATS, Graph, Node, Ref
@@ -36,6 +38,8 @@ class LayerNorm(Node):
     q6: int = 0
     s2: int = 0
     offset: int = 0
+
+    CHUNKS: ClassVar[tuple[Chunk, ...]] = (Chunk.LAYERNORM,)
 
     def check(self, graph: Graph) -> None:
         where = self.name

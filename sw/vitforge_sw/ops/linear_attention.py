@@ -7,6 +7,7 @@ import numpy as np
 
 from vitforge_hw.arch import arith_trio, isa
 from vitforge_hw.arch.enums import DivisionRule
+from vitforge_hw.arch.isa import Chunk
 
 from ..graph import rules
 from ..graph.ir import Graph, Node, Ref
@@ -37,6 +38,7 @@ class LinearAttention(Node):
     m1: int = 1
     s1: int = 0
 
+    CHUNKS: ClassVar[tuple[Chunk, ...]] = (Chunk.MAT,)
     READS: ClassVar[tuple[str, ...]] = ("q", "z", "ksum")
 
     def acc_bound(self, graph: Graph) -> int:

@@ -1,10 +1,12 @@
 """Matrix product with weights: linear and pointwise layers, the patch embedding, the stem, grouped layers."""
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 
 from vitforge_hw.arch import isa
+from vitforge_hw.arch.isa import Chunk
 
 from ..graph import rules
 from ..graph.ir import Graph, Ref
@@ -29,6 +31,8 @@ class Matmul(Post):
     weight: np.ndarray
     groups: int = 1
     token_offset: int = 0
+
+    CHUNKS: ClassVar[tuple[Chunk, ...]] = (Chunk.MAT, Chunk.RMAC)
 
     def products(self, graph: Graph) -> np.ndarray:
         return np.abs(self.weight.astype(np.int64)).sum(1) * 128

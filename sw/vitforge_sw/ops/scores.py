@@ -5,6 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from vitforge_hw.arch.isa import Chunk
+
 from ..graph import rules
 from ..graph.ir import Graph, Node, Ref
 from .entries import power_shift
@@ -22,6 +24,7 @@ class Scores(Node):
     s1: int = 0
     s2: int = 0
 
+    CHUNKS: ClassVar[tuple[Chunk, ...]] = (Chunk.MAT, Chunk.RMAC)
     READS: ClassVar[tuple[str, ...]] = ("q", "k")
 
     def acc_bound(self, graph: Graph) -> int:

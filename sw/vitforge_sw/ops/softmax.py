@@ -1,9 +1,11 @@
 """Softmax to 4-bit codes (softmax chunk)."""
 
 import dataclasses
+from typing import ClassVar
 
 from vitforge_hw.arch import config, isa
 from vitforge_hw.arch.enums import CodeRule
+from vitforge_hw.arch.isa import Chunk
 
 from ..graph import rules
 from ..graph.ir import Graph, Node, Ref
@@ -21,6 +23,8 @@ class Softmax(Node):
     rule: str = "maxrel"
     c: int = 0
     sc: int = 0
+
+    CHUNKS: ClassVar[tuple[Chunk, ...]] = (Chunk.SOFTMAX,)
 
     def check(self, graph: Graph) -> None:
         x, keys = rules.ref(graph, self.x, self.name)

@@ -1,8 +1,11 @@
 """Sum over tokens (R-MAC's adder tree): Ksum of linear attention, average pooling."""
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
+
+from vitforge_hw.arch.isa import Chunk
 
 from ..graph import rules
 from ..graph.ir import Graph, Ref
@@ -20,6 +23,8 @@ class TokenSum(Post):
 
     x: Ref
     keys: bool = False
+
+    CHUNKS: ClassVar[tuple[Chunk, ...]] = (Chunk.RMAC,)
 
     def products(self, graph: Graph) -> np.ndarray:
         return np.full(len(self.bias), (127 if self.keys else 128) * graph.tensor(self.x).tokens, dtype=np.int64)

@@ -16,7 +16,7 @@ import dataclasses
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
 
-from ...ops import Depthwise, KeyValue, LayerNorm, LinearAttention, TokenSum
+from ...ops import LinearAttention
 from ..layers.batch import image_of
 from ..layers.efficientvit import Layer, TrioNetwork
 from ..memory.rings import RingError
@@ -141,9 +141,9 @@ class Scheduler:
         return count
 
     def _chunks_of(self, layer: Layer) -> tuple[Chunk, ...]:
-        if isinstance(layer.node, LayerNorm):
-            return (Chunk.LAYERNORM,)
-        if Chunk.MAT not in self.chunks or isinstance(layer.node, (Depthwise, TokenSum, KeyValue)):
+        if len(layer.node.CHUNKS) == 1 and Chunk.MAT not in layer.node.CHUNKS:
+            return layer.node.CHUNKS
+        if Chunk.MAT not in self.chunks:
             return (Chunk.RMAC,)
         alone = (
             self.options.engines == "mat" or isinstance(layer.node, LinearAttention) or layer.number in self.net.beside

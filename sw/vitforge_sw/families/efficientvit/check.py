@@ -1,4 +1,7 @@
-"""``check`` rows of timm's EfficientVit (B0 to B3): what the hybrid machine runs, layer by layer."""
+"""``check`` rows of timm's EfficientVit (B0 to B3): what the hybrid machine runs, layer by layer.
+
+A layer has the name of its operation in the integer graph.
+"""
 
 from collections.abc import Iterator
 
@@ -25,7 +28,7 @@ def _conv(name: str, layer: nn.Module, *problems, act: bool) -> Iterator[Row]:
         return
     k = conv.kernel_size[0]
     yield _row(
-        f"{name}.conv", conv, *problems,
+        name, conv, *problems,
         conv.kernel_size[0] != conv.kernel_size[1] and f"kernel must be square, not {conv.kernel_size}",
         conv.padding not in ((k // 2, k // 2), "same") and f"padding must be {k // 2}, not {conv.padding}",
         conv.dilation != (1, 1) and f"dilation must be 1, not {conv.dilation}: the engines read neighbouring pixels",
@@ -129,7 +132,7 @@ def efficientvit_rows(model: nn.Module) -> Iterator[Row]:
     )  # fmt: skip
     for name, block in model.stem.named_children():
         if name != "in_conv":
-            yield from _local(f"stem.{name}.main", block.main)
+            yield from _local(f"stem.{name}", block.main)
     for name, module in model.named_modules():
         kind = type(module).__name__
         if not name.startswith("stages.") or kind != "ResidualBlock":
@@ -139,11 +142,11 @@ def efficientvit_rows(model: nn.Module) -> Iterator[Row]:
         if not _identity(module.shortcut):
             yield _row(f"{name}.shortcut", module.shortcut, "the shortcut must be the identity or absent")
         attention = type(module.main).__name__ == "LiteMLA"
-        yield from (_attention if attention else _local)(f"{name}.main", module.main)
+        yield from (_attention if attention else _local)(name, module.main)
     head = model.head
     yield from _pointwise("head.in_conv", head.in_conv, act=True)
     pool = getattr(head.global_pool, "pool_type", "")
-    yield _row("head.global_pool", head.global_pool, pool != "avg" and f"pooling must be 'avg', not {pool!r}")
+    yield _row("head.pool", head.global_pool, pool != "avg" and f"pooling must be 'avg', not {pool!r}")
     fc, norm, act, _, out = head.classifier
     yield _row("head.classifier.0", fc, not isinstance(fc, nn.Linear) and "must be one linear layer")
     width = norm.normalized_shape[0] if isinstance(norm, nn.LayerNorm) else 0

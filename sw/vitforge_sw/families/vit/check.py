@@ -58,7 +58,7 @@ def _vit_rows(model: nn.Module, word: int):
         )
         return
     yield row(
-        "patch_embed.proj",
+        "embed",
         conv,
         [
             conv.kernel_size != conv.stride

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from vitforge_sw.families.efficientvit.frontend import LiteMLA, float_windows, import_efficientvit
+from vitforge_sw.families.efficientvit.shapes import efficientvit_shapes
 from vitforge_sw.families.vit.check import check_model
 from vitforge_sw.models.resolve import ModelSpec, build_model, resolve_model
 
@@ -58,7 +59,7 @@ def test_check_supports_b0_to_b3(name):
     with torch.device("meta"):
         rows = check_model(build_model(resolve_model(name)))
     assert all(row.supported for row in rows) and len(rows) > 100
-    assert [r.layer for r in rows][0] == "stem.in_conv.conv" and rows[-1].layer == "head.classifier.4"
+    assert [r.layer for r in rows][0] == "stem.in_conv" and rows[-1].layer == "head.classifier.4"
 
 
 def refused(model, layer, text):
@@ -70,15 +71,24 @@ def refused(model, layer, text):
 
 def test_check_names_what_does_not_run():
     refused(small(act_layer=nn.ReLU6), "stem.in_conv.act", "must be Hardswish, not ReLU6")
-    refused(small(global_pool="max"), "head.global_pool", "pooling must be 'avg', not 'max'")
+    refused(small(global_pool="max"), "head.pool", "pooling must be 'avg', not 'max'")
     model = small()
     model.reset_classifier(0)
     refused(model, "head.classifier.4", "num_classes must not be 0")
     model = small()
     model.stages[2].blocks[1].context_module.main.kernel_func = nn.GELU()
-    refused(model, "stages.2.blocks.1.context_module.main.kernel_func", "needs ReLU, not GELU")
+    refused(model, "stages.2.blocks.1.context_module.kernel_func", "needs ReLU, not GELU")
     model = small()
     model.stages[0].blocks[0].main.depth_conv.conv.dilation = (2, 2)
-    refused(model, "stages.0.blocks.0.main.depth_conv.conv", "dilation must be 1")
+    refused(model, "stages.0.blocks.0.depth_conv", "dilation must be 1")
     model = build_model(resolve_model("efficientvit_l1"))
     assert not all(r.supported for r in check_model(model))
+
+
+def test_layers_have_one_name():
+    """From ``check`` to the first mismatch: every row that is an operation has the integer graph's name for it."""
+    model = small()
+    rows = [r.layer for r in check_model(model)]
+    graph = efficientvit_shapes(import_efficientvit(model), 16)
+    made = [n.name for n in graph.nodes if n.role.part not in ("ksum", "kv", "attend")]
+    assert made == [r for r in rows if r in set(made)] and len(made) == len(set(made))

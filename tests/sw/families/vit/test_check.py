@@ -1,10 +1,15 @@
 """check_model: supported models pass, each unsupported feature is explained, import_vit computes the same network."""
 
+import dataclasses
+
 import pytest
 import torch
 
+from vitforge_hw.arch.config import PRESETS
+from vitforge_sw.compiler import compile_graph
 from vitforge_sw.families.vit.check import check_model
 from vitforge_sw.families.vit.frontend import attention, import_vit, layer_norm
+from vitforge_sw.families.vit.shapes import shape_graph
 from vitforge_sw.models.resolve import ModelSpec, build_model
 
 SMALL = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=7)
@@ -25,7 +30,7 @@ def test_standard_models_are_supported(name):
     with torch.device("meta"):
         rows = check_model(build_model(ModelSpec(name, name)))
     assert all(row.supported for row in rows)
-    assert rows[0].layer == "patch_embed.proj" and rows[0].shape[1:] == (3, 16, 16)
+    assert rows[0].layer == "embed" and rows[0].shape[1:] == (3, 16, 16)
     assert {"blocks.11.attn.qkv", "blocks.0.mlp.fc1", "norm", "head"} <= {row.layer for row in rows}
 
 
@@ -33,7 +38,7 @@ def test_standard_models_are_supported(name):
     "args,layer,text",
     [
         (dict(qk_norm=True), "blocks.0.attn.q_norm", "normalisation inside attention"),
-        (dict(embed_dim=40), "patch_embed.proj", "embed_dim 40 must be a multiple of 16"),
+        (dict(embed_dim=40), "embed", "embed_dim 40 must be a multiple of 16"),
         (dict(embed_dim=48, num_heads=2), "blocks.0.attn.qkv", "head dimension 24 must be a multiple of 16"),
         (dict(mlp_ratio=2.25), "blocks.0.mlp.fc1", "hidden width 72 must be a multiple of 16"),
         (dict(global_pool="avg"), "pool", "global_pool must be 'token', not 'avg'"),
@@ -83,3 +88,23 @@ def test_description_computes_the_model(args):
         y = y + linear(attention(linear(n, b.q), linear(n, b.k), linear(n, b.v), b.heads, b.scale), b.proj)
         y = y + linear(torch.nn.functional.gelu(linear(layer_norm(y, b.norm2), b.fc1)), b.fc2)
     assert torch.allclose(linear(layer_norm(y, vit.norm), vit.head)[:, 0], model(x), atol=1e-4)
+
+
+def test_width_is_the_configurations():
+    """1152 channels: accepted by check, compiled where LayerNorm has the width, refused elsewhere with that reason."""
+    wide = dict(embed_dim=1152, num_heads=18, mlp_ratio=2, depth=1)
+    assert not refused(build(**wide))
+    graph = shape_graph(1, 1152, 18, 2304, 17, 192, 7)
+    config = dataclasses.replace(PRESETS["p2vit"], name="wide", max_channels=1152)
+    assert compile_graph(graph, config).macs["blocks.0.mlp.fc1"] == 17 * 1152 * 2304
+    with pytest.raises(ValueError, match=r"at most max_channels = 1024 channels, not 1152 \(preset p2vit\)"):
+        compile_graph(graph, PRESETS["p2vit"])
+    assert "exceed the LayerNorm unit's 4096" in refused(build(embed_dim=4112, num_heads=1, depth=1))[0].reason
+
+
+def test_layers_have_one_name():
+    """Rows of operations have the integer graph's names; q, k and v of the heads are parts of one row."""
+    rows = [r.layer for r in check_model(build())]
+    made = [n.name for n in shape_graph(2, 32, 2, 128, 17, 192, 7).nodes]
+    whole = [n for n in made if ".h" not in n]
+    assert whole == [r for r in rows if r in set(whole)]

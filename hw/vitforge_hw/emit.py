@@ -20,9 +20,13 @@ _modules: contextvars.ContextVar["Modules | None"] = contextvars.ContextVar("mod
 
 
 class Modules(Mapping):
-    """Emitted blocks in order, children before parents: name -> Verilog text (with the block's own submodules)."""
+    """Emitted blocks in order, children before parents: name -> Verilog text (with the block's own submodules).
 
-    def __init__(self):
+    source_lines : keep in ``rtlil`` where each signal is declared (absolute paths: never for files that are kept)
+    """
+
+    def __init__(self, source_lines: bool = False):
+        self._source_lines = source_lines
         self._rtlil: dict[str, str] = {}
         self._verilog: dict[str, str] = {}
         self.ports: dict[str, set[str]] = {}
@@ -30,11 +34,17 @@ class Modules(Mapping):
     def add(self, component, name: str, ports=None):
         """Elaborate a component (its blocks are added first) and keep its RTLIL."""
         with back_end():
-            text = flat_module_names(rtlil.convert(component, name=name, ports=ports, emit_src=False), name)
+            text = rtlil.convert(component, name=name, ports=ports, emit_src=self._source_lines)
+            text = flat_module_names(text, name)
         body = re.search(rf"^module \\{re.escape(name)}$(.*?)^end$", text, re.S | re.M).group(1)
         self.ports[name] = set(re.findall(r"^  wire .*\b(?:input|output|inout) \d+ .*\\(\S+)$", body, re.M))
         assert self.ports[name], f"{name}: no ports found in its RTLIL"
         self._rtlil[name] = text
+
+    @property
+    def rtlil(self) -> Mapping[str, str]:
+        """Block name -> RTLIL text."""
+        return self._rtlil
 
     def __getitem__(self, name: str) -> str:
         new = {n: t for n, t in self._rtlil.items() if n not in self._verilog}
@@ -65,9 +75,9 @@ def to_verilog(texts: dict[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def emitting():
+def emitting(source_lines: bool = False):
     """Collect emitted blocks: yields :class:`Modules`."""
-    modules = Modules()
+    modules = Modules(source_lines)
     token = _modules.set(modules)
     try:
         yield modules

@@ -45,12 +45,13 @@ def build_parser() -> Parser:
 
 
 def _refusals() -> tuple[type[RuntimeError], ...]:
-    """What the simulators refuse; imported only when something went wrong."""
+    """What simulators and synthesis refuse; imported only when something went wrong."""
     from vitforge_sim.run.build import BuildError
     from vitforge_sim.run.toolchain import ToolMissing
     from vitforge_sim.run.topbench import SimulationError
+    from vitforge_sim.synth.yosys import SynthesisError
 
-    return BuildError, ToolMissing, SimulationError
+    return BuildError, SimulationError, SynthesisError, ToolMissing
 
 
 def main(argv: list[str] | None = None) -> int:

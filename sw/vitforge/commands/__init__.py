@@ -6,7 +6,10 @@ Another command is another file here and its name in ``NAMES``, in the order of 
 import importlib
 from types import ModuleType
 
-NAMES = ("check", "quantize", "evaluate", "compile", "verilog", "simulate", "estimate", "presets", "schemes", "demo")
+NAMES = (
+    "check", "quantize", "evaluate", "compile", "verilog", "simulate", "estimate", "synth",
+    "presets", "schemes", "demo",
+)  # fmt: skip
 
 
 def load(name: str) -> ModuleType:

@@ -9,7 +9,7 @@ from vitforge.rtl import get_config
 from vitforge.simulate import prepare, simulate
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_sim.run.topbench import MemorySettings
-from vitforge_sw.compiler import compile_graph
+from vitforge_sw.compiler import CompileOptions, compile_graph
 from vitforge_sw.cycles.estimate import estimate
 from vitforge_sw.graph.serialize import graph_hash, load_graph, save_graph
 
@@ -50,7 +50,7 @@ def quantized(
 
 def compiled(graph, name: str, config: AcceleratorConfig = P2VIT, **options):
     """Compile for a preset, and the directory of the run below build/campaign."""
-    build = compile_graph(graph, config, **options)
+    build = compile_graph(graph, config, CompileOptions(**options))
     build.model_hash = graph_hash(graph)
     return build, WORK / name
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from vitforge_hw.arch.config import AcceleratorConfig
-from vitforge_sw.compiler import Build, compile_graph, load_build, save_build
+from vitforge_sw.compiler import Build, CompileOptions, compile_graph, load_build, save_build
 from vitforge_sw.evaluate import evaluate as evaluate_graph
 from vitforge_sw.families.quantize import float_hash, quantize_model
 from vitforge_sw.families.schemes import scheme_for
@@ -144,17 +144,10 @@ def compile_model(
     config: AcceleratorConfig,
     folder: str | Path,
     command: str = "",
-    pipelining: str = "both",
-    engines: str = "both",
-    batch: int = 1,
-    defer: bool = False,
+    options: CompileOptions | None = None,
 ) -> Build:
-    """Schedule (with the order of every access proved over two images), write the build directory, model included.
-
-    ``pipelining``: both, inter, intra or none (P2-ViT's ablation); ``engines``: both, rmac or mat (Trio-ViT's).
-    ``batch``: images of a job, ``defer``: their results come with the next job (EfficientViT).
-    """
-    build = compile_graph(graph, config, pipelining=pipelining, batch=batch, engines=engines, defer=defer)
+    """Schedule (with the order of every access proved over two images), write the build directory, model included."""
+    build = compile_graph(graph, config, options)
     save_build(build, folder, command)
     save_graph(graph, Path(folder) / "model.safetensors")
     return build

@@ -1,12 +1,13 @@
 """``vitforge estimate``: the cycle model's figures as table, JSON and roofline plot."""
 
+import dataclasses
 import json
 import re
 from collections import defaultdict
 from pathlib import Path
 
 from vitforge_sw.compiler import Build, CompileOptions, compile_graph, load_build
-from vitforge_sw.compiler.layers.efficientvit import is_trio
+from vitforge_sw.compiler.compile import ROWS, strategy_of
 from vitforge_sw.cycles.accounting import MULTIPLIERS, account, published
 from vitforge_sw.cycles.estimate import estimate
 from vitforge_sw.families.efficientvit.frontend import import_efficientvit
@@ -46,15 +47,16 @@ def estimate_subject(
     bytes_per_cycle: int | None,
     latency: int,
     command: str = "",
-    **schedule,
+    options: CompileOptions | None = None,
 ) -> dict:
     """Estimate a build directory (its own configuration and schedule) or a MODEL on a preset or configuration file,
-    with compile_graph's choices ``schedule``."""
+    compiled with ``options``."""
     folder = Path(subject)
     if folder.is_dir():
         if preset or config:
             raise ValueError(f"estimate {subject}: a build directory has its own configuration, give no --preset")
-        if chosen := [f"--{n}" for n, v in schedule.items() if v != getattr(CompileOptions, n)]:
+        names = [f.name for f in dataclasses.fields(CompileOptions)]
+        if chosen := [f"--{n}" for n in names if options and getattr(options, n) != getattr(CompileOptions, n)]:
             raise ValueError(f"estimate {subject}: a build directory has its own schedule, give no {chosen[0]}")
         build: Build = load_build(folder)
         stored = folder / "model.safetensors"
@@ -63,11 +65,11 @@ def estimate_subject(
         if not (preset or config):
             raise ValueError(f"estimate {subject}: no such build directory, and a model needs --preset or --config")
         graph = model_shapes(subject)
-        build = compile_graph(graph, load_config(preset, config), **schedule)
+        build = compile_graph(graph, load_config(preset, config), options)
     ports = build.config.beat_bytes
     info = estimate(build, bytes_per_cycle=min(bytes_per_cycle or 64, ports), latency=latency, images=IMAGES)
     info |= {"command": command, "subject": subject, "multipliers": build.config.multipliers}
-    if graph is not None and is_trio(graph):
+    if graph is not None and strategy_of(graph) is ROWS:
         info["accounting"] = accounting(graph)
     if folder.is_dir():
         write_atomic(folder / "estimate.json", (json.dumps(info, indent=1) + "\n").encode())

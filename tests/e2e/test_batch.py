@@ -14,7 +14,7 @@ from vitforge_hw.arch.isa import TOKEN_SUM, Chunk
 from vitforge_sim.compare.verify import verify
 from vitforge_sim.run.accelerator import run_accelerator
 from vitforge_sim.run.topbench import MemorySettings
-from vitforge_sw.compiler import compile_graph
+from vitforge_sw.compiler import CompileOptions, compile_graph
 from vitforge_sw.compiler.program.image import replace
 from vitforge_sw.families.efficientvit.random import random_efficientvit
 from vitforge_sw.golden import Golden
@@ -29,7 +29,7 @@ def model():
     graph = random_efficientvit((8, 16, 16, 16, 16), (1, 1, 1, 1, 1), 8, (24, 32), 37, 10)
     t = graph.tensors[graph.input]
     patches = np.random.default_rng(3).integers(-128, 128, (IMAGES, t.tokens, t.channels)).astype(np.int8)
-    return graph, compile_graph(graph, CONFIG, batch=BATCH), patches
+    return graph, compile_graph(graph, CONFIG, CompileOptions(batch=BATCH)), patches
 
 
 def test_every_tensor_of_every_image(model, tmp_path, capsys):
@@ -52,7 +52,7 @@ def test_every_tensor_of_every_image(model, tmp_path, capsys):
 @pytest.fixture(scope="module")
 def deferred(model):
     graph, _, patches = model
-    return graph, compile_graph(graph, CONFIG, batch=BATCH, defer=True), patches
+    return graph, compile_graph(graph, CONFIG, CompileOptions(batch=BATCH, defer=True)), patches
 
 
 def test_every_tensor_with_a_deferred_classifier(deferred, tmp_path, capsys):

@@ -31,7 +31,7 @@ def run(args, command: str) -> int:
 
     graph = load_graph(args.quantized)
     with working("compiling"):
-        build = api.compile_model(graph, config, args.output, command, **schedule_choices(args))
+        build = api.compile_model(graph, config, args.output, command, schedule_choices(args))
     print(summary(args.output, build))
     return 0
 

@@ -28,7 +28,7 @@ def run(args, command: str) -> int:
     from ..estimate import estimate_subject, print_estimate
 
     info = estimate_subject(
-        args.subject, args.preset, args.config, args.bytes_per_cycle, args.latency, command, **schedule_choices(args)
+        args.subject, args.preset, args.config, args.bytes_per_cycle, args.latency, command, schedule_choices(args)
     )
     write_json(args.json, info)
     print_estimate(info)

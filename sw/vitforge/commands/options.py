@@ -69,8 +69,8 @@ def schedule(parser: argparse.ArgumentParser) -> None:
         "--engines",
         choices=ENGINES,
         default="both",
-        help="Trio-ViT's ablation, of an EfficientViT: both engines (default), everything on R-MAC, or on MAT what it "
-        "can (R-MAC the depthwise layers, K^T V and sums, one layer after the other)",
+        help="both engines (default); Trio-ViT's ablation: all on R-MAC (EfficientViT), or on MAT what it can "
+        "(R-MAC the depthwise layers, K^T V and sums, one layer after the other)",
     )
     group.add_argument(
         "--batch",
@@ -88,9 +88,11 @@ def schedule(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def schedule_choices(args) -> dict:
-    """The options of ``schedule``, as compile_graph takes them."""
-    return {name: getattr(args, name) for name in ("pipelining", "engines", "batch", "defer")}
+def schedule_choices(args):
+    """CompileOptions of the options of ``schedule``."""
+    from vitforge_sw.compiler.options import CompileOptions
+
+    return CompileOptions(**{name: getattr(args, name) for name in ("pipelining", "engines", "batch", "defer")})
 
 
 def memory(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from ..lazy import lazy
 
 __getattr__ = lazy(__name__, {
     "Build": "program.build", "Write": "program.build", "compile_graph": "compile", "disassemble": "program.image",
-    "CompileOptions": "options", "DeadlockError": "program.proof", "OrderError": "program.proof",
-    "Proof": "program.proof", "prove": "program.proof", "Label": "schedule.steps", "load_build": "program.store",
-    "save_build": "program.store",
+    "BlockSchedule": "options", "CompileOptions": "options", "Tuning": "tuning", "DeadlockError": "program.proof",
+    "OrderError": "program.proof", "Proof": "program.proof", "prove": "program.proof", "Label": "schedule.steps",
+    "load_build": "program.store", "save_build": "program.store",
 })  # fmt: skip

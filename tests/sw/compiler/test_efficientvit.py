@@ -8,10 +8,10 @@ import pytest
 
 from vitforge_hw.arch.config import PRESETS
 from vitforge_hw.arch.isa import POINTWISE, Chunk
-from vitforge_sw.compiler import CompileOptions, compile_graph, load_build, save_build
+from vitforge_sw.compiler import BlockSchedule, CompileOptions, Tuning, compile_graph, load_build, save_build
 from vitforge_sw.compiler.layers.batch import unroll
 from vitforge_sw.compiler.layers.efficientvit import Checks, analyse_trio
-from vitforge_sw.compiler.memory.lifetimes import allocate_trio
+from vitforge_sw.compiler.memory.lifetimes import allocate_lifetimes
 from vitforge_sw.compiler.program.report import report
 from vitforge_sw.compiler.schedule.row_schedule import Scheduler
 from vitforge_sw.cycles.model import simulate
@@ -86,13 +86,11 @@ def test_deeper_network_of_other_shapes(seed):
     check(graph, compile_graph(graph, TINY), 3, (seed,))
 
 
-def test_two_layers_at_a_time_in_random_places(monkeypatch):
+def test_two_layers_at_a_time_in_random_places():
     """What is tried where the activation buffer is small."""
     graph = small(TINY)
     usual = compile_graph(graph, TINY)
-    monkeypatch.setattr("vitforge_sw.compiler.compile.WINDOWS", (None, (2, 0)))
-    monkeypatch.setattr("vitforge_sw.compiler.memory.lifetimes.SLACKS", ())
-    build = compile_graph(graph, TINY)
+    build = compile_graph(graph, TINY, CompileOptions(tuning=Tuning(windows=((24, 2), (2, 0)), slacks=())))
     assert build.places != usual.places
     check(graph, build, 2, (1, 2))
 
@@ -128,7 +126,7 @@ def intervals(build):
 
 def test_mat_alone_does_what_it_can_one_layer_at_a_time():
     graph = small(TINY)
-    build = compile_graph(graph, TINY, engines="mat")
+    build = compile_graph(graph, TINY, CompileOptions(engines="mat"))
     works = {c: {label.layer for label in build.labels[c]} for c in (Chunk.MAT, Chunk.RMAC)}
     mat = {n.name for n in graph.nodes if isinstance(n, (Matmul, LinearAttention))}
     assert works[Chunk.MAT] == mat and not works[Chunk.RMAC] & mat and works[Chunk.RMAC]
@@ -159,7 +157,7 @@ def test_tensors_that_fit_only_by_the_order_of_the_runs():
     """B2's widest map and its input take 14,336 of the preset's 16,384 rows."""
     net = analyse_trio(random_named("efficientvit_b2", 224), PRESETS["trio"])
     runs = Scheduler(net, PRESETS["trio"], CompileOptions(), 2000).run()
-    assert sum(allocate_trio(net, PRESETS["trio"], runs).used) >= 14336
+    assert sum(allocate_lifetimes(net, PRESETS["trio"], runs, Tuning()).used) >= 14336
 
 
 # ---------------------------------------------------------------- refusals
@@ -167,7 +165,7 @@ def test_tensors_that_fit_only_by_the_order_of_the_runs():
 
 def refused(match, graph=None, config=TINY, **options):
     with pytest.raises(ValueError, match=match) as error:
-        compile_graph(graph or small(config), config, CompileOptions(**options) if options else None)
+        compile_graph(graph or small(config), config, CompileOptions(**options))
     assert "\n" not in str(error.value)
 
 
@@ -183,6 +181,7 @@ def test_refusals():
     refused(r"program memory: at least \d+ instructions", config=tight(program_rows=256))
     refused("weight buffer|tiles have .* weight rows, a piece at most", config=tight(weight_rows=16))
     refused("pipelining of EfficientViT must be both or none, not 'inter'", pipelining="inter")
+    refused("blocks must be None for an EfficientViT", blocks=BlockSchedule())
     refused("engines must be both or mat for a ViT.*not 'rmac'", shape_graph(1, 32, 2, 64, 17, 16, 10), engines="rmac")
     with pytest.raises(ValueError, match="engines must be one of both, rmac, mat, not 'none'"):
         CompileOptions(engines="none")
@@ -227,7 +226,7 @@ def changed(graph, kind, **fields):
 def test_batch(config, batch):
     """Every tensor of every image; the last job is not full; the classifier's weights are read once a job."""
     graph = small(config)
-    build = compile_graph(graph, config, batch=batch)
+    build = compile_graph(graph, config, CompileOptions(batch=batch))
     check(graph, build, batch + 1, (0, 2))
     names = [label.layer for label in build.labels[Chunk.WEIGHT_DMA]]
     assert names.count("head.classifier.4:params") == 1 and names.count("head.in_conv:params") == batch
@@ -243,7 +242,7 @@ def test_batch(config, batch):
 def test_deferred_classifier(config, batch):
     """Results come one job later; the classifier's pieces lie between the first image's layers."""
     graph = small(config)
-    build = compile_graph(graph, config, batch=batch, defer=True)
+    build = compile_graph(graph, config, CompileOptions(batch=batch, defer=True))
     assert build.lag == 1 and len(build.jobs(random_images(graph, batch + 1))) == 3
     check(graph, build, batch + 1, (batch,))
     mat = [label.layer for label in build.labels[Chunk.MAT]]
@@ -270,7 +269,7 @@ def test_next_image_fills_waiting_time():
 def test_batch_with_little_room_for_weights(rows):
     """Small pieces that two images use in turn have places of their own behind the ring, or are loaded again."""
     graph, config = small(SEVEN), dataclasses.replace(SEVEN, weight_rows=rows)
-    build = compile_graph(graph, config, batch=3)
+    build = compile_graph(graph, config, CompileOptions(batch=3))
     loads = Counter(label.layer for label in build.labels[Chunk.WEIGHT_DMA] if not label.layer.startswith("head.cl"))
     assert min(loads.values()) == 1 or max(loads.values()) > 3
     check(graph, build, 3, (1,))
@@ -279,14 +278,14 @@ def test_batch_with_little_room_for_weights(rows):
 def test_batch_refusals():
     refused("batch must be at most cores = 4, not 5", batch=5)
     with pytest.raises(ValueError, match="batch must be at least 1, not 0"):
-        compile_graph(small(TINY), TINY, batch=0)
+        compile_graph(small(TINY), TINY, CompileOptions(batch=0))
     refused("batch must be 1 for a ViT", graph=shape_graph(1, 16, 2, 32, 17, 24, 10), config=PRESETS["tiny"], batch=2)
     with pytest.raises(ValueError, match="defer needs layers that overlap, not pipelining none, engines both"):
-        compile_graph(small(TINY), TINY, pipelining="none", defer=True)
+        compile_graph(small(TINY), TINY, CompileOptions(pipelining="none", defer=True))
     refused("defer must be off for a ViT", graph=shape_graph(1, 16, 2, 32, 17, 24, 10), config=PRESETS["tiny"],
             defer=True)  # fmt: skip
     graph = small(TINY)
-    build = compile_graph(graph, TINY, batch=2)
+    build = compile_graph(graph, TINY, CompileOptions(batch=2))
     x = random_images(graph, 3)
     assert [len(job) for job in build.jobs(x)] == [2, 2] and np.array_equal(build.jobs(x)[1][1], x[2])
     with pytest.raises(ValueError, match="job: must have 2 images, not 1"):

@@ -7,7 +7,7 @@ import pytest
 from vitforge_hw.arch.config import PRESETS
 from vitforge_hw.arch.isa import Chunk
 from vitforge_hw.arch.latency import LATENCY
-from vitforge_sw.compiler import CompileOptions, compile_graph
+from vitforge_sw.compiler import BlockSchedule, CompileOptions, compile_graph
 from vitforge_sw.cycles.dram import Dram, ReadQueue
 from vitforge_sw.cycles.estimate import estimate
 from vitforge_sw.cycles.model import Shared
@@ -108,7 +108,7 @@ def test_ablation_orders():
     graph = shape_graph(2, 192, 3, 768, 197, 768, 1000)
     cycles = {}
     for mode in ("both", "inter", "intra", "none"):
-        build = compile_graph(graph, P2VIT, pipelining=mode)
+        build = compile_graph(graph, P2VIT, CompileOptions(pipelining=mode))
         assert max(len(i.waits) for p in build.programs.values() for i in p) <= 6
         cycles[mode] = estimate(build, images=1)["first_image_cycles"]
     assert cycles["both"] < cycles["intra"] < cycles["inter"] < cycles["none"]
@@ -159,7 +159,7 @@ def test_latencies_are_those_of_the_rtl():
 
 
 def test_options_reach_the_program():
-    build = compile_graph(random_graph(), TINY, CompileOptions(row_blocks=(1, 1, 1, 1, 1)))
+    build = compile_graph(random_graph(), TINY, CompileOptions(blocks=BlockSchedule(row_blocks=(1, 1, 1, 1, 1))))
     rows = [i.rows for i, x in zip(build.programs[Chunk.MAT], build.labels[Chunk.MAT]) if x.layer.endswith("fc1")]
     assert rows == [1] * 10
 

@@ -5,7 +5,7 @@ import pytest
 
 from vitforge_hw.arch.config import PRESETS
 from vitforge_hw.arch.isa import Chunk
-from vitforge_sw.compiler import CompileOptions, compile_graph
+from vitforge_sw.compiler import BlockSchedule, CompileOptions, compile_graph
 from vitforge_sw.emulator import Machine, emulate
 from vitforge_sw.families.vit.random import random_graph, random_images
 from vitforge_sw.golden.model import run
@@ -33,18 +33,24 @@ def test_random_network(residual, rule, seed):
     check(graph, compile_graph(graph, TINY), random_images(graph, 3), seed, depth=(3, 1, None)[seed])
 
 
+def chosen(pipelining="both", engines="both", piece_rows=None, **blocks):
+    """Options of one block schedule."""
+    own = BlockSchedule(**blocks)
+    return CompileOptions(pipelining=pipelining, engines=engines, piece_rows=piece_rows, blocks=own)
+
+
 @pytest.mark.parametrize(
     "options",
     [
-        CompileOptions(),
-        CompileOptions(row_blocks=(2, 3), out_in_place=True, pos_in_place=True, v_slots=1, score_slots=1, key_slots=1),
-        CompileOptions(row_blocks=(1, 2, 2), weights_resident=False, piece_rows=12, hidden_block=True),
-        CompileOptions(input_over_hidden=True, piece_rows=20),
-        CompileOptions(row_blocks=(2, 1, 2), attend_lead=0.5),
-        CompileOptions(row_blocks=(2, 3), attend_lead=0.0),
-        CompileOptions(pipelining="none"),
-        CompileOptions(pipelining="inter", row_blocks=(2, 3)),
-        CompileOptions(pipelining="intra"),
+        chosen(),
+        chosen(row_blocks=(2, 3), out_in_place=True, pos_in_place=True, v_slots=1, score_slots=1, key_slots=1),
+        chosen(row_blocks=(1, 2, 2), weights_resident=False, piece_rows=12, hidden_block=True),
+        chosen(input_over_hidden=True, piece_rows=20),
+        chosen(row_blocks=(2, 1, 2), attend_lead=0.5),
+        chosen(row_blocks=(2, 3), attend_lead=0.0),
+        chosen(pipelining="none"),
+        chosen(pipelining="inter", row_blocks=(2, 3)),
+        chosen(pipelining="intra"),
     ],
 )
 def test_options_do_not_change_results(options):
@@ -68,15 +74,15 @@ TOGETHER = dict(heads_together=True, row_blocks=(2, 1, 2))
 @pytest.mark.parametrize(
     "options",
     [
-        CompileOptions(),
-        CompileOptions(engines="mat"),
-        CompileOptions(row_blocks=(3, 2), v_slots=1, score_slots=1, key_slots=1, out_in_place=True),
-        CompileOptions(**TOGETHER),
-        CompileOptions(**TOGETHER, proj_ahead=True, embed_beside=True, pos_in_place=True),
-        CompileOptions(**TOGETHER, proj_ahead=True, embed_beside=True, weights_resident=False, piece_rows=30),
-        CompileOptions(pipelining="none"),
-        CompileOptions(pipelining="inter", row_blocks=(2, 3)),
-        CompileOptions(pipelining="intra"),
+        chosen(),
+        chosen(engines="mat"),
+        chosen(row_blocks=(3, 2), v_slots=1, score_slots=1, key_slots=1, out_in_place=True),
+        chosen(**TOGETHER),
+        chosen(**TOGETHER, proj_ahead=True, embed_beside=True, pos_in_place=True),
+        chosen(**TOGETHER, proj_ahead=True, embed_beside=True, weights_resident=False, piece_rows=30),
+        chosen(pipelining="none"),
+        chosen(pipelining="inter", row_blocks=(2, 3)),
+        chosen(pipelining="intra"),
     ],
 )
 def test_options_of_two_engines(options):

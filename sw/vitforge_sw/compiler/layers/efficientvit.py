@@ -107,11 +107,6 @@ class TrioNetwork:
 KINDS = (Matmul, Depthwise, TokenSum, KeyValue, LinearAttention, LayerNorm)  #: operations of the family
 
 
-def is_trio(graph: Graph) -> bool:
-    """True for graphs of the EfficientViT family."""
-    return not any(node.role.part == "embed" for node in graph.nodes)
-
-
 def analyse_trio(graph: Graph, config: AcceleratorConfig, defer: bool = False) -> TrioNetwork:
     """Layers of an EfficientViT (``defer``: of an unrolled one with a deferred classifier), checked against the preset;
     ValueError: what does not fit."""

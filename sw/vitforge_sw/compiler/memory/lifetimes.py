@@ -7,7 +7,6 @@ those of the tensors that engines read at the same time.
 
 import dataclasses
 import itertools
-import math
 
 import numpy as np
 
@@ -17,13 +16,8 @@ from vitforge_hw.arch.isa import Chunk
 from ..layers.batch import of_image, plain
 from ..layers.efficientvit import TrioNetwork
 from ..schedule.row_schedule import Run
-from .vit import Allocation, Place
-
-TRIES = 300  #: random orders that are tried where tensors do not fit in the order of their sizes
-#: how much earlier than its first use an image is loaded, in cycles that loading it takes
-LEADS = ((16, 8, 4), (2, 1, 0))
-ANY = -math.inf  #: the runs' order is enough, even if it makes them wait
-SLACKS = (4000, 2000, 1500, 1000, 700, 500, 350, 250, 120, 0, ANY)  #: cycles that a place rests before it is reused
+from ..tuning import ANY, Tuning
+from .place import Allocation, Place
 
 
 class SpaceError(ValueError):
@@ -104,21 +98,21 @@ def neighbours(net: TrioNetwork, runs: list[Run]) -> dict[str, dict[str, float]]
     return out
 
 
-def allocate_trio(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run]) -> Allocation:
+def allocate_lifetimes(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run], tuning: Tuning) -> Allocation:
     """Addresses of every tensor; SpaceError with the sizes where the buffer is too small."""
     loads, early = load_times(net, config, runs, 0)
     tensors = lives(net, runs, loads, early)
     peak, names = _peak(tensors, len(runs))
     if peak <= config.act_rows:
         near = neighbours(net, runs)
-        choices = (c for leads in LEADS for c in itertools.product((False, True), SLACKS, leads))
+        choices = (c for leads in tuning.leads for c in itertools.product((False, True), tuning.slacks, leads))
         for tight, slack, lead in choices:
             loads, early = load_times(net, config, runs, lead)
             tensors = lives(net, runs, loads, early)
             at = _place(tensors, near, config, slack, tight)
             if at is not None:
                 return _allocation(net, config, tensors, at, loads)
-        for seed in range(TRIES):
+        for seed in range(tuning.tries):
             at = _place(tensors, near, config, ANY, True, np.random.default_rng(seed))
             if at is not None:
                 return _allocation(net, config, tensors, at, loads)

@@ -9,7 +9,7 @@ from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk, Instruction
 
 from ...kinds import Memory, kind_of
-from ..memory.vit import Place
+from ..memory.place import Place
 from ..options import CompileOptions
 from ..schedule.steps import Label
 from . import image

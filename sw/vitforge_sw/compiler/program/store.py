@@ -9,7 +9,7 @@ from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
 
 from ...graph.serialize import write_atomic
-from ..memory.vit import Place
+from ..memory.place import Place
 from ..options import CompileOptions
 from ..schedule.steps import Label
 from . import image
@@ -86,11 +86,9 @@ def _build(folder: Path, data: dict, memory: bytes, config: AcceleratorConfig | 
         if expected != found:
             raise ValueError(f"build directory {folder}: {what} hash must be {expected}, is {found}")
     programs, _ = image.decode(memory, own)
-    options = dict(data["options"])
-    options["row_blocks"] = tuple(options["row_blocks"]) if options["row_blocks"] else None
     return Build(
         config=own,
-        options=CompileOptions(**options),
+        options=CompileOptions.from_dict(data["options"]),
         programs=programs,
         labels={c: [Label(*x) for x in data["labels"][c.name.lower()]] for c in Chunk},
         places={p["name"]: Place(**p) for p in data["places"]},

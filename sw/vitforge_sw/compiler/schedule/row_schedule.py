@@ -21,22 +21,7 @@ from ..layers.batch import image_of
 from ..layers.efficientvit import Layer, TrioNetwork
 from ..memory.rings import RingError
 from ..options import CompileOptions
-
-LATENCY = 75  #: cycles from an engine's last step to a row that others may read
-SWITCH = 8  #: cycles between instructions of an engine
-LONG_ROW = 1100  #: cycles of a row that is worth halving
-LEAVE = 1  #: R-MAC leaves a pointwise layer for its depthwise layer when at most so many rows are left,
-EARLY = 0.85  #: or MAT will have finished them in this part of the depthwise layer's own duration
-HOLD = 400  #: cycles that R-MAC waits for such work rather than take a row of another layer
-AHEAD = 14  #: layers in which R-MAC looks for such work
-WINDOW = 24  #: layers in which an engine looks for work
-PACE = 5  #: cycles between a deferred classifier's pieces, in cycles that loading them takes
-BESIDE_PARTS = 4  #: a deferred classifier's pieces are so many times smaller than the others
-NEXT_LAYERS = 2  #: first layers of the next image that fill waiting time
-#: (WINDOW, NEXT_LAYERS) that are tried in turn: the fewer layers, the fewer tensors are needed at once
-WINDOWS = ((WINDOW, NEXT_LAYERS), (WINDOW, 0), (2, 0))
-NEXT_ROOM = 1 / 3  #: part of the rest of the activation buffer that the present image's tensors may take meanwhile
-FILL = 0.5  #: part of a row's cycles that must be waiting time
+from ..tuning import Tuning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,27 +62,28 @@ def ranges(a: int, b: int, n: int, unit: int) -> list[tuple[int, int]]:
     return [(a + count * i // n * unit, a + count * (i + 1) // n * unit) for i in range(n)]
 
 
-def pieces_of(net: TrioNetwork, layer: Layer, rows: int) -> list[tuple[int, int]]:
+def pieces_of(net: TrioNetwork, layer: Layer, rows: int, tuning: Tuning) -> list[tuple[int, int]]:
     """Ranges of output tiles with at most ``rows`` weight rows each, fewer for a deferred classifier."""
     unit = layer.gtiles or 1
     least = unit * layer.steps
     if layer.number in net.beside:
-        rows = max(least, rows // BESIDE_PARTS)
+        rows = max(least, rows // tuning.beside_parts)
     if least > rows:
         raise RingError(f"layer {layer.name}: {unit} tiles have {least} weight rows, a piece at most {rows}")
     n = -(-(layer.tiles // unit) // (rows // least))
     return ranges(0, layer.tiles, n, unit)
 
 
-def units_of(net: TrioNetwork, layer: Layer, piece_rows: int, share: bool) -> list[Unit]:
+def units_of(net: TrioNetwork, layer: Layer, piece_rows: int, share: bool, tuning: Tuning) -> list[Unit]:
     """Units in the order in which they are taken."""
     if not layer.tiles:
         return [Unit(layer.number, r, 0, 0, layer.cycles) for r in range(layer.rows)]
-    out, pieces = [], pieces_of(net, layer, piece_rows)
+    out, pieces = [], pieces_of(net, layer, piece_rows, tuning)
     for a, b in pieces:
         cycles = layer.cycles * (b - a) // layer.tiles
         half, unit = [(a, b)], layer.gtiles or 1
-        if share and layer.shared and b - a > unit and (cycles > LONG_ROW or layer.rows == 1 and len(pieces) == 1):
+        long = cycles > tuning.long_row or layer.rows == 1 and len(pieces) == 1
+        if share and layer.shared and b - a > unit and long:
             half = ranges(a, b, 2, unit)
         for r in range(layer.rows):
             for t0, t1 in half:
@@ -115,13 +101,15 @@ class Scheduler:
         config: AcceleratorConfig,
         options: CompileOptions,
         piece_rows: int,
-        window: int = WINDOW,
-        ahead: int = NEXT_LAYERS,
+        window: int | None = None,
+        ahead: int | None = None,
     ):
-        self.net, self.options, self.window = net, options, window
+        self.net, self.options, self.tuning = net, options, options.tuning
+        first = self.tuning.windows[0]
+        self.window, ahead = first[0] if window is None else window, first[1] if ahead is None else ahead
         alone = (Chunk.RMAC, Chunk.LAYERNORM)
         self.chunks = alone if options.engines == "rmac" else (Chunk.MAT, *alone)
-        self.units = [units_of(net, layer, piece_rows, options.engines == "both") for layer in net.layers]
+        self.units = [units_of(net, layer, piece_rows, options.engines == "both", self.tuning) for layer in net.layers]
         self.release = self._release(config)
         self.fillers = self._fillers(config, ahead) if options.overlap and ahead else {}
         self.taken = [0] * len(net.layers)
@@ -151,14 +139,14 @@ class Scheduler:
         return (Chunk.MAT,) if alone else (Chunk.MAT, Chunk.RMAC)
 
     def _release(self, config: AcceleratorConfig) -> dict[int, list[float]]:
-        """When the weights of each unit of the deferred classifier can have arrived, if they take 1 / PACE of the
+        """When the weights of each unit of the deferred classifier can have arrived, if they take 1 / pace of the
         memory's bandwidth."""
         out, rows = {}, 0
         for n in self.net.beside:
             layer, out[n] = self.net.layers[n], []
             for u in self.units[n]:
                 rows += u.tiles * layer.steps
-                out[n].append(PACE * rows * config.beats_per_weight_row)
+                out[n].append(self.tuning.pace * rows * config.beats_per_weight_row)
         return out
 
     def _fillers(self, config: AcceleratorConfig, count: int) -> dict[int, range]:
@@ -178,7 +166,7 @@ class Scheduler:
                 for m in range(n, last.get(name, n) + 1) if name in net.shapes else ():
                     live[m - a] += net.shapes[name].size
             n = b
-            while n > a and live[n - 1 - a] <= room * NEXT_ROOM:
+            while n > a and live[n - 1 - a] <= room * self.tuning.next_room:
                 n -= 1
                 out[n] = ahead
         return out
@@ -217,15 +205,15 @@ class Scheduler:
     def alone(self, window: list[int], now: float, last: int) -> tuple[Unit | None, float | None]:
         """R-MAC's next unit of a layer that MAT cannot take, if its input is nearly done."""
         for i in window if self.fused else ():
-            if i < self.first + AHEAD and Chunk.MAT not in self.chunks_of[i]:
+            if i < self.first + self.tuning.ahead and Chunk.MAT not in self.chunks_of[i]:
                 sources = [w for t, _, _ in self.net.layers[i].needs for w in self.net.writers.get(t, ())]
                 untaken = [u for w in sources for u in self.units[w.number][self.taken[w.number] :]]
                 left = sum(u.cycles for u in self.units[i][self.taken[i] :])
                 rest = sum(u.cycles for u in untaken) + max(0, self.free[Chunk.MAT] - now)
-                if len(untaken) <= LEAVE or rest <= EARLY * left or i == last:
+                if len(untaken) <= self.tuning.leave or rest <= self.tuning.early * left or i == last:
                     u = self.units[i][self.taken[i]]
                     ready = self.ready(u)
-                    if ready is not None and ready <= now + HOLD:
+                    if ready is not None and ready <= now + self.tuning.hold:
                         return (u, now) if ready <= now else (None, ready)
         return None, None
 
@@ -252,7 +240,7 @@ class Scheduler:
             if worth and chunk in self.chunks_of[i] and self.taken[i] < len(self.units[i]):
                 u = self.units[i][self.taken[i]]
                 ready = self.ready(u)
-                if ready is not None and ready <= now and (wake is None or now + FILL * u.cycles <= wake):
+                if ready is not None and ready <= now and (wake is None or now + self.tuning.fill * u.cycles <= wake):
                     return u
         return None
 
@@ -298,11 +286,11 @@ class Scheduler:
                     others = [free[c] for c in self.chunks if c != chunk and c not in idle and free[c] > free[chunk]]
                     free[chunk] = max(free[chunk] + 1, min([wake, *others]))
                 continue
-            start = free[chunk] + (SWITCH + self.net.layers[u.layer].fill if last[chunk] != u.layer else 0)
+            start = free[chunk] + (self.tuning.switch + self.net.layers[u.layer].fill if last[chunk] != u.layer else 0)
             end = start + u.cycles
             self.taken[u.layer] += 1
             self.sequence[chunk].append((u, start, end))
-            self.finish(u, end + LATENCY)
+            self.finish(u, end + self.tuning.latency)
             for c in idle:
                 free[c] = max(free[c], free[chunk])
             idle.clear()

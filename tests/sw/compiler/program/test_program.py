@@ -9,7 +9,7 @@ import pytest
 from vitforge_hw.arch import memmap
 from vitforge_hw.arch.config import PRESETS, AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
-from vitforge_sw.compiler import CompileOptions, compile_graph, disassemble, load_build, save_build
+from vitforge_sw.compiler import BlockSchedule, CompileOptions, compile_graph, disassemble, load_build, save_build
 from vitforge_sw.compiler.program.image import decode
 from vitforge_sw.compiler.program.report import report
 from vitforge_sw.families.vit.random import random_graph, random_images
@@ -134,4 +134,4 @@ def test_options_checked():
     with pytest.raises(ValueError, match="pipelining must be one of both, inter, intra, none, not 'all'"):
         CompileOptions(pipelining="all")
     with pytest.raises(ValueError, match="row_blocks must be positive and sum to 5 groups"):
-        compile_graph(random_graph(), TINY, CompileOptions(row_blocks=(1, 2)))
+        compile_graph(random_graph(), TINY, CompileOptions(blocks=BlockSchedule(row_blocks=(1, 2))))

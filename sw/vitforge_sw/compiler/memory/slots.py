@@ -1,16 +1,15 @@
-"""Where tensors live in the activation buffer.
+"""Where a ViT's tensors live in the activation buffer.
 
 Tensors of one class (all blocks' keys, scores, ...) take turns in a few slots of fixed addresses, so the addresses that
 a chunk waits for are the same in every block. Classes have a preferred pool; what does not fit there goes to the other.
 """
 
-import dataclasses
-
 from vitforge_hw.arch.config import AcceleratorConfig
 
 from ...graph.ir import FORMATS
 from ..layers.vit import Network, cdiv
-from ..options import CompileOptions
+from ..options import BlockSchedule
+from .place import Allocation, Place
 
 #: preferred pool of each class. The shifter array reads values every other cycle and softmax its scores in bursts of
 #: 13: they share pool 0, away from the PE array's long bursts (LayerNorm's output, ahead of use as far as its group
@@ -29,40 +28,11 @@ POOL_OF_FOUR = {
 }  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """``address`` of group 0, ``stride`` rows from group to group, ``planes`` bytes per value, class and slot."""
-
-    name: str
-    address: int
-    stride: int
-    groups: int
-    planes: int
-    klass: str
-    slot: int
-    restarts: bool = False  #: the buffer holds one row block; each starts at ``address``
-
-    def row(self, group: int) -> int:
-        """Address of the first row of a group; ``group`` is the first of a row block where the buffer restarts."""
-        return self.address if self.restarts else self.address + group * self.stride
-
-
-@dataclasses.dataclass
-class Allocation:
-    """``places``: tensor -> Place; ``slots``: (class, slot) -> (address, rows); ``used``: rows taken of each pool;
-    ``loads``: of a batch, the run before which each image is loaded (0: at the start)."""
-
-    places: dict[str, Place]
-    slots: dict[tuple[str, int], tuple[int, int]]
-    used: list[int]
-    loads: tuple[int, ...] = (0,)
-
-
-def classify(net: Network, options: CompileOptions) -> dict[str, tuple[str, int]]:
+def classify(net: Network, blocks: BlockSchedule) -> dict[str, tuple[str, int]]:
     """Tensor -> (class, slot)."""
-    own = net.heads if options.heads_together else 0
-    v_slots, score_slots = own or options.v_slots, own or options.score_slots
-    out = {net.graph.input: ("hidden" if options.input_over_hidden else "input", 0)}
+    own = net.heads if blocks.heads_together else 0
+    v_slots, score_slots = own or blocks.v_slots, own or blocks.score_slots
+    out = {net.graph.input: ("hidden" if blocks.input_over_hidden else "input", 0)}
     for node in net.graph.nodes:
         kind, block, head = node.role.part, node.role.block, node.role.head
         turn = block * net.heads + head if head is not None else 0
@@ -70,10 +40,10 @@ def classify(net: Network, options: CompileOptions) -> dict[str, tuple[str, int]
         if kind == "softmax":
             continue
         if kind == "embed":
-            out[name] = ("embed" if options.embed_beside else "x", 0)
+            out[name] = ("embed" if blocks.embed_beside else "x", 0)
             if node.residual is not None:
                 same = net.planes(node.residual.name) == net.planes(name)
-                out[node.residual.name] = out[name] if options.pos_in_place and same else ("pos", 0)
+                out[node.residual.name] = out[name] if blocks.pos_in_place and same else ("pos", 0)
         elif kind in ("attn.proj", "mlp.fc2"):
             if node.residual is None or net.planes(node.residual.name) != net.planes(name):
                 raise ValueError(f"layer {node.name}: needs a residual of its output's format")
@@ -87,15 +57,15 @@ def classify(net: Network, options: CompileOptions) -> dict[str, tuple[str, int]
         elif kind == "attend":
             out[name] = ("attend", 0)
         elif kind == "norm2":
-            out[name] = ("attend" if options.out_in_place else "norm2", 0)
+            out[name] = ("attend" if blocks.out_in_place else "norm2", 0)
         else:
             out[name] = ({"norm1": "norm1", "norm": "norm1", "mlp.fc1": "hidden", "head": "logits"}[kind], 0)
     return out
 
 
-def allocate(net: Network, config: AcceleratorConfig, options: CompileOptions) -> Allocation:
+def allocate_slots(net: Network, config: AcceleratorConfig, blocks: BlockSchedule) -> Allocation:
     """Addresses of every tensor; ValueError with the sizes where the buffer is too small."""
-    classes = classify(net, options)
+    classes = classify(net, blocks)
     size: dict[tuple[str, int], int] = {}
     shape = {}
     for name, key in classes.items():
@@ -103,8 +73,8 @@ def allocate(net: Network, config: AcceleratorConfig, options: CompileOptions) -
         groups, planes = cdiv(t.tokens, config.cores), FORMATS[t.fmt][2]
         stride = cdiv(t.channels, config.word) * planes
         held = groups
-        if key[0] == "hidden" and name != net.graph.input and options.hidden_block and options.row_blocks:
-            held = max(options.row_blocks)
+        if key[0] == "hidden" and name != net.graph.input and blocks.hidden_block and blocks.row_blocks:
+            held = max(blocks.row_blocks)
         shape[name] = (stride, groups, planes, held < groups)
         size[key] = max(size.get(key, 0), stride * held)
     used = [0] * config.pools

@@ -1,0 +1,53 @@
+"""The row schedule: EfficientViTs, whose map rows an event model gives to the engines, all layers of a job at once."""
+
+from vitforge_hw.arch.config import AcceleratorConfig
+
+from ...graph.ir import Graph
+from ...ops import Depthwise, KeyValue, LinearAttention
+from ..layers.batch import unroll
+from ..layers.efficientvit import analyse_trio
+from ..memory.lifetimes import SpaceError, allocate_lifetimes
+from ..memory.rings import RingError
+from ..options import CompileOptions
+from ..program.build import Build
+from ..program.link import link
+from .row_plan import plan_rows, ring_rows
+from .row_schedule import Scheduler
+from .strategy import Strategy
+
+
+class Rows(Strategy):
+    """See the module."""
+
+    name = "EfficientViT"
+    own = (Depthwise, KeyValue, LinearAttention)
+
+    def compile(self, graph: Graph, config: AcceleratorConfig, options: CompileOptions) -> Build:
+        """With the longest weight pieces with which the ring holds what is in use at the same time; fewer layers at a
+        time where the activation buffer is too small."""
+        if options.pipelining not in ("both", "none"):
+            raise ValueError(f"pipelining of EfficientViT must be both or none, not {options.pipelining!r}")
+        if options.blocks is not None:
+            raise ValueError("blocks must be None for an EfficientViT: a block schedule is a ViT's")
+        net = analyse_trio(graph, config)
+        if options.batch > 1 or options.defer:
+            net = analyse_trio(unroll(graph, options.batch, config, options.defer), config, options.defer)
+        tuning = options.tuning
+        ring = ring_rows(net, config, tuning)
+        error, small = None, None
+        for rows in [options.piece_rows] if options.piece_rows else [ring // n for n in tuning.pieces]:
+            for window, ahead in tuning.windows if options.batch > 1 else tuning.windows[1:]:
+                try:
+                    runs = Scheduler(net, config, options, rows, window, ahead).run()
+                    allocation = allocate_lifetimes(net, config, runs, tuning)
+                    written = plan_rows(net, config, allocation, runs, options, rows)
+                    return link(graph, config, options, allocation, written)
+                except SpaceError as e:
+                    small = e
+                except RingError as e:
+                    error = error or e
+                    break
+            if small and not error:
+                break
+        raise error or small
+

@@ -18,7 +18,7 @@ from vitforge_hw.arch.isa import Chunk
 
 from ...ops import LinearAttention
 from ..layers.batch import image_of
-from ..layers.efficientvit import Layer, TrioNetwork
+from ..layers.efficientvit import Layer, MapNetwork
 from ..memory.rings import RingError
 from ..options import CompileOptions
 from ..tuning import Tuning
@@ -62,7 +62,7 @@ def ranges(a: int, b: int, n: int, unit: int) -> list[tuple[int, int]]:
     return [(a + count * i // n * unit, a + count * (i + 1) // n * unit) for i in range(n)]
 
 
-def pieces_of(net: TrioNetwork, layer: Layer, rows: int, tuning: Tuning) -> list[tuple[int, int]]:
+def pieces_of(net: MapNetwork, layer: Layer, rows: int, tuning: Tuning) -> list[tuple[int, int]]:
     """Ranges of output tiles with at most ``rows`` weight rows each, fewer for a deferred classifier."""
     unit = layer.gtiles or 1
     least = unit * layer.steps
@@ -74,7 +74,7 @@ def pieces_of(net: TrioNetwork, layer: Layer, rows: int, tuning: Tuning) -> list
     return ranges(0, layer.tiles, n, unit)
 
 
-def units_of(net: TrioNetwork, layer: Layer, piece_rows: int, share: bool, tuning: Tuning) -> list[Unit]:
+def units_of(net: MapNetwork, layer: Layer, piece_rows: int, share: bool, tuning: Tuning) -> list[Unit]:
     """Units in the order in which they are taken."""
     if not layer.tiles:
         return [Unit(layer.number, r, 0, 0, layer.cycles) for r in range(layer.rows)]
@@ -97,7 +97,7 @@ class Scheduler:
 
     def __init__(
         self,
-        net: TrioNetwork,
+        net: MapNetwork,
         config: AcceleratorConfig,
         options: CompileOptions,
         piece_rows: int,

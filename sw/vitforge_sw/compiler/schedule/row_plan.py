@@ -29,7 +29,7 @@ from ..program.image import image_beats, result_units
 from ..program.parameters import depthwise_rows, layernorm_params, post_params, weight_rows
 from ..program.writer import ProgramWriter, Starts
 from ..tuning import Tuning
-from .row_schedule import Run, pieces_of
+from .row_units import Run, pieces_of
 
 
 def slots_of(net: MapNetwork, config: AcceleratorConfig, tuning: Tuning) -> tuple[int, int, int]:

@@ -16,7 +16,6 @@ from .registry import operation
 
 SOFTWARE_RULES = ("exact", "uniform8")  #: divisions to compare with
 DIVISION_RULES = (*DivisionRule.words(), *SOFTWARE_RULES)
-RULE_BIT = 11  #: of act1, above the first Ksum word
 
 
 @operation("linear_attention")
@@ -86,5 +85,5 @@ class LinearAttention(Node):
 
     def division_fields(self, ksum: int) -> dict[str, int]:
         """Fields of the instruction; ``ksum``: first word in the Ksum memory."""
-        act1 = ksum | DivisionRule.of(self.rule) << RULE_BIT
+        act1 = ksum | DivisionRule.of(self.rule) << isa.KSUM_BITS
         return dict(relu=1, divide=1, narrow=1, act0=self.lo, act1=act1)

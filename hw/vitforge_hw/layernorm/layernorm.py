@@ -47,7 +47,7 @@ class LayerNorm(wiring.Component):
 
     Reference
     ---------
-    arch.arith.layernorm, arch.arith_trio.layernorm_hardswish
+    arch.arith.layernorm, arch.arith.layernorm_hardswish
     """
 
     def __init__(self, config: AcceleratorConfig):

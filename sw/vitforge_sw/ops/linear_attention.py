@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from vitforge_hw.arch import arith_trio, isa
+from vitforge_hw.arch import arith, isa
 from vitforge_hw.arch.enums import DivisionRule
 from vitforge_hw.arch.isa import Chunk
 
@@ -21,7 +21,7 @@ DIVISION_RULES = (*DivisionRule.words(), *SOFTWARE_RULES)
 @operation("linear_attention")
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class LinearAttention(Node):
-    """Dividend = relu(q) Z and divisor = relu(q) Ksum of every head, then arith_trio.divide.
+    """Dividend = relu(q) Z and divisor = relu(q) Ksum of every head, then arith.divide.
 
     ``shift`` int (C,) 0..31. rule: log2 | reciprocal; exact | uniform8 are software modes (``m1``, ``s1``: uniform8's
     divisor grid).
@@ -58,7 +58,7 @@ class LinearAttention(Node):
         rules.accumulator(self.acc_bound(graph), where)
         rules.word(self.rule, where, "rule", DIVISION_RULES)
         rules.array(self.shift, where, "shift", (c,), rules.spans(isa.POST_PARAM_FIELDS)["s1"])
-        rules.scalar(self.lo, where, "lo", (0, arith_trio.CODE_MAX))
+        rules.scalar(self.lo, where, "lo", (0, arith.CODE_MAX))
         rules.scalar(self.m1, where, "m1", SPANS["m1"])
         rules.scalar(self.s1, where, "s1", SPANS["s1"])
 

@@ -1,6 +1,7 @@
 """What the compiler may choose, and the sets of choices for a ViT that it tries in turn."""
 
 import dataclasses
+from typing import Any
 
 from .tuning import Tuning
 
@@ -42,7 +43,7 @@ class BlockSchedule:
     input_over_hidden: bool = False
     hidden_block: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("v_slots", "score_slots", "key_slots"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -75,7 +76,7 @@ class CompileOptions:
 
     overlap = property(lambda s: s.pipelining == "both" and s.engines != "mat", doc="EfficientViT: layers overlap")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.engines not in ENGINES:
             raise ValueError(f"engines must be one of {', '.join(ENGINES)}, not {self.engines!r}")
         if self.pipelining not in PIPELINING:
@@ -90,14 +91,14 @@ class CompileOptions:
     def from_dict(cls, data: dict) -> "CompileOptions":
         """The inverse of dataclasses.asdict, also behind JSON, which makes lists of tuples."""
 
-        def tuples(value):
+        def tuples(value: Any) -> Any:
             return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value
 
-        def made(kind, given: dict):
-            return kind(**{name: tuples(value) for name, value in given.items()})
+        def plain(given: dict) -> dict:
+            return {name: tuples(value) for name, value in given.items()}
 
-        blocks = made(BlockSchedule, data["blocks"]) if data["blocks"] else None
-        return made(cls, data | dict(blocks=blocks, tuning=made(Tuning, data["tuning"])))
+        blocks = BlockSchedule(**plain(data["blocks"])) if data["blocks"] else None
+        return cls(**plain(data) | dict(blocks=blocks, tuning=Tuning(**plain(data["tuning"]))))
 
 
 def blocks_of(groups: int, n: int) -> tuple[int, ...]:
@@ -115,7 +116,7 @@ def blocks_by(groups: int, ends: tuple[int, ...]) -> tuple[int, ...]:
 def candidates(groups: int, options: CompileOptions, engines: int) -> list[list[BlockSchedule]]:
     """Families of choices with the same schedule, in each the roomiest buffers first; the frugal last family only if
     no other fits. ``engines``: of the machine."""
-    roomy = [
+    roomy: list[dict[str, Any]] = [
         {},
         dict(out_in_place=True),
         dict(out_in_place=True, pos_in_place=True),
@@ -132,7 +133,7 @@ def candidates(groups: int, options: CompileOptions, engines: int) -> list[list[
     ]  # fmt: skip
     out = []
     if engines > 1 and options.engines == options.pipelining == "both":
-        same = dict(row_blocks=blocks_by(groups, t.together_ends), heads_together=True, proj_ahead=True)
+        same: dict[str, Any] = dict(row_blocks=blocks_by(groups, t.together_ends), heads_together=True, proj_ahead=True)
         for resident in (True, False):
             out.append([BlockSchedule(**same, weights_resident=resident, embed_beside=beside, **more)
                         for beside in (True, False) for more in roomy[:3]])  # fmt: skip

@@ -7,6 +7,7 @@ left: its layers come first, and its results belong to the job before.
 
 import dataclasses
 import re
+from typing import Any
 
 from vitforge_hw.arch.config import AcceleratorConfig
 
@@ -102,6 +103,6 @@ def _renamed(node: Node, image: int, shared: set[str]) -> Node:
         return r if r.name in shared else dataclasses.replace(r, name=of_image(r.name, image))
 
     values = {f.name: getattr(node, f.name) for f in dataclasses.fields(node)}
-    refs = {n: ref(v) for n, v in values.items() if isinstance(v, Ref)}
+    refs: dict[str, Any] = {n: ref(v) for n, v in values.items() if isinstance(v, Ref)}
     role = dataclasses.replace(node.role, image=image)
-    return dataclasses.replace(node, **(refs | {"name": of_image(node.name, image), "role": role}))
+    return dataclasses.replace(node, **refs, name=of_image(node.name, image), role=role)

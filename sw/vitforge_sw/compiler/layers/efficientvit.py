@@ -90,8 +90,10 @@ class MapNetwork:
         if isinstance(node, LinearAttention):
             return {node.q.name: groups * layer.in_words}
         if isinstance(node, Matmul):
-            read = {node.x.name: groups * (layer.in_words or layer.ksteps)}
-            return read | ({node.residual.name: groups * tiles} if node.residual else {})
+            read: dict[str, float] = {node.x.name: groups * (layer.in_words or layer.ksteps)}
+            if node.residual is not None:
+                read[node.residual.name] = groups * tiles
+            return read
         if isinstance(node, KeyValue):
             return {node.k.name: rows * layer.fill}
         if isinstance(node, Depthwise):
@@ -145,7 +147,7 @@ class Checks:
         self.net, self.c = net, config
         self.half = config.word // config.width
 
-    def need(self, ok, text: str):
+    def need(self, ok: bool, text: str) -> None:
         if not ok:
             raise ValueError(f"{text} (preset {self.c.name})")
 
@@ -154,7 +156,7 @@ class Checks:
                   f"not {channels}")  # fmt: skip
         return channels // self.c.word
 
-    def slice(self, node: Node, ref: Ref):
+    def slice(self, node: Node, ref: Ref) -> None:
         """Slices begin and end at words."""
         whole = self.net.graph.tensors[ref.name].channels
         if (ref.start, self.net.count(ref)) != (0, whole):
@@ -164,11 +166,23 @@ class Checks:
     def layer(self, node: Node) -> Layer:
         for ref in (*node.inputs, node.out):
             self.slice(node, ref)
-        kind = {Matmul: self.pointwise, Depthwise: self.depthwise, TokenSum: self.total, KeyValue: self.key_value,
-                LinearAttention: self.attend, LayerNorm: self.norm}[type(node)]  # fmt: skip
-        return kind(node, len(self.net.layers))
+        number = len(self.net.layers)
+        match node:
+            case Matmul():
+                return self.pointwise(node, number)
+            case Depthwise():
+                return self.depthwise(node, number)
+            case TokenSum():
+                return self.total(node, number)
+            case KeyValue():
+                return self.key_value(node, number)
+            case LinearAttention():
+                return self.attend(node, number)
+            case LayerNorm():
+                return self.norm(node, number)
+        raise ValueError(f"layer {node.name}: {type(node).__name__} is none of the EfficientViT family")
 
-    def _matrix(self, node, number: int, x: Ref, n: int, k: int, groups: int) -> Layer:
+    def _matrix(self, node: Matmul | LinearAttention, number: int, x: Ref, n: int, k: int, groups: int) -> Layer:
         """A pointwise layer of n outputs from k inputs in ``groups`` parts."""
         c, shape = self.c, self.net.shapes[node.out.name]
         self.need(k <= c.max_k, f"layer {node.name}: K must be at most max_k = {c.max_k}, not {k}")

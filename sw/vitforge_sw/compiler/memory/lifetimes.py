@@ -169,7 +169,7 @@ def _place(
             starts += [b - t.size for _, b in gaps] + [e for e in edges for a, b in gaps if a < e <= b - t.size]
         others = [(w, at[n], at[n] + tensors[n].size) for n, w in near[t.name].items() if n in at]
 
-        def cost(a: int):
+        def cost(a: int) -> tuple[float, int]:
             clash = 0 if tight else sum(w * shared(a, a + t.size, c, d) for w, c, d in others)  # noqa: B023
             return round(clash, 6), a
 

@@ -35,7 +35,8 @@ class Ring:
 
     def addresses(self, sizes: list[int]) -> list[int]:
         """Where pieces of these sizes would be placed."""
-        out, following = [], self.next
+        out: list[int] = []
+        following = self.next
         for n in sizes:
             if not out and self.first is not None and self.first + n <= self.rows:
                 out.append(self.first)
@@ -63,7 +64,7 @@ class Ring:
         earlier = np.arange(len(sizes))[:, None] > np.arange(len(sizes))
         before = np.where(earlier, last[None], last[None] - total)
 
-        def score(start, one, skip):
+        def score(start: int, one: int | None, skip: int) -> tuple[int, int]:
             at = np.array(Ring(self.rows, self.what, start, one).addresses(sizes.tolist()))
             overlap = (at[:, None] < at + sizes) & (at < (at + sizes)[:, None])
             slack = first - np.where(overlap, before, -(10**9)).max(axis=1) - sizes * cycles_per_row
@@ -75,7 +76,7 @@ class Ring:
         start = max(tries, key=lambda s: score(s, None, 1))
         return start, max(tries, key=lambda one: score(start, one, 0))
 
-    def use(self, at: int, piece: str, layer: str, begin: int, end: int):
+    def use(self, at: int, piece: str, layer: str, begin: int, end: int) -> None:
         """A layer uses ``piece`` at ``at`` from cycle ``begin`` to ``end``; it may have been overwritten since it was
         loaded."""
         low, high = self.held.get(piece, (0, 0))

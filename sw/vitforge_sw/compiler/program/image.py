@@ -10,7 +10,7 @@ import numpy as np
 
 from vitforge_hw.arch import memmap
 from vitforge_hw.arch.config import AcceleratorConfig
-from vitforge_hw.arch.isa import HEADER_FIELDS, INSTRUCTION_BYTES, MAGIC, Chunk, Instruction, pack, unpack
+from vitforge_hw.arch.isa import HEADER_FIELDS, INSTRUCTION_BYTES, MAGIC, Chunk, Instruction, Wait, pack, unpack
 
 from ..schedule.steps import Piece
 
@@ -27,7 +27,8 @@ def link(
             f"program_rows = {config.program_rows} (preset {config.name})"
         )
     header = {"magic": MAGIC, "config_hash": config.hash}
-    words, final = [], {}
+    words: list[int] = []
+    final: dict[Chunk, list[Instruction]] = {}
     for chunk in Chunk:
         header |= {f"{chunk.name.lower()}_start": 1 + len(words), f"{chunk.name.lower()}_count": len(programs[chunk])}
         final[chunk] = [_absolute(i, beats) for i in programs[chunk]]
@@ -129,7 +130,7 @@ def disassemble(memory_image: bytes, config: AcceleratorConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-def describe(w) -> str:
+def describe(w: Wait) -> str:
     """A wait as text."""
     previous = w.base < -(1 << 15)
     base = w.base + (1 << 16) * previous

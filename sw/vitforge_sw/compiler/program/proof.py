@@ -82,7 +82,7 @@ class Events:
         """(image, instruction, its number, row) of an event."""
         image, index = divmod(number, self.totals[chunk])
         n, row = self.rows[chunk][index]
-        return image, self.programs[chunk][n], n, row
+        return image, self.programs[Chunk(chunk)][n], n, row
 
     def thresholds(self, chunk: int, number: int) -> list[tuple[int, int]]:
         """(source, finished rows) of every wait."""
@@ -91,7 +91,7 @@ class Events:
 
     def text(self, chunk: int, number: int, verb: str) -> str:
         image, _, n, row = self.at(chunk, number)
-        label = self.labels[chunk][n]
+        label = self.labels[Chunk(chunk)][n]
         return f"{verb} of {Chunk(chunk).name} {label.layer} instruction {n} row {row} (image {image})"
 
 
@@ -110,7 +110,7 @@ def legal_order(
     entries = [cdiv(softmax[n].op["keys"], config.attend_keys) for n, _ in events.rows[Chunk.SOFTMAX]]
     order = []
 
-    def blocked(c: int):
+    def blocked(c: int) -> str | None:
         if c == Chunk.SHIFTER and done[Chunk.SOFTMAX] <= done[c]:
             return "codes"
         if c == Chunk.SOFTMAX and ring + entries[done[c] % len(entries)] > config.code_rows:
@@ -141,10 +141,10 @@ def legal_order(
     return order
 
 
-def _row_accesses(programs: dict[Chunk, list[Instruction]], config: AcceleratorConfig):
+def _row_accesses(programs: dict[Chunk, list[Instruction]], config: AcceleratorConfig) -> list:
     """Per chunk and instruction: [(memory, write, per row: slice, index array, or None)], reads first."""
 
-    def compact(index):
+    def compact(index: np.ndarray) -> slice | np.ndarray | None:
         if not len(index):
             return None
         lo, hi = int(index[0]), int(index[-1])
@@ -179,8 +179,8 @@ def prove(
     order = legal_order(events, config)
     rows = _row_accesses(programs, config)
     sizes = memory_rows(config)
-    writes = [np.zeros((len(_WRITERS[m]), s), dtype=np.int32) for m, s in enumerate(sizes)]
-    reads = [np.zeros((len(_READERS[m]), s), dtype=np.int32) for m, s in enumerate(sizes)]
+    writes = [np.zeros((len(_WRITERS[m]), s), dtype=np.int32) for m, s in zip(Memory, sizes)]
+    reads = [np.zeros((len(_READERS[m]), s), dtype=np.int32) for m, s in zip(Memory, sizes)]
     writer = [[_WRITERS[m].index(c) if c in _WRITERS[m] else -1 for c in range(N)] for m in Memory]
     reader = [[_READERS[m].index(c) if c in _READERS[m] else -1 for c in range(N)] for m in Memory]
     of_writer = [np.array(_WRITERS[m], dtype=np.intp) for m in Memory]
@@ -189,7 +189,17 @@ def prove(
     start = np.zeros((N, N), dtype=np.int32)
     checked = 0
 
-    def fail(c, number, write, memory, index, table, chunks, earlier_write, k):
+    def fail(
+        c: int,
+        number: int,
+        write: bool,
+        memory: Memory,
+        index: slice | np.ndarray,
+        table: np.ndarray,
+        chunks: tuple[Chunk, ...],
+        earlier_write: bool,
+        k: int,
+    ) -> None:
         at = np.arange(sizes[memory])[index]
         address = int(at[np.argmax(table[k][index])])
         first = Access(chunks[k], int(table[k][address]) - 1, earlier_write, "")

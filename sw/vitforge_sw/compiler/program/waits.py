@@ -45,7 +45,7 @@ class Memory:
                 np.maximum(part, found.T, out=part)
         for a in items:
             w, r = self.writes[a.memory], self.reads[a.memory]
-            done = first + rows
+            done = np.asarray(first + rows)
             if not a.shared:
                 done = np.broadcast_to((first + a.first + 1 + np.arange(len(a.index)))[:, None], a.index.shape)
             if a.write:
@@ -80,7 +80,7 @@ class Clocks:
         known[0] = np.maximum(known[0], self.start[chunk])
         return np.maximum.accumulate(known, axis=0)
 
-    def commit(self, chunk: Chunk, first: int, starts: np.ndarray):
+    def commit(self, chunk: Chunk, first: int, starts: np.ndarray) -> None:
         """Enter the rows' events."""
         rows = len(starts)
         self.start[chunk] = starts[-1]
@@ -125,7 +125,7 @@ def _derive(steps: list[Step], config: AcceleratorConfig) -> list[list[tuple[Ste
     out = []
     for image in (0, 1):
         position = [t * image for t in totals]
-        ends = []  # finished count of each step's chunk behind it
+        ends: list[int] = []  # finished count of each step's chunk behind it
         for step, item in zip(steps, items):
             first = position[step.chunk]
             need = memory.needs(step.chunk, step.rows, first, item)
@@ -142,7 +142,9 @@ def _derive(steps: list[Step], config: AcceleratorConfig) -> list[list[tuple[Ste
     return out
 
 
-def _emit(step: Step, need: np.ndarray, starts: np.ndarray, clocks: Clocks, totals: list[int], config):
+def _emit(
+    step: Step, need: np.ndarray, starts: np.ndarray, clocks: Clocks, totals: list[int], config: AcceleratorConfig
+) -> list[tuple[Step, Instruction]]:
     """Instructions of a step of the second image."""
     parts = []
     kind = kind_of(step.chunk, step.op)
@@ -181,7 +183,7 @@ def _waits(step: Step, need: np.ndarray, starts: np.ndarray, clocks: Clocks, tot
             if rows.any():
                 columns.append((s, image, np.where(rows, n, 0)))
 
-    def combined(chosen):
+    def combined(chosen: list[tuple[int, int, np.ndarray]]) -> np.ndarray:
         t = np.zeros_like(need)
         for s, _, n in chosen:
             t[:, s] = np.maximum(t[:, s], n)
@@ -226,9 +228,9 @@ def fit(lower: np.ndarray, known: np.ndarray, total: int, current: bool) -> tupl
     wanted = lower > 0
     top = int(lower.max())
 
-    def good(t):
+    def good(t: np.ndarray) -> bool:
         limit = np.maximum(t, 0) + total if current else np.maximum(t, 1)
-        return (t[wanted] >= lower[wanted]).all() and (limit <= known).all()
+        return bool((t[wanted] >= lower[wanted]).all() and (limit <= known).all())
 
     if good(np.full(len(lower), top)):
         return top, 0, 0, 0, 0

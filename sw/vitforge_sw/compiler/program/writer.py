@@ -11,6 +11,7 @@ from ...kinds.access import cdiv
 from ..memory.rings import Ring
 from ..schedule.steps import Piece, Step
 
+Content = Callable[[], np.ndarray]  #: makes the bytes of a piece
 Starts = dict[int, tuple[int, int]]  #: destination -> Ring's (start, first)
 
 
@@ -71,7 +72,7 @@ class ProgramWriter:
         self,
         name: str,
         dest: int,
-        content: Callable[[], np.ndarray],
+        content: Content,
         layers: dict[str, int] | None = None,
         stored: str | None = None,
         at: int | None = None,
@@ -94,7 +95,7 @@ class ProgramWriter:
         unit = units(self.config)
         return {d: ring.best(cycles, loading[d], unit.get(d, 1)) for d, ring in self.rings.items()}
 
-    def check_length(self):
+    def check_length(self) -> None:
         """ValueError: the program memory is too small even before instructions are cut."""
         c, count = self.config, 1 + len(self.steps)
         if count * c.instruction_beats > c.program_rows:

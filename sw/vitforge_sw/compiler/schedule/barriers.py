@@ -6,7 +6,7 @@ from ...graph.ir import Role
 from .steps import Step
 
 
-def add_barriers(steps: list[Step], pipelining: str, roles: dict[str, Role]):
+def add_barriers(steps: list[Step], pipelining: str, roles: dict[str, Role]) -> None:
     """P2-ViT's ablation: without pipelining each computing step begins when the one before has ended.
 
     ``inter`` pipelines layers, but not the steps of attention among each other; ``intra`` only those. ``roles``: of
@@ -15,7 +15,7 @@ def add_barriers(steps: list[Step], pipelining: str, roles: dict[str, Role]):
     if pipelining == "both":
         return
     before: tuple[int, ...] = ()  # a layer's steps on the engines that share its rows count as one
-    attended = None
+    attended = 0
     for i, step in enumerate(steps):
         if step.chunk in (Chunk.WEIGHT_DMA, Chunk.IMAGE_DMA, Chunk.RESULT_DMA):
             continue

@@ -39,6 +39,7 @@ class Blocks(Strategy):
 
 def _compile(net: Network, config: AcceleratorConfig, options: CompileOptions) -> Build:
     """With the block schedule of the options."""
+    assert options.blocks is not None
     allocation = allocate_slots(net, config, options.blocks)
     return link(net.graph, config, options, allocation, plan(net, config, allocation, options))
 

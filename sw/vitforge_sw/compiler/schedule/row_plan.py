@@ -27,7 +27,7 @@ from ..memory.rings import RingError
 from ..options import CompileOptions
 from ..program.image import image_beats, result_units
 from ..program.parameters import depthwise_rows, layernorm_params, post_params, weight_rows
-from ..program.writer import ProgramWriter, Starts
+from ..program.writer import Content, ProgramWriter, Starts
 from ..tuning import Tuning
 from .row_units import Run, pieces_of
 
@@ -64,7 +64,7 @@ def plan_rows(
     """
     first = RowPlan(net, config, places, runs, options, piece_rows)
     first.run()
-    kept = first.again
+    kept: dict[str, tuple[int, int]] | None = first.again
     if kept:
         try:
             second = RowPlan(net, config, places, runs, options, piece_rows, kept=kept)
@@ -106,7 +106,7 @@ class RowPlan:
                 slot = len(self.branch) // 2 % self.slots
                 self.branch |= {layer.node.z.name: slot, layer.node.ksum.name: slot}
 
-    def run(self):
+    def run(self) -> None:
         """Images, runs, results."""
         of_layer: dict[int, list[int]] = {}
         for n, run in enumerate(self.runs):
@@ -114,16 +114,30 @@ class RowPlan:
                 if at == n:
                     self.image(image)
             layer = self.net.layers[run.layer]
-            kinds = {Matmul: self.pointwise, LinearAttention: self.pointwise, Depthwise: self.depthwise,
-                     TokenSum: self.total, KeyValue: self.key_value, LayerNorm: self.norm}  # fmt: skip
-            step = kinds[type(layer.node)](layer, run)
+            step = self.step(layer, run)
             if not self.options.overlap and run.layer:
                 self.out.steps[step].barriers = tuple(of_layer[run.layer - 1])
             of_layer.setdefault(run.layer, []).append(step)
         for image in range(self.options.batch):
             self.result(image)
 
-    def image(self, image: int):
+    def step(self, layer: Layer, run: Run) -> int:
+        """One instruction; its number."""
+        match layer.node:
+            case Matmul() | LinearAttention() as node:
+                return self.pointwise(node, layer, run)
+            case Depthwise() as node:
+                return self.depthwise(node, layer, run)
+            case TokenSum() as node:
+                return self.total(node, layer, run)
+            case KeyValue() as node:
+                return self.key_value(node, layer, run)
+            case LayerNorm() as node:
+                return self.norm(node, layer, run)
+            case node:
+                raise TypeError(f"layer {layer.name}: {type(node).__name__} has no instruction")
+
+    def image(self, image: int) -> None:
         """IMAGE_DMA of one image of the batch; in DRAM they follow each other."""
         c, name = self.config, of_image(self.net.graph.input, image)
         x = self.net.shapes[name]
@@ -131,7 +145,7 @@ class RowPlan:
         self.out.add(Chunk.IMAGE_DMA, name, 0, x.rows, job=1, source=image * image_beats(x.rows * beats), beats=beats,
                  out_addr=self.places[name].address)  # fmt: skip
 
-    def result(self, image: int):
+    def result(self, image: int) -> None:
         """RESULT_DMA of one image's logits."""
         name = self.net.graph.output
         out = self.places[name]
@@ -141,7 +155,7 @@ class RowPlan:
 
     # ------------------------------------------------------------ data
 
-    def need(self, name: str, dest: int, run: Run, layer: Layer, content) -> int:
+    def need(self, name: str, dest: int, run: Run, layer: Layer, content: Content) -> int:
         """Address of a piece, which is loaded when it is first needed; in a batch, small ones again where the layers of
         two images alternate (see plan_rows)."""
         if (own := plain(name)) in self.out.kept:
@@ -164,16 +178,16 @@ class RowPlan:
         at = self.need(name, DEST_PARAMS, run, layer, lambda: post_params(layer.node, channels, self.config))
         return at + run.tile * self.config.lanes * PARAM_BYTES // self.config.beat_bytes
 
-    def weights(self, layer: Layer, run: Run) -> int:
+    def weights(self, node: Matmul | LinearAttention, layer: Layer, run: Run) -> int:
         """First weight row of the run's tiles."""
-        node = layer.node
         if isinstance(node, LinearAttention):
             return self.z_addr(node.z.name)
         pieces = pieces_of(self.net, layer, self.piece_rows, self.options.tuning)
         a, b = next((a, b) for a, b in pieces if a <= run.tile < b)
         assert run.tile + run.tiles <= b
         name = f"{layer.name}:weights" if len(pieces) == 1 else f"{layer.name}:weights.{a}"
-        rows = lambda: weight_rows(node.weight, self.config, node.groups)[a * layer.steps : b * layer.steps]  # noqa: E731
+        weight, groups = node.weight, node.groups
+        rows = lambda: weight_rows(weight, self.config, groups)[a * layer.steps : b * layer.steps]  # noqa: E731
         return self.need(name, DEST_WEIGHTS, run, layer, rows) + (run.tile - a) * layer.steps
 
     def z_addr(self, name: str) -> int:
@@ -189,16 +203,16 @@ class RowPlan:
 
     # ------------------------------------------------------------ instructions
 
-    def pointwise(self, layer: Layer, run: Run) -> int:
+    def pointwise(self, node: Matmul | LinearAttention, layer: Layer, run: Run) -> int:
         """Also Q Z with division."""
-        c, node = self.config, layer.node
-        attend = isinstance(node, LinearAttention)
-        x, out, groups = self.places[(node.q if attend else node.x).name], self.places[node.out.name], layer.groups
+        c = self.config
+        read = node.q if isinstance(node, LinearAttention) else node.x
+        x, out, groups = self.places[read.name], self.places[node.out.name], layer.groups
         first = run.first * groups
-        in_addr = self.word(node.q if attend else node.x) + first * x.stride
+        in_addr = self.word(read) + first * x.stride
         op = dict(
             tiles=run.tiles, ksteps=layer.ksteps, groups=groups - 1, skip=run.pitch - 1, in_addr=in_addr,
-            in_stride=x.stride, weight_addr=self.weights(layer, run),
+            in_stride=x.stride, weight_addr=self.weights(node, layer, run),
             param_addr=self.params(layer, run, self.net.count(node.out)),
             out_addr=self.word(node.out) + first * out.stride + run.tile * out.planes, out_stride=out.stride,
             out_wide=out.planes - 1,
@@ -207,7 +221,7 @@ class RowPlan:
             parts = run.tiles // layer.gtiles
             op |= dict(gtiles=layer.gtiles, in_words=parts * layer.ksteps)
             op["in_addr"] += run.tile // layer.gtiles * layer.ksteps
-        if attend:
+        if isinstance(node, LinearAttention):
             op |= node.division_fields(self.ksum_addr(node.ksum.name))
         else:
             op |= node.post_fields()
@@ -223,8 +237,7 @@ class RowPlan:
         """The input map of a windowed instruction."""
         return dict(in_addr=self.word(ref), in_stride=x.stride, in_groups=x.groups, width=x.width, height=x.height)
 
-    def depthwise(self, layer: Layer, run: Run) -> int:
-        node = layer.node
+    def depthwise(self, node: Depthwise, layer: Layer, run: Run) -> int:
         x, out = self.net.shapes[node.x.name], self.places[node.out.name]
         rows = lambda: depthwise_rows(node.weight, self.config, node.stride)  # noqa: E731
         op = self._map(x, node.x) | node.post_fields() | dict(
@@ -236,9 +249,9 @@ class RowPlan:
         )  # fmt: skip
         return self.out.add(run.chunk, layer.name, run.first * layer.groups, run.rows, **op)
 
-    def total(self, layer: Layer, run: Run) -> int:
+    def total(self, node: TokenSum, layer: Layer, run: Run) -> int:
         """Ksum, or average pooling."""
-        node, ksum = layer.node, layer.node.keys
+        ksum = node.keys
         x, channels = self.net.shapes[node.x.name], self.net.count(node.x)
         op = self._map(x, node.x) | node.post_fields() | dict(
             kind=TOKEN_SUM, blocks=cdiv(channels, self.config.word), relu=int(ksum), dest=int(ksum),
@@ -251,8 +264,7 @@ class RowPlan:
                        bank=image_of(layer.name))  # fmt: skip
         return self.out.add(run.chunk, layer.name, 0, 1, **op)
 
-    def key_value(self, layer: Layer, run: Run) -> int:
-        node = layer.node
+    def key_value(self, node: KeyValue, layer: Layer, run: Run) -> int:
         x, channels = self.net.shapes[node.k.name], self.net.count(node.k)
         blocks = channels // node.heads // self.config.word
         op = self._map(x, node.k) | node.post_fields() | dict(
@@ -262,8 +274,7 @@ class RowPlan:
         op = kind_of(run.chunk, op).advance(op, run.first, self.config)
         return self.out.add(run.chunk, layer.name, run.first, run.rows, **op)
 
-    def norm(self, layer: Layer, run: Run) -> int:
-        node = layer.node
+    def norm(self, node: LayerNorm, layer: Layer, run: Run) -> int:
         x, out = self.places[node.x.name], self.places[node.out.name]
         at = self.need(f"{layer.name}:params", DEST_LN_PARAMS, run, layer, lambda: layernorm_params(node))
         return self.out.add(

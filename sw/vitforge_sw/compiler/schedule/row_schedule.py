@@ -48,7 +48,7 @@ class Scheduler:
         self.row_left = [self._row_units(u) for u in self.units]
         self.row_time = [[0.0] * layer.rows for layer in net.layers]
         self.done = [0] * len(net.layers)  #: rows finished without a gap
-        self.time = [[] for _ in net.layers]  #: when the first r + 1 rows were finished
+        self.time: list[list[float]] = [[] for _ in net.layers]  #: when the first r + 1 rows were finished
         self.chunks_of = [self._chunks_of(layer) for layer in net.layers]
         self.sequence: dict[Chunk, list[tuple[Unit, float, float]]] = {c: [] for c in self.chunks}
 
@@ -72,7 +72,8 @@ class Scheduler:
     def _release(self, config: AcceleratorConfig) -> dict[int, list[float]]:
         """When the weights of each unit of the deferred classifier can have arrived, if they take 1 / pace of the
         memory's bandwidth."""
-        out, rows = {}, 0
+        out: dict[int, list[float]] = {}
+        rows = 0
         for n in self.net.beside:
             layer, out[n] = self.net.layers[n], []
             for u in self.units[n]:
@@ -184,7 +185,7 @@ class Scheduler:
                 return u, None if ready is None else max(ready, self.release[i][self.taken[i]])
         return None, None
 
-    def finish(self, u: Unit, time: float):
+    def finish(self, u: Unit, time: float) -> None:
         i = u.layer
         self.left[i] -= 1
         self.row_left[i][u.row] -= 1

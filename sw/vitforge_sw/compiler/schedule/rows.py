@@ -34,7 +34,8 @@ class Rows(Strategy):
             net = analyse_maps(unroll(graph, options.batch, config, options.defer), config, options.defer)
         tuning = options.tuning
         ring = ring_rows(net, config, tuning)
-        error, small = None, None
+        error: RingError | None = None
+        small: SpaceError | None = None
         for rows in [options.piece_rows] if options.piece_rows else [ring // n for n in tuning.pieces]:
             for window, ahead in tuning.windows if options.batch > 1 else tuning.windows[1:]:
                 try:
@@ -49,5 +50,5 @@ class Rows(Strategy):
                     break
             if small and not error:
                 break
-        raise error or small
+        raise error or small or ValueError("tuning: pieces and windows must not be empty")
 

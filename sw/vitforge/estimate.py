@@ -13,7 +13,7 @@ from vitforge_sw.cycles.estimate import estimate
 from vitforge_sw.families.efficientvit.frontend import import_efficientvit
 from vitforge_sw.families.efficientvit.shapes import efficientvit_shapes
 from vitforge_sw.families.vit.frontend import import_vit
-from vitforge_sw.families.vit.shapes import shape_graph
+from vitforge_sw.families.vit.shapes import shapes_of
 from vitforge_sw.graph.ir import Graph
 from vitforge_sw.graph.serialize import load_graph, write_atomic
 from vitforge_sw.models.resolve import build_model, image_config, resolve_model
@@ -32,12 +32,7 @@ def model_shapes(model: str) -> Graph:
         graph = efficientvit_shapes(import_efficientvit(net), image_config(net, spec).side)
         graph.meta["model"] = spec.to_dict()
         return graph
-    vit = import_vit(net)
-    first = vit.blocks[0]
-    return shape_graph(
-        len(vit.blocks), vit.channels, first.heads, first.fc1.weight.shape[0], vit.tokens,
-        vit.embed.weight.shape[1], vit.head.weight.shape[0],
-    )  # fmt: skip
+    return shapes_of(import_vit(net))
 
 
 def estimate_subject(

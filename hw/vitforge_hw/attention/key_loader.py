@@ -7,7 +7,6 @@ from amaranth.lib.wiring import In, Out
 
 from ..arch import isa
 from ..arch.config import AcceleratorConfig
-from ..arch.latency import CYCLES
 from ..interfaces import BufferRead, ChunkControl, WeightWrite
 
 IN_FLIGHT = 8  #: blocks between their read and their write
@@ -41,7 +40,7 @@ class Loader(wiring.Component):
     docs/architecture.md, Layout of tensors
     """
 
-    LATENCY = CYCLES.ld_latency - 1  #: done follows the last write one cycle later
+    LATENCY = 3
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config

@@ -23,6 +23,10 @@ class Golden:
             [n for n, j in last.items() if j == i and n not in graph.constants] for i in range(len(graph.nodes))
         ]
 
+    def fixed(self, batch: int) -> dict[str, torch.Tensor]:
+        """The constants, the same for every image of a batch."""
+        return {name: value.expand(batch, -1, -1) for name, value in self.constants.items()}
+
     def _get(self, env: dict, ref: Ref) -> torch.Tensor:
         x = env[ref.name]
         if ref.start == 0 and ref.count in (None, x.shape[-1]):
@@ -58,7 +62,7 @@ class Golden:
         ``patches``: int8 (B, patches, K), numpy or torch. ``taps``: a dict that receives internal values: ``NODE.acc``
         (accumulators), ``NODE.S1``, ``NODE.S2`` (LayerNorm), ``NODE.L`` (softmax, rule log2).
         """
-        env = {self.graph.input: self._input(patches), **self.constants}
+        env = {self.graph.input: self._input(patches), **self.fixed(len(patches))}
         for i in range(len(self.graph.nodes)):
             self.step(i, env, taps)
         return env
@@ -68,7 +72,8 @@ class Golden:
         """The output tensor alone: int16 (B, classes) for a vector per image; other tensors are dropped after use."""
         patches, out = self._input(patches), []
         for start in tqdm(range(0, len(patches), batch), desc="integer model", disable=not progress, leave=False):
-            env = {self.graph.input: patches[start : start + batch], **self.constants}
+            some = patches[start : start + batch]
+            env = {self.graph.input: some, **self.fixed(len(some))}
             for i in range(len(self.graph.nodes)):
                 self.step(i, env)
                 for name in self.dead[i]:

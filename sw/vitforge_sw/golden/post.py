@@ -1,4 +1,4 @@
-"""Post-processing of an engine's accumulators (arith.postprocess), vectorised."""
+"""Post-processing of an engine's accumulators (arith_trio.postprocess), vectorised."""
 
 import numpy as np
 import torch
@@ -63,6 +63,8 @@ class PostOp:
             h = self.table.index_select(0, h.add_(2048).view(-1)).view(h.shape)
             if self.whole:
                 return h
+        elif self.node.act == "relu":
+            h = h.clamp_(min=0)
         elif self.node.act == "hardswish":
             h = (h + self.node.q3).clamp_(0, self.node.q6).mul_(h)
         if self.m2 is not None:  # software ablation: 24 + 16 bits

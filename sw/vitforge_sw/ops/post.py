@@ -1,11 +1,11 @@
-"""What all engine operations share: the post-processing of their accumulators (arith.postprocess)."""
+"""What all engine operations share: the post-processing of their accumulators (arith_trio.postprocess)."""
 
 import dataclasses
 import functools
 
 import numpy as np
 
-from vitforge_hw.arch import arith, isa
+from vitforge_hw.arch import arith, arith_trio, isa
 from vitforge_hw.arch.enums import Act
 
 from ..graph import rules
@@ -15,13 +15,15 @@ from .entries import addition, dyadic
 E_MAX = rules.spans(isa.POST_PARAM_FIELDS)["e"][1]  #: an entry holds eh - er
 #: ranges of the constants; those of fields are the encoder's
 SPANS = rules.spans(isa.POST_PARAM_FIELDS) | dict(
-    m1=(1, (1 << arith.M1_BITS) - 1), s1=(0, arith.S1_MAX), eh=(0, E_MAX), er=(0, E_MAX)
+    m1=(1, (1 << arith_trio.M1_BITS) - 1), s1=(0, arith_trio.S1_MAX), eh=(0, E_MAX), er=(0, E_MAX)
 )
 SOURCE = {
     f.name: f"field {f.name} of isa.POST_PARAM_FIELDS, {f.bits} bits"
     for f in isa.POST_PARAM_FIELDS
     if f.range == SPANS[f.name]
 }
+#: activations of the hardware, and ReLU, which is the identity with the lowest code as zero-point
+ACTS = (*Act.words(), "relu")
 SUM_LIMIT = 1 << 31  #: (h << eh) + (residual << er) and its rounding fit 32 bits signed
 WIDE_LIMIT = 1 << 46  #: the same with multipliers m2, in software only
 
@@ -44,7 +46,7 @@ class Post(Node):
     s2: np.ndarray
     offset: np.ndarray
     m2: np.ndarray | None = None
-    act: str = "identity"  #: enums.Act
+    act: str = "identity"  #: ACTS
     gelu_exp: int = 0  #: GELU: fraction bits of p
     q3: int = 0  #: Hardswish: 3 in steps of p
     q6: int = 0  #: Hardswish: 6 in steps of p
@@ -85,12 +87,16 @@ class Post(Node):
         self.columns(n)  # what no entry can hold
 
     def _check_act(self) -> None:
-        rules.word(self.act, self.name, "act", Act.words())
+        rules.word(self.act, self.name, "act", ACTS)
+        if self.act == "relu":  # saturation is its lower branch
+            lowest = FORMATS["int8"][0]
+            fits = bool((self.offset == lowest).all()) and self.residual is None and not self.narrow
+            rules.need(fits, self.name, f"relu needs the offset {lowest} in every channel and no residual")
         if self.act == "gelu":
             rules.scalar(self.gelu_exp, self.name, "gelu_exp", (arith.GELU_EXP_MIN, arith.GELU_EXP_MAX))
         if self.act == "hardswish":
             for field in ("q3", "q6"):
-                rules.scalar(getattr(self, field), self.name, field, (1, arith.Q6_MAX))
+                rules.scalar(getattr(self, field), self.name, field, (1, arith_trio.Q6_MAX))
 
     # ------------------------------------------------------------ parameters and fields
 
@@ -102,7 +108,8 @@ class Post(Node):
     def post_fields(self) -> dict[str, int]:
         """Fields of the instruction: activation and saturation."""
         first = self.q3 if self.act == "hardswish" else self.gelu_exp
-        return dict(narrow=int(self.narrow), act=Act.of(self.act), act0=first, act1=self.q6)
+        act = Act.IDENTITY if self.act == "relu" else Act.of(self.act)
+        return dict(narrow=int(self.narrow), act=int(act), act0=first, act1=self.q6)
 
     def software_only(self) -> str:
         if self.m2 is not None:
@@ -134,7 +141,9 @@ def clipped_ends(node: Post, fmt: str) -> tuple[bool, bool]:
     """
     if node.act == "identity" or node.residual is not None or node.m2 is not None:
         return True, True
-    if node.act == "gelu":
+    if node.act == "relu":
+        h = np.arange(2048, dtype=np.int64)
+    elif node.act == "gelu":
         h = gelu_table(node.gelu_exp)
     else:
         p = np.arange(-2048, 2048, dtype=np.int64)

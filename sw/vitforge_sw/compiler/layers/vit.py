@@ -10,7 +10,8 @@ from ...ops import Attend, LayerNorm, Matmul, Scores, Softmax
 _TYPES = {
     "embed": Matmul, "norm": LayerNorm, "head": Matmul, "norm1": LayerNorm, "norm2": LayerNorm, "attn.proj": Matmul,
     "mlp.fc1": Matmul, "mlp.fc2": Matmul, "k": Matmul, "v": Matmul, "q": Matmul, "scores": Scores, "softmax": Softmax,
-    "attend": Attend,
+    "attend": Attend, "q_norm": LayerNorm, "k_norm": LayerNorm, "pool.softmax": Softmax, "pool.attend": Attend,
+    "head_dist": Matmul,
 }  # fmt: skip
 
 
@@ -33,6 +34,19 @@ class Network:
 
     def node(self, role: str, block: int | None = None, head: int | None = None) -> Node:
         return self.nodes[(role, block, head)]
+
+    def optional(self, role: str, block: int | None = None, head: int | None = None) -> Node | None:
+        """A node that not every ViT has: q_norm, k_norm, pool.softmax, pool.attend, head_dist."""
+        return self.nodes.get((role, block, head))
+
+    def keys(self, block: int, head: int) -> Node:
+        """The node whose output the key loader copies."""
+        return self.optional("k_norm", block, head) or self.node("k", block, head)
+
+    @property
+    def pools(self) -> int:
+        """Parts of the average over tokens that stands before the classifier; 0: the class token is read."""
+        return sum(role == "pool.attend" for role, _, _ in self.nodes)
 
     def tensor(self, name: str) -> TensorInfo:
         return self.graph.tensors[name]
@@ -93,6 +107,7 @@ def _check(net: Network, config: AcceleratorConfig):
             need(node.groups == 1, f"layer {node.name}: a ViT's layers have one group, not {node.groups}")
             need(k <= config.max_k, f"layer {node.name}: K must be at most max_k = {config.max_k}, not {k}")
             offset = node.token_offset
-            need(offset in (0, -1), f"layer {node.name}: token offset must be 0 or -1, not {offset}")
+            shifted = offset == 0 or node.role.part in ("embed", "head_dist")
+            need(shifted, f"layer {node.name}: token offset must be 0, not {offset}")
             if node.residual is not None and node.residual.name in net.graph.constants:
                 need(node.role.part == "embed", f"layer {node.name}: only embed can add a constant tensor")

@@ -16,7 +16,7 @@ from .place import Allocation, Place
 #: register goes) and from the residual stream, which LayerNorm and post-processing read in bursts
 POOL = {
     "qk": 0, "v": 0, "scores": 0, "hidden": 0, "pos": 0, "x": 1, "embed": 1, "norm1": 1, "norm2": 1, "attend": 1,
-    "input": 1, "logits": 1,
+    "input": 1, "logits": 1, "normed": 0, "pool": 0,
 }  # fmt: skip
 
 #: the same with four pools and two engines. The shifter array reads a value row every cycle where it takes as many keys
@@ -24,7 +24,7 @@ POOL = {
 #: and from the residual stream
 POOL_OF_FOUR = {
     "qk": 0, "v": 2, "scores": 0, "hidden": 3, "pos": 1, "x": 1, "embed": 1, "norm1": 3, "norm2": 3, "attend": 3,
-    "input": 3, "logits": 0,
+    "input": 3, "logits": 0, "normed": 0, "pool": 0,
 }  # fmt: skip
 
 
@@ -35,31 +35,39 @@ def classify(net: Network, blocks: BlockSchedule) -> dict[str, tuple[str, int]]:
     out = {net.graph.input: ("hidden" if blocks.input_over_hidden else "input", 0)}
     for node in net.graph.nodes:
         kind, block, head = node.role.part, node.role.block, node.role.head
-        turn = block * net.heads + head if head is not None else 0
+        turn = block * net.heads + head if None not in (block, head) else 0
         name = node.out.name
         if kind == "softmax":
+            continue
+        if kind == "pool.softmax":  # its scores are a constant
+            out[node.x.name] = ("pool", 0)
             continue
         if kind == "embed":
             out[name] = ("embed" if blocks.embed_beside else "x", 0)
             if node.residual is not None:
                 same = net.planes(node.residual.name) == net.planes(name)
                 out[node.residual.name] = out[name] if blocks.pos_in_place and same else ("pos", 0)
+        elif kind == "mlp.fc2" and block == net.blocks - 1 and net.pools and net.planes(name) == 1:
+            out[name] = ("norm1", 0)  # 8 bits for the shifter array, where no LayerNorm 1 follows
         elif kind in ("attn.proj", "mlp.fc2"):
             if node.residual is None or net.planes(node.residual.name) != net.planes(name):
                 raise ValueError(f"layer {node.name}: needs a residual of its output's format")
             out[name] = ("x", 0)
         elif kind in ("k", "q"):
             out[name] = ("qk", "kq".index(kind))
+        elif kind in ("k_norm", "q_norm"):
+            out[name] = ("normed", "kq".index(kind[0]))
         elif kind == "v":
             out[name] = ("v", turn % v_slots)
         elif kind == "scores":
             out[name] = ("scores", turn % score_slots)
-        elif kind == "attend":
+        elif kind in ("attend", "pool.attend"):
             out[name] = ("attend", 0)
         elif kind == "norm2":
             out[name] = ("attend" if blocks.out_in_place else "norm2", 0)
         else:
-            out[name] = ({"norm1": "norm1", "norm": "norm1", "mlp.fc1": "hidden", "head": "logits"}[kind], 0)
+            found = {"norm1": ("norm1", 0), "norm": ("norm1", 0), "mlp.fc1": ("hidden", 0), "head": ("logits", 0)}
+            out[name] = (found | {"head_dist": ("logits", 1)})[kind]
     return out
 
 

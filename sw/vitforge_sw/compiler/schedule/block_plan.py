@@ -15,7 +15,7 @@ import math
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.enums import CodeRule
 from vitforge_hw.arch.isa import Chunk
-from vitforge_hw.arch.latency import CYCLES
+from vitforge_hw.arch.latency import LATENCY
 
 from ...kinds.softmax import Softmax
 from ...ops import Matmul
@@ -74,6 +74,8 @@ class BlockPlan:
         if net.blocks:
             first = node("norm1", 0)
             self.emit.layernorm(first, 0, self.groups, self.emit.load_norm(first))
+        elif net.pools:
+            self.pool()
         else:
             self.final_norm()
             self.classify()
@@ -88,6 +90,8 @@ class BlockPlan:
 
     def begin(self):
         """Constants and image into the activation buffer."""
+        if self.net.pools:
+            self.emit.constant(self.net.node("pool.softmax", None, 0).x.name)
         residual = self.net.node("embed").residual
         if residual is None:
             return self.emit.image()
@@ -107,7 +111,7 @@ class BlockPlan:
         self.emit.matmul(v, 0, self.groups)
         first = 0
         for rows in self.query_blocks(h, q):
-            self.emit.matmul(q, first, rows)
+            self.queries(b, h, first, rows)
             self.emit.scores(s, slot, first, rows)
             first += rows
         part = self.groups
@@ -116,7 +120,7 @@ class BlockPlan:
         lead = self.lead_rows(b)
         alone = min(max(lead - h * self.groups, 0), self.groups)
         for g in range(0, alone, part):
-            self.emit.attend(b, h, g, min(part, alone - g))
+            self.attend(b, h, g, min(part, alone - g))
         if h == net.heads - 1 and lead < net.heads * self.groups:
             # what is left of the last heads, row block by row block: proj needs all heads of a row
             start = 0
@@ -124,7 +128,7 @@ class BlockPlan:
                 for head in range(lead // self.groups, net.heads):
                     first = max(start, lead - head * self.groups)
                     if first < start + rows:
-                        self.emit.attend(b, head, first, start + rows - first)
+                        self.attend(b, head, first, start + rows - first)
                 start += rows
 
     def keys(self, b: int, h: int) -> int:
@@ -137,10 +141,22 @@ class BlockPlan:
         before = [n for n, step in enumerate(self.out.steps) if step.chunk == Chunk.MAT][-1:]
         self.emit.matmul(k, 0, self.groups)
         slot = c.weight_rows - (1 + (b * net.heads + h) % self.key_slots) * self.key_rows
-        loader = self.emit.key_loader(k, self.groups, slot)
+        if (norm := net.optional("k_norm", b, h)) is not None:
+            self.emit.layernorm(norm, 0, self.groups, self.emit.load_norm(norm))
+        loader = self.emit.key_loader(net.keys(b, h), self.groups, slot)
         if len(self.emit.engines(k)) > 1:
             self.out.steps[loader].barriers = tuple(before)
         return slot
+
+    def queries(self, b: int, h: int, first: int, rows: int):
+        """Queries of some groups of a head, normalised where the model does so."""
+        self.emit.matmul(self.net.node("q", b, h), first, rows)
+        if (norm := self.net.optional("q_norm", b, h)) is not None:
+            self.emit.layernorm(norm, first, rows, self.emit.load_norm(norm))
+
+    def attend(self, b: int, h: int, first: int, rows: int):
+        """Softmax and attention x value of some groups of a head."""
+        self.emit.attend(self.net.node("softmax", b, h), self.net.node("attend", b, h), first, rows)
 
     def attention_by_blocks(self, b: int):
         """All heads together, row block by row block, so that proj, fc1 and fc2 of the first row blocks run beside
@@ -149,14 +165,14 @@ class BlockPlan:
         slots, first = {}, 0
         for rows in self.blocks.row_blocks or (self.groups,):
             for h in range(net.heads):
-                q, s = (net.node(r, b, h) for r in ("q", "scores"))
+                s = net.node("scores", b, h)
                 if h not in slots:
                     slots[h] = self.keys(b, h)
-                self.emit.matmul(q, first, rows)
+                self.queries(b, h, first, rows)
                 self.emit.scores(s, slots[h], first, rows)
                 if first == 0:
                     self.emit.matmul(net.node("v", b, h), 0, self.groups)
-                self.emit.attend(b, h, first, rows)
+                self.attend(b, h, first, rows)
             first += rows
 
     def lead_rows(self, b: int) -> int:
@@ -171,7 +187,7 @@ class BlockPlan:
         if self.blocks.attend_lead is None or self.options.pipelining != "both":
             return everything
         m, q = net.node("softmax", b, 0), net.node("q", b, 0)
-        row = max(Softmax().row_cycles(dict(keys=net.tokens, rule=CodeRule.of(m.rule)), c, CYCLES),
+        row = max(Softmax().row_cycles(dict(keys=net.tokens, rule=CodeRule.of(m.rule)), c, LATENCY),
                   net.head_dim // c.word * max(cdiv(net.tokens, c.attend_keys), c.word))  # fmt: skip
         head = cdiv(len(q.weight), c.lanes) * cdiv(q.weight.shape[1], c.width)
         scores = cdiv(net.tokens, c.lanes) * (net.head_dim // c.word)
@@ -215,11 +231,13 @@ class BlockPlan:
                 if ln.name not in norm_params:
                     norm_params[ln.name] = self.emit.load_norm(ln)
                 self.emit.layernorm(ln, start, rows, norm_params[ln.name])
-            if after is None and layer is layers[2]:
+            if after is None and layer is layers[2] and not net.pools:
                 if start == 0:
                     self.final_norm()
                 if i == max(0, len(blocks) - 2):
                     self.classify()
+        if after is None and net.pools:
+            self.pool()
 
     def embed_beside(self) -> int | None:
         """First group whose fc1 and fc2 in the last block are R-MAC's alone, as long as MAT is at the embedding of the
@@ -246,6 +264,17 @@ class BlockPlan:
             out += [(i, fc1), *([(i + 1, proj)] if i + 1 < blocks else []), (i, fc2)]
         return out
 
+    def pool(self):
+        """The average over tokens on the shifter array, behind the last LayerNorm or before it, and the classifier."""
+        net, after = self.net, self.net.tensor(self.net.node("norm").out.name).tokens == 1
+        if not after:
+            self.final_norm()
+        for h in range(net.pools):
+            self.emit.attend(net.node("pool.softmax", None, h), net.node("pool.attend", None, h), 0, 1)
+        if after:
+            self.final_norm()
+        self.classify()
+
     def final_norm(self):
         norm = self.net.node("norm")
         groups = cdiv(self.net.tensor(norm.out.name).tokens, self.config.cores)
@@ -253,9 +282,11 @@ class BlockPlan:
 
     def classify(self):
         """Classifier and result."""
-        head = self.net.node("head")
-        self.emit.load_layers("head", [head], weights=False)
-        for t0, t1 in self.emit.tile_ranges(head):
-            self.emit.load_tiles(head, t0, t1)
-            self.emit.matmul(head, 0, 1, t0, t1 - t0)
+        found = [self.net.optional("head_dist"), self.net.node("head")]
+        heads = [head for head in found if head is not None]
+        self.emit.load_layers("head", heads, weights=False)
+        for head in heads:
+            for t0, t1 in self.emit.tile_ranges(head):
+                self.emit.load_tiles(head, t0, t1)
+                self.emit.matmul(head, 0, 1, t0, t1 - t0)
         self.emit.result()

@@ -7,7 +7,7 @@ from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.enums import CodeRule
 from vitforge_hw.arch.isa import DEST_LN_PARAMS, DEST_PARAMS, DEST_WEIGHTS, PARAM_BYTES, Chunk
 
-from ...ops import LayerNorm, Matmul, Scores
+from ...ops import Attend, LayerNorm, Matmul, Scores, Softmax
 from ..layers.vit import Network, cdiv
 from ..memory.place import Place
 from ..program.parameters import layernorm_params, post_params, weight_rows
@@ -161,29 +161,31 @@ class BlockSteps:
 
     # ------------------------------------------------------------ the other units
 
-    def key_loader(self, k: Matmul, groups: int, slot: int) -> int:
+    def key_loader(self, k: Matmul | LayerNorm, groups: int, slot: int) -> int:
         """A head's keys into the weight buffer."""
         place = self.places[k.out.name]
         return self.out.add(Chunk.LOADER, k.name, 0, groups, in_addr=place.address, in_stride=place.stride,
                             blocks=place.stride, weight_addr=slot)  # fmt: skip
 
-    def attend(self, b: int, h: int, first: int, rows: int):
-        """Softmax and attention x value of some groups of a head."""
+    def attend(self, m: Softmax, a: Attend, first: int, rows: int):
+        """Softmax and attention x value of some groups of a head, or of the average over tokens."""
         net, c = self.net, self.config
-        m, a = net.node("softmax", b, h), net.node("attend", b, h)
         x, values, out = (self.places[n] for n in (m.x.name, a.v.name, a.out.name))
+        v_addr = values.address + a.v.start // c.word * values.planes
+        blocks = net.graph.channels(a.v) // c.word
         self.out.add(Chunk.SOFTMAX, m.name, first, rows, in_addr=x.row(first), in_stride=x.stride, keys=net.tokens,
                      rule=CodeRule.of(m.rule), c=m.c, sc=m.sc)  # fmt: skip
-        self.out.add(Chunk.SHIFTER, a.name, first, rows, a.out.start, v_addr=values.address, v_stride=values.stride,
-                     keys=net.tokens, blocks=net.head_dim // c.word, rule=CodeRule.of(a.rule), factor=int(a.factor),
-                     shift=a.shift, out_addr=out.row(first) + self.block(a), out_stride=out.stride)  # fmt: skip
+        self.out.add(Chunk.SHIFTER, a.name, first, rows, a.out.start, v_addr=v_addr, v_stride=values.stride,
+                     keys=net.tokens, blocks=blocks, rule=CodeRule.of(a.rule), factor=int(a.factor), shift=a.shift,
+                     out_addr=out.row(first) + self.block(a), out_stride=out.stride)  # fmt: skip
 
     def layernorm(self, node: LayerNorm, first: int, rows: int, params: int):
         x, out = self.places[node.x.name], self.places[node.out.name]
         self.out.rings[DEST_LN_PARAMS].use(params, f"{node.name}:params", node.name, self.cycles, self.cycles)
         self.out.add(
             Chunk.LAYERNORM, node.name, first, rows, in_addr=x.row(first), in_stride=x.stride, in_wide=x.planes - 1,
-            blocks=self.net.dim // self.config.word, param_addr=params, out_addr=out.row(first), out_stride=out.stride,
+            blocks=len(node.gamma) // self.config.word, param_addr=params, out_addr=out.row(first),
+            out_stride=out.stride,
         )  # fmt: skip
 
     # ------------------------------------------------------------ DMA

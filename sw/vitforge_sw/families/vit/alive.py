@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ...models.images import ImageConfig, patches_to_float
 from ..efficientvit.alive import revive_efficientvit
-from .frontend import attention, import_vit, layer_norm
+from .frontend import PREFIX_TOKENS, attention, import_vit, layer_norm
 
 STREAM, BRANCH, SCORES, VALUES, HIDDEN, LOGITS = 0.7, 0.5, 1.8, 1.0, 1.2, 2.5  #: standard deviations aimed at
 
@@ -71,22 +71,42 @@ def bring_to_life(model: torch.nn.Module, image: ImageConfig, patches: np.ndarra
     x = F.unfold(pixels, image.patch_size, stride=image.patch_size).transpose(1, 2)
     fit(vit.embed, x, STREAM)
     randomise(model.pos_embed, 0.3 * STREAM)
-    randomise(model.cls_token, STREAM)
+    for name in PREFIX_TOKENS:
+        if getattr(model, name, None) is not None:
+            randomise(getattr(model, name), STREAM)
     vit = import_vit(model)  # the addend is a copy: take it again
     x = vit.embedding(x)
     for b in vit.blocks:
         n = norm(b.norm1, x)
         q, k = fit(b.q, n, 1.0), fit(b.k, n, 1.0)
+        norms = [m for m in (b.q_norm, b.k_norm) if m is not None]
+        for m in norms:
+            m.gamma.copy_(torch.exp(0.25 * torch.randn(m.gamma.shape, generator=g)))
+            randomise(m.beta, 0.1)
+        q, k = b.normed("q", q), b.normed("k", k)
         heads = lambda t: t.unflatten(-1, (b.heads, -1)).transpose(1, 2)  # noqa: B023, E731
         s = heads(q) @ heads(k).transpose(-1, -2) * b.scale
         factor = (SCORES / float((s - s.mean(-1, keepdim=True)).std().clamp(min=1e-6))) ** 0.5
-        for layer in (b.q, b.k):
-            layer.weight.mul_(factor)
-            layer.bias.mul_(factor)
+        if norms:  # one of the two sets the scores' size alone
+            power = 2 / len(norms)
+            for m in norms:
+                m.gamma.mul_(factor**power)
+                m.beta.mul_(factor**power)
+        else:
+            for layer in (b.q, b.k):
+                layer.weight.mul_(factor)
+                layer.bias.mul_(factor)
         v = fit(b.v, n, VALUES)
         a = attention(q * factor, k * factor, v, b.heads, b.scale)
         x = x + fit(b.proj, a, BRANCH)
-        hidden = F.gelu(fit(b.fc1, norm(b.norm2, x), HIDDEN))
+        hidden = b.activation(fit(b.fc1, norm(b.norm2, x), HIDDEN))
         x = x + fit(b.fc2, hidden, BRANCH)
-    fit(vit.head, norm(vit.norm, x[:, :1]), LOGITS)
+    if vit.pool != "token":
+        norm(vit.norm, x)  # its constants
+        fit(vit.head, vit.pooled(x), LOGITS)
+        return model.eval()
+    n = norm(vit.norm, x[:, :2])
+    fit(vit.head, n[:, :1], LOGITS)
+    if vit.head_dist is not None:
+        fit(vit.head_dist, n[:, 1:], LOGITS)
     return model.eval()

@@ -7,6 +7,10 @@ from torch import nn
 
 from vitforge_hw.arch.config import MAX_CHANNELS, MAX_K, MAX_TOKENS
 
+from ...ops.matmul import TOKEN_OFFSET
+
+MAX_PREFIX = -TOKEN_OFFSET[0]  #: tokens before the patches
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -84,21 +88,10 @@ def _vit_rows(model: nn.Module, word: int):
         )
     cls, pos = getattr(model, "cls_token", None), getattr(model, "pos_embed", None)
     prefix = getattr(model, "num_prefix_tokens", 1)
-    yield Row(
-        "cls_token",
-        "class token",
-        tuple(cls.shape) if cls is not None else (),
-        cls is not None,
-        ""
-        if cls is not None
-        else "the head reads the class token: build the model with class_token true, global_pool 'token'",
-    )
-    if prefix != int(cls is not None):
-        yield row(
-            "prefix tokens",
-            "tokens",
-            [f"{prefix} prefix tokens: register or distillation tokens are not supported, only the class token"],
-        )
+    if cls is not None:
+        yield Row("cls_token", "class token", tuple(cls.shape), True)
+    if prefix > MAX_PREFIX:
+        yield row("prefix tokens", "tokens", [f"{prefix} tokens before the patches exceed {MAX_PREFIX}"])
     yield Row(
         "pos_embed",
         "learned position",
@@ -106,7 +99,7 @@ def _vit_rows(model: nn.Module, word: int):
         pos is not None,
         "" if pos is not None else "position embedding must be learned and added (no relative or rotary positions)",
     )
-    tokens = embed.num_patches + 1
+    tokens = embed.num_patches + prefix
     if tokens > MAX_TOKENS:
         yield row(
             "tokens",
@@ -149,13 +142,12 @@ def _vit_rows(model: nn.Module, word: int):
                     a.qkv.out_features != 3 * a.num_heads * a.head_dim and "q, k and v must be equally wide",
                 ],
             )
-            for part in ("q_norm", "k_norm", "norm"):
+            for part in ("q_norm", "k_norm"):
                 if not _identity(getattr(a, part, None)):
-                    yield row(
-                        f"{name}.attn.{part}",
-                        getattr(a, part),
-                        ["normalisation inside attention is not supported: there is no unit behind q, k or the heads"],
-                    )
+                    yield row(f"{name}.attn.{part}", getattr(a, part), norm_problems(getattr(a, part), part))
+            if not _identity(getattr(a, "norm", None)):
+                why = "normalisation of the heads together is not supported: there is no unit between them and proj"
+                yield row(f"{name}.attn.norm", a.norm, [why])
             yield row(f"{name}.attn.softmax", "softmax")
             yield row(f"{name}.attn.proj", a.proj)
         for part in ("ls1", "ls2"):
@@ -181,11 +173,11 @@ def _vit_rows(model: nn.Module, word: int):
             )
             continue
         yield row(f"{name}.mlp.fc1", m.fc1, [multiple(m.fc1.out_features, "hidden width")])
-        gelu = isinstance(m.act, nn.GELU) or type(m.act).__name__ in ("GELU", "GELUTanh")
+        known = isinstance(m.act, (nn.GELU, nn.ReLU)) or type(m.act).__name__ in ("GELU", "GELUTanh")
         yield row(
             f"{name}.mlp.act",
             m.act,
-            [not gelu and f"activation must be GELU, not {type(m.act).__name__}: retrain, or fine-tune with GELU"],
+            [not known and f"activation must be GELU or ReLU, not {type(m.act).__name__}: fine-tune with one of them"],
         )
         if not _identity(getattr(m, "norm", None)):
             yield row(f"{name}.mlp.norm", m.norm, ["normalisation inside the MLP is not supported"])
@@ -194,36 +186,37 @@ def _vit_rows(model: nn.Module, word: int):
             m.fc2,
             [m.fc2.in_features > MAX_K and f"more than {MAX_K} inputs exceed the accumulators"],
         )
-    yield row("norm", model.norm, norm_problems(model.norm, "norm"))
-    if not _identity(getattr(model, "fc_norm", None)):
-        yield row(
-            "fc_norm",
-            model.fc_norm,
-            ["pooling over patches with its own normalisation is not supported: use global_pool 'token'"],
-        )
+    fc_norm = getattr(model, "fc_norm", None)
+    norm = fc_norm if _identity(model.norm) and not _identity(fc_norm) else model.norm
+    both = not _identity(model.norm) and not _identity(fc_norm)
+    unread = norm is fc_norm and model.global_pool == "token"
+    yield row("norm", norm, [
+        *norm_problems(norm, "norm"), both and "norm and fc_norm together are not supported",
+        unread and "fc_norm needs global_pool 'avg'",
+    ])  # fmt: skip
     if getattr(model, "attn_pool", None) is not None:
         yield row("attn_pool", model.attn_pool, ["attention pooling is not supported: use global_pool 'token'"])
-    if model.global_pool != "token":
-        yield row("pool", f"pool {model.global_pool}", [f"global_pool must be 'token', not {model.global_pool!r}"])
-    head = model.head
-    yield row(
-        "head",
-        head,
-        [not isinstance(head, nn.Linear) and "the classifier must be one linear layer (num_classes must not be 0)"],
-    )
+    pool = model.global_pool
+    if pool != "token":
+        yield row("pool", f"pool {pool}", [pool != "avg" and f"global_pool must be 'token' or 'avg', not {pool!r}"])
+    for name in ("head", "head_dist") if hasattr(model, "head_dist") else ("head",):
+        head = getattr(model, name)
+        yield row(
+            name,
+            head,
+            [not isinstance(head, nn.Linear) and "the classifier must be one linear layer (num_classes must not be 0)"],
+        )
 
 
 def check_model(model: nn.Module, word: int = 16) -> list[Row]:
     """Rows (layer, kind, shape, supported, reason) of every layer. ``word``: the preset's channels per word."""
-    if type(model).__name__ == "VisionTransformer":
+    if type(model).__name__ in ("VisionTransformer", "VisionTransformerDistilled"):
         return list(_vit_rows(model, word))
     if type(model).__name__ == "EfficientVit":
         from ..efficientvit.check import efficientvit_rows  # uses this module's Row
 
         return list(efficientvit_rows(model))
-    reason = "only timm's VisionTransformer (ViT, DeiT without distillation) and EfficientVit (B0 to B3) run so far"
-    if type(model).__name__ == "VisionTransformerDistilled":
-        reason = "two class tokens: use the DeiT without distillation (deit_*_patch16_224)"
+    reason = "only timm's VisionTransformer (ViT, DeiT) and EfficientVit (B0 to B3) run so far"
     rows = [Row("(model)", type(model).__name__, (), False, reason)]
     for name, module in model.named_modules():
         if name and not list(module.children()) and not _identity(module):

@@ -37,13 +37,17 @@ def _random(rng: np.random.Generator, graph: Graph, node: Node, residual: str, r
         if node.role.part == "embed":
             new["bias"] = new["bias"] * 0
         new["offset"] = rng.integers(-3, 4, n) * (node.residual is None)
+        if node.act == "relu":
+            new["offset"] = np.full(n, -128)
         new["gelu_exp"] = int(rng.integers(7, 9))
     elif isinstance(node, Scores):
         new |= dict(s1=5, s2=1)
     elif isinstance(node, LayerNorm):
         n = len(node.gamma)
         new |= dict(gamma=rng.integers(20, 90, n), beta=rng.integers(-9000, 9000, n))
-        new["a"] = rng.integers(0, 4, n) * (residual == "int8")
+        new["a"] = rng.integers(0, 4, n) * (graph.tensors[node.x.name].fmt == "int8")
+    elif node.role.part.startswith("pool."):
+        pass  # an average is what it is
     elif isinstance(node, Softmax):
         new["rule"] = rule
     elif isinstance(node, Attend):

@@ -37,15 +37,15 @@ def test_standard_models_are_supported(name):
 @pytest.mark.parametrize(
     "args,layer,text",
     [
-        (dict(qk_norm=True), "blocks.0.attn.q_norm", "normalisation inside attention"),
+        (dict(qk_norm=True, norm_layer="rmsnorm"), "blocks.0.attn.q_norm", "q_norm must be LayerNorm"),
+        (dict(scale_attn_norm=True), "blocks.0.attn.norm", "the heads together"),
         (dict(embed_dim=40), "embed", "embed_dim 40 must be a multiple of 16"),
         (dict(embed_dim=48, num_heads=2), "blocks.0.attn.qkv", "head dimension 24 must be a multiple of 16"),
         (dict(mlp_ratio=2.25), "blocks.0.mlp.fc1", "hidden width 72 must be a multiple of 16"),
-        (dict(global_pool="avg"), "pool", "global_pool must be 'token', not 'avg'"),
-        (dict(class_token=False, global_pool="avg"), "cls_token", "the head reads the class token"),
-        (dict(reg_tokens=4), "prefix tokens", "5 prefix tokens"),
+        (dict(global_pool="max"), "pool", "global_pool must be 'token' or 'avg', not 'max'"),
+        (dict(reg_tokens=8), "prefix tokens", "9 tokens before the patches exceed 8"),
         (dict(pre_norm=True), "norm_pre", "before the blocks"),
-        (dict(act_layer="silu"), "blocks.0.mlp.act", "must be GELU, not SiLU"),
+        (dict(act_layer="silu"), "blocks.0.mlp.act", "must be GELU or ReLU, not SiLU"),
         (dict(img_size=256, patch_size=8), "tokens", "1025 tokens exceed 511"),
         (dict(num_classes=0), "head", "one linear layer"),
     ],
@@ -64,18 +64,26 @@ def test_word_of_eight():
     assert not refused(build(embed_dim=40, num_heads=1, mlp_ratio=2), word=8)
 
 
-def test_distilled_and_convolutional_models():
+def test_convolutional_models():
     with torch.device("meta"):
-        rows = check_model(build_model(ModelSpec("d", "deit_tiny_distilled_patch16_224")))
-        assert "without distillation" in rows[0].reason
         rows = check_model(build_model(ModelSpec("r", "resnet18")))
     assert not rows[0].supported and any(r.layer == "layer1.0.conv1" and not r.supported for r in rows)
 
 
-@pytest.mark.parametrize("args", [{}, dict(qkv_bias=False), dict(no_embed_class=True), dict(init_values=0.5)])
+KINDS = [
+    {}, dict(qkv_bias=False), dict(no_embed_class=True), dict(init_values=0.5), dict(act_layer="relu"),
+    dict(reg_tokens=4), dict(reg_tokens=2, no_embed_class=True), dict(qk_norm=True), dict(global_pool="avg"),
+    dict(global_pool="avg", fc_norm=False), dict(global_pool="avg", class_token=False),
+    dict(global_pool="avg", class_token=False, reg_tokens=3, pool_include_prefix=True),
+    dict(architecture="deit_tiny_distilled_patch16_224"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("args", KINDS, ids=lambda a: " ".join(f"{k}={v}" for k, v in a.items()) or "plain")
 @torch.inference_mode()
 def test_description_computes_the_model(args):
     model = build(**args)
+    assert not refused(model)
     g = torch.Generator().manual_seed(0)
     for p in model.parameters():
         p.add_(torch.randn(p.shape, generator=g) * 0.1)
@@ -85,9 +93,10 @@ def test_description_computes_the_model(args):
     linear = lambda y, a: torch.nn.functional.linear(y, a.weight, a.bias)  # noqa: E731
     for b in vit.blocks:
         n = layer_norm(y, b.norm1)
-        y = y + linear(attention(linear(n, b.q), linear(n, b.k), linear(n, b.v), b.heads, b.scale), b.proj)
-        y = y + linear(torch.nn.functional.gelu(linear(layer_norm(y, b.norm2), b.fc1)), b.fc2)
-    assert torch.allclose(linear(layer_norm(y, vit.norm), vit.head)[:, 0], model(x), atol=1e-4)
+        q, k = (b.normed(part, linear(n, getattr(b, part))) for part in "qk")
+        y = y + linear(attention(q, k, linear(n, b.v), b.heads, b.scale), b.proj)
+        y = y + linear(b.activation(linear(layer_norm(y, b.norm2), b.fc1)), b.fc2)
+    assert torch.allclose(vit.logits(y), model(x), atol=1e-4)
 
 
 def test_width_is_the_configurations():

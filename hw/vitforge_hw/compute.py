@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .arch.config import ACC_BITS, AcceleratorConfig
 from .arch.isa import Chunk
+from .arch.latency import CYCLES
 from .emit import block
 from .engines.mat import GO_TO_READ, READ_TO_STEP, STEP_TO_RESULT, Mat
 from .engines.step_issue import word_steps
@@ -14,15 +15,15 @@ from .post import post
 from .post.post import PostProcess, tag
 from .post.queue import phases
 
-#: cycles, for the cycle model; each from the first cycle of the one event to the first cycle of the other
-RESULT_TO_PHASE = 1  #: tile_valid -> first phase of post-processing
+RESULT_TO_PHASE, WRITE_TO_DONE = CYCLES.mat_result_to_phase, CYCLES.mat_write_to_done
 PUSH_TO_WRITE = 2
-WRITE_TO_DONE = 1  #: row's last write accepted -> done
 
 
 def phase_to_write(config: AcceleratorConfig) -> int:
     """Tile's last phase -> write request of the (low) row (19, trio: 23)."""
-    return post.latency(config) + PUSH_TO_WRITE
+    cycles = post.latency(config) + PUSH_TO_WRITE
+    assert cycles == CYCLES.mat_phase_to_write + CYCLES.trio_lanes * config.trio
+    return cycles
 
 
 def tile_cycles(config: AcceleratorConfig, ksteps: int, wide: int) -> int:

@@ -5,6 +5,7 @@ from amaranth.lib.wiring import In, Out, Signature
 
 from .arch import isa
 from .arch.config import ACC_BITS, AcceleratorConfig
+from .arch.enums import Target
 
 READ_LATENCY = 2  #: cycles from an accepted read request to its data, for every on-chip memory
 
@@ -98,32 +99,8 @@ class KsumWrite(Signature):
 
 
 #: what post-processing and writer need of an instruction (docs/hybrid.md)
-POST_OP = data.StructLayout(
-    {
-        "tiles": 11,
-        "rows": 12,
-        "groups": 7,  # minus 1
-        "skip": 1,
-        "hold": 8,  # tiles that share a parameter tile, minus 1
-        "param_addr": 16,
-        "out_addr": 16,
-        "out_stride": 10,
-        "out_wide": 1,
-        "narrow": 1,
-        "res_mode": 2,
-        "res_addr": 16,
-        "res_stride": 10,
-        "act": 2,
-        "act0": 12,
-        "act1": 12,
-        "divide": 1,
-        "dest": 2,  # DEST_BUFFER, DEST_Z, DEST_KSUM
-        "one_bank": 1,
-        "bank": 4,
-        "weight_addr": 16,
-    }
-)
-DEST_BUFFER, DEST_Z, DEST_KSUM = range(3)
+POST_OP = fields_layout(isa.POST_OP_FIELDS)
+DEST_BUFFER, DEST_Z, DEST_KSUM = (int(target) for target in Target)
 RESULTS = 16  #: tiles of one engine in its result FIFO: the round trip of a credit, at one tile a cycle
 MANTISSA_BITS, EXPONENT_BITS = 8, 5
 FACTOR_BITS = MANTISSA_BITS + EXPONENT_BITS  #: of a token: mantissa low, p above

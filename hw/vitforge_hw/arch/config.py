@@ -6,14 +6,8 @@ import json
 import re
 
 from .isa import PARAM_BYTES, Chunk
+from .limits import ACC_BITS, ACT_ROWS, ATTEND_ACC_BITS, KSUM_ROWS, MAX_CHANNELS, MAX_K, MAX_TOKENS, WEIGHT_ROWS
 from .parameter import did_you_mean, parameter
-
-WEIGHT_BITS = 8
-ACC_BITS = 27  #: accumulator + bias, proved per layer by the compiler
-ATTEND_ACC_BITS = 32  #: attention x value: 31 bits at 197 tokens for arbitrary codes (20-integer-contract)
-MAX_K = ((1 << ACC_BITS - 1) - 1) // (127 * 128)  #: longest reduction of int8 products that cannot overflow: 4128
-MAX_TOKENS = ((1 << ATTEND_ACC_BITS - 1) - 1) // (128 << 15)  #: keys whose weights of at most 2^15 cannot overflow: 511
-MAX_CHANNELS = 4096  #: longest LayerNorm row (z's range)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +33,7 @@ class AcceleratorConfig:
     window_rows: int = parameter(
         128, "R-MAC's window buffer (width words of every core each)", "rows", most=256, power_of_two=True
     )
-    ksum_rows: int = parameter(128, "Ksum memory", "words", most=2048, power_of_two=True)
+    ksum_rows: int = parameter(128, "Ksum memory", "words", most=KSUM_ROWS, power_of_two=True)
     post_channels: int = parameter(
         4, "post-processing lanes per core (channels finished a cycle), shared by the engines; a divisor of word",
         "channels", most=16,
@@ -50,15 +44,16 @@ class AcceleratorConfig:
     )  # fmt: skip
     pools: int = parameter(
         2, "independent pools of the activation buffer, one read and one write a cycle each; pools * pool_rows at most "
-        "65536", "pools", most=1 << 16, power_of_two=True,
+        "65536", "pools", most=ACT_ROWS, power_of_two=True,
     )  # fmt: skip
-    pool_rows: int = parameter(4096, "a pool (cores * word bytes each)", "rows", most=1 << 16, power_of_two=True)
-    weight_rows: int = parameter(2560, "weight buffer (lanes * width bytes each)", "rows", most=1 << 16)
+    pool_rows: int = parameter(4096, "a pool (cores * word bytes each)", "rows", most=ACT_ROWS, power_of_two=True)
+    weight_rows: int = parameter(2560, "weight buffer (lanes * width bytes each)", "rows", most=WEIGHT_ROWS)
     param_rows: int = parameter(
-        1024, "post-processing parameters (one AXI beat of all masters each)", "rows", most=1 << 16, power_of_two=True
-    )
+        1024, "post-processing parameters (one AXI beat of all masters each)", "rows", most=WEIGHT_ROWS,
+        power_of_two=True,
+    )  # fmt: skip
     ln_param_rows: int = parameter(
-        256, "LayerNorm parameters (one beat of all masters each)", "rows", most=1 << 16, power_of_two=True
+        256, "LayerNorm parameters (one beat of all masters each)", "rows", most=WEIGHT_ROWS, power_of_two=True
     )
     max_k: int = parameter(
         3072, f"longest reduction of the PE array (group register: 2 x cores x max_k bytes; {ACC_BITS}-bit sums), "
@@ -145,7 +140,7 @@ class AcceleratorConfig:
             (self.cores >= 4 or not self.trio, f"cores must be 4 to 16 with trio, not {self.cores}"),
             (self.trio or self.attention, "trio or attention: one of the two families must be there"),
             (self.read_fifo_beats >= 2 * self.burst_beats, "read_fifo_beats must hold two bursts"),
-            (self.act_rows <= 1 << 16, f"pools * pool_rows must be at most 65536, not {self.act_rows}"),
+            (self.act_rows <= ACT_ROWS, f"pools * pool_rows must be at most {ACT_ROWS}, not {self.act_rows}"),
             (self.max_k % self.word == 0, f"max_k must be a multiple of word = {self.word}, not {self.max_k}"),
             (
                 self.code_rows * self.attend_keys >= 2 * self.max_tokens,

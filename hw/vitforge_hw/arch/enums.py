@@ -59,6 +59,14 @@ class Kind(Code):
     TOKEN_SUM = 3
 
 
+class Target(Code):
+    """Where the writer of an engine puts finished tiles (POST_OP's ``dest``)."""
+
+    BUFFER = 0
+    Z = 1
+    KSUM = 2
+
+
 class Dest(Code):
     """Memory that a WEIGHT_DMA fills (field ``dest``)."""
 

@@ -71,7 +71,7 @@ ROWS_FIELD = Field("rows", 12, "groups of tokens in this instruction")
 OP_OFFSET = WAITS * WAIT_BITS + ROWS_FIELD.bits
 OP_BITS = INSTRUCTION_BYTES * 8 - OP_OFFSET
 
-_ACT = 16  # activation-buffer row address
+_ACT = 16  # row addresses of all memories
 _STRIDE = 10
 _ENGINE_FIELDS = (
     Field("tiles", 10, "output tiles of `lanes` channels"),
@@ -106,6 +106,10 @@ _ENGINE_FIELDS = (
     Field("act1", 12, "Hardswish: q6; division: bits 10:0 first Ksum word, bit 11 the rule (1 reciprocal)"),
     Field("divide", 1, "1: results are dividends, divided by relu(q) Ksum of their token and head (linear attention)"),
 )
+
+#: ``act1`` of an instruction with ``divide``
+KSUM_FIELDS = (Field("ksum_addr", 11, "first Ksum word"), Field("rule", 1, "enums.DivisionRule"))
+KSUM_BITS = KSUM_FIELDS[0].bits
 
 #: RMAC instructions other than POINTWISE; ``kind`` comes first in both formats
 WINDOW_FIELDS = (
@@ -202,6 +206,39 @@ for _chunk, _fields in OP_FIELDS.items():
     assert sum(f.bits for f in _fields) <= OP_BITS, _chunk
 
 DEST_WEIGHTS, DEST_PARAMS, DEST_LN_PARAMS = (int(d) for d in Dest)
+
+
+def _post_op() -> tuple[Field, ...]:
+    """What post-processing and writer need of an instruction: fields of both engine formats, which agree on them, and
+    what the engine derives."""
+    formats = (ROWS_FIELD,), _ENGINE_FIELDS, WINDOW_FIELDS
+    derived = {
+        f.name: f
+        for f in (
+            Field("tiles", 1 + _bits(_ENGINE_FIELDS, "tiles"), "tiles of a group; K^T V: value block by value block"),
+            Field("hold", 8, "tiles that share a parameter tile, minus 1"),
+            Field("dest", 2, "enums.Target"),
+            Field("one_bank", 1, "the writer writes one bank"),
+        )
+    }
+    names = (
+        "tiles rows groups skip hold param_addr out_addr out_stride out_wide narrow res_mode res_addr res_stride "
+        "act act0 act1 divide dest one_bank bank weight_addr"
+    )
+    fields = []
+    for name in names.split():
+        known = [f for each in formats for f in each if f.name == name]
+        assert len({(f.bits, f.signed) for f in known}) == 1 or name in derived, name
+        fields.append(derived[name] if name in derived else known[0])
+    return tuple(fields)
+
+
+def _bits(fields: tuple[Field, ...], name: str) -> int:
+    return next(f.bits for f in fields if f.name == name)
+
+
+POST_OP_FIELDS = _post_op()
+assert sum(f.bits for f in KSUM_FIELDS) == _bits(_ENGINE_FIELDS, "act1")
 
 # ---------------------------------------------------------------- parameter entries (8 bytes per channel)
 

@@ -18,30 +18,32 @@ class Latency:
     fetch_cycles: int = 10  #: instruction fetch beyond the beats: port, round robin
     restart_cycles: int = 3  #: last done of an image -> program of the next one is started
     # engines/mat
-    mat_go_to_step: int = 5  #: go -> step that uses the first word
-    mat_step_to_result: int = 11
-    mat_result_to_phase: int = 1
-    mat_phase_to_write: int = 19
+    go_to_read: int = 2  #: go taken -> first input request
+    read_to_step: int = 3  #: request accepted -> the step that uses the word
+    mat_step_to_result: int = 11  #: a tile's last step -> its sums
+    mat_result_to_phase: int = 1  #: sums -> first phase of post-processing
+    mat_phase_to_write: int = 19  #: a tile's last phase on the lanes -> write request of the (low) row
     trio_lanes: int = 4  #: more, with the dyadic lanes
-    mat_write_to_done: int = 1
+    mat_write_to_done: int = 1  #: a row's last write accepted -> done
     mat_fetch_rows: int = 2  #: rows of max_k that the group register holds, rounded up to a power of two
     # engines/rmac; pointwise instructions are those of MAT
     rmac_switch: int = 2  #: last tile of an instruction -> first step of one of another kind
     rmac_window_to_step: int = 2  #: the words of all map rows that an output row needs are asked for -> its first step
     rmac_step_to_result: int = 14  #: depthwise, K^T V: a step or pass -> its first tile
-    rmac_pointwise_to_result: int = 13
-    rmac_sum_to_result: int = 9
+    rmac_pointwise_to_result: int = 13  #: the same of a pointwise instruction
+    rmac_sum_to_result: int = 9  #: the same of a sum over tokens
     # layernorm
     ln_between_rows: int = 23  #: least cycles of a row: cores + this
     ln_latency: int = 33  #: go -> last write: 2 C + n + cores + this; done one later
+    ln_hardswish: int = 7  #: more, with trio
     ln_ahead: int = 2  #: rows with go before the first channel of the present one is summed
     # attention/softmax
-    sm_gap: int = 5
-    sm_load: int = 4
-    sm_latency: int = 16
+    sm_gap: int = 5  #: between the passes of the log2 rule
+    sm_load: int = 4  #: go -> first key, beyond the words of a row
+    sm_latency: int = 16  #: go -> done: words + keys of all passes + this
     sm_entries: int = 64  #: entries of the code ring, whatever their length
     # attention/shifter
-    sh_start: int = 5
+    sh_start: int = 5  #: go -> first step
     sh_latency: int = 12  #: last step -> done: this, the levels of the key adder tree, word
     sh_values: int = 8  #: value rows read ahead
     sh_entry: int = 2  #: softmax done -> entry can be used
@@ -53,5 +55,10 @@ class Latency:
     dma_requests: int = 16  #: requests under way
     result_latency: int = 16  #: go -> first write burst and last response -> done, beyond the memory's latency
 
+    @property
+    def mat_go_to_step(self) -> int:
+        """go -> step that uses the first word."""
+        return self.go_to_read + self.read_to_step
 
-LATENCY = Latency()
+
+CYCLES = Latency()

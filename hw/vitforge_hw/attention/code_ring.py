@@ -5,9 +5,10 @@ from amaranth.lib import fifo, memory, wiring
 from amaranth.lib.wiring import In, Out, Signature
 
 from ..arch.config import AcceleratorConfig
+from ..arch.latency import CYCLES
 from ..interfaces import READ_LATENCY
 
-ENTRIES = 64  #: entries that the ring can hold, whatever their length
+ENTRIES = CYCLES.sm_entries  #: entries that the ring can hold, whatever their length
 
 
 def word_bits(config: AcceleratorConfig) -> int:
@@ -91,7 +92,7 @@ class CodeRing(wiring.Component):
     Reference: docs/architecture.md (Chunks)
     """
 
-    COMMIT_LATENCY = 2
+    COMMIT_LATENCY = CYCLES.sh_entry
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..arch import isa
 from ..arch.config import AcceleratorConfig
+from ..arch.latency import CYCLES
 from ..interfaces import BufferRead, ChunkControl, WeightWrite
 
 IN_FLIGHT = 8  #: blocks between their read and their write
@@ -40,7 +41,7 @@ class Loader(wiring.Component):
     docs/architecture.md, Layout of tensors
     """
 
-    LATENCY = 3
+    LATENCY = CYCLES.ld_latency - 1  #: done follows the last write one cycle later
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config

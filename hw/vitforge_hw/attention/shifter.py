@@ -7,13 +7,14 @@ from amaranth.lib.wiring import In, Out
 from ..arch import arith
 from ..arch.config import ATTEND_ACC_BITS, AcceleratorConfig
 from ..arch.isa import Chunk
+from ..arch.latency import CYCLES
 from ..emit import block
 from ..interfaces import READ_LATENCY, BufferRead, BufferWrite, ChunkControl, op_layout
 from .code_ring import CodePop
 from .shifter_lane import SHIFT_MAX, ShifterLane, acc_latency, row_latency
 from .softmax_lane import delay
 
-VALUE_ROWS = 8  #: value rows read ahead
+VALUE_ROWS = CYCLES.sh_values  #: value rows read ahead
 OUT_ROWS = 4  #: finished rows, and blocks on their way to them
 ROWS_AHEAD = 4  #: rows begun (go) and not yet at their last step
 
@@ -48,12 +49,14 @@ class ShifterArray(wiring.Component):
     """
 
     START = 3 + READ_LATENCY  #: from go to the first step: address, request, read, FIFO
+    assert START == CYCLES.sh_start
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
         self._acc_latency = READ_LATENCY + acc_latency(config)
         self._row_latency = row_latency(config)
         self.LATENCY = self._acc_latency + self._row_latency + 1
+        assert self.LATENCY == CYCLES.sh_latency + (config.attend_keys - 1).bit_length() + config.word
         super().__init__(
             {
                 "ctl": In(ChunkControl(Chunk.SHIFTER)),

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..arch import arith
 from ..arch.config import AcceleratorConfig
 from ..arch.isa import Chunk
+from ..arch.latency import CYCLES
 from ..emit import block
 from ..interfaces import READ_LATENCY, BufferRead, ChunkControl, op_layout
 from .code_ring import CodePush, max_words, word_bits
@@ -51,6 +52,7 @@ class Softmax(wiring.Component):
     #: from go to the first key, beyond B
     LOAD = READ_LATENCY + SoftmaxLane.LOAD_LATENCY
     LATENCY = LOAD - 1 + SoftmaxLane.FACTOR_LATENCY
+    assert (GAP, LOAD, LATENCY) == (CYCLES.sm_gap, CYCLES.sm_load, CYCLES.sm_latency)
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config

@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from ..arch import isa
 from ..arch.config import AcceleratorConfig
+from ..arch.latency import CYCLES
 from ..emit import block
 from ..interfaces import BufferRead, fields_layout
 from ..memory.ram import Ram
@@ -23,8 +24,8 @@ def op_part(names) -> data.StructLayout:
 
 
 def ring_rows(config: AcceleratorConfig) -> int:
-    """Depth of the group register: two token groups of the longest reduction, rounded up to a power of two."""
-    return 1 << ceil_log2(2 * config.max_k // config.word)
+    """Depth of the group register: token groups of the longest reduction, rounded up to a power of two."""
+    return 1 << ceil_log2(CYCLES.mat_fetch_rows * config.max_k // config.word)
 
 
 def is_last(index, count):

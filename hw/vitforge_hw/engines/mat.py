@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from ..arch.config import AcceleratorConfig
 from ..arch.isa import Chunk
+from ..arch.latency import CYCLES
 from ..emit import block
 from ..interfaces import DEST_BUFFER, BufferRead, ChunkControl, EngineOutput, MemoryRead
 from ..units import divisor_lane
@@ -17,10 +18,9 @@ from .group_fetch import GroupFetch, ring_rows
 from .pe_array import PEArray
 from .step_issue import StepIssue, word_steps
 
-#: cycles, for the cycle model; each from the first cycle of the one event to the first cycle of the other
-GO_TO_READ = 2  #: go taken -> first input request
-READ_TO_STEP = 3  #: request accepted -> the step that uses the word can be issued (data after 2)
+GO_TO_READ, READ_TO_STEP = CYCLES.go_to_read, CYCLES.read_to_step
 STEP_TO_RESULT = mat_issue.LATENCY + pe_array.LATENCY  #: tile's last step issued -> tile_valid (11)
+assert STEP_TO_RESULT == CYCLES.mat_step_to_result
 RESULT_TO_FACTOR = divisor_lane.LATENCY - pe_array.LATENCY  #: tile_valid -> factor_valid of the same tile (4)
 
 

@@ -68,7 +68,7 @@ class RMac(wiring.Component):
     and kernel 3 that takes longer (4 * width words for 18 steps). K^T V: blocks * blocks * H passes a head of as many
     cycles as groups, ``width`` at least. Sums: a word of all cores a cycle.
 
-    Reference: arch.arith_trio.depthwise, key_value, key_sum, pool
+    Reference: arch.arith.depthwise, key_value, key_sum, pool
     """
 
     def __init__(self, config: AcceleratorConfig):

@@ -7,12 +7,12 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import AcceleratorConfig
+from ..arch.isa import KSUM_BITS
 from ..interfaces import RESULTS
 from ..units.divisor_factor import LO_BITS
 from .group_fetch import FIELD_BITS, is_last, op_part, op_queue, ring_rows
 
 LATENCY = 3  #: cycles from the issue of a step to its operands (address register, READ_LATENCY)
-KSUM_BITS = 11  #: ``act1`` of a division: first Ksum word, above it the rule
 
 
 def word_steps(config: AcceleratorConfig) -> int:

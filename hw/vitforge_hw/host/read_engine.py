@@ -7,11 +7,12 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..arch.config import AcceleratorConfig
+from ..arch.latency import CYCLES
 from ..arch.memmap import STRIPE_BEATS
 from ..emit import block
 from .axi import BURST, DATA_BITS, OKAY, AXI4Read, ReadMaster, burst_limit, image_fifo_beats, join_channels
 
-REQUEST_DEPTH = 16  #: requests of one queue under way
+REQUEST_DEPTH = CYCLES.dma_requests  #: requests of one queue under way
 BEATS_BITS = 20
 
 #: ``beats`` (at least 1) beats of all masters from beat ``beat`` of the striped image at ``base`` (multiple of 4096)

@@ -62,7 +62,7 @@ class LayerNormLane(wiring.Component):
 
     Reference
     ---------
-    arch.arith.layernorm; arch.arith_trio.layernorm_hardswish
+    arch.arith.layernorm; arch.arith.layernorm_hardswish
     """
 
     SUM_LATENCY = 3

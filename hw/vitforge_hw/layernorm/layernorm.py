@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from .. import emit
 from ..arch import isa
 from ..arch.config import AcceleratorConfig
+from ..arch.latency import CYCLES
 from ..interfaces import BufferRead, BufferWrite, ChunkControl, MemoryRead, fields_layout
 from .fetch import LayerNormFetch
 from .lane import H_STAGE, P_STAGE, Q6_STAGE, LayerNormLane, lane_name, store_bits
@@ -46,7 +47,7 @@ class LayerNorm(wiring.Component):
 
     Reference
     ---------
-    arch.arith.layernorm, arch.arith_trio.layernorm_hardswish
+    arch.arith.layernorm, arch.arith.layernorm_hardswish
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -70,7 +71,11 @@ class LayerNorm(wiring.Component):
         fetch = LayerNormFetch.latency(config, wide)
         second = 1 + LayerNormLane.out_latency(config) + 1
         between = LayerNormLane.SUM_LATENCY + LayerNormStats.latency(config)
-        return 2 * blocks * config.word + fetch + between + second - 1
+        cycles = 2 * blocks * config.word + fetch + between + second - 1
+        beats = max(1 + wide, isa.PARAM_BYTES * config.word // config.beat_bytes)
+        stated = CYCLES.ln_latency + CYCLES.ln_hardswish * config.trio
+        assert cycles == 2 * blocks * config.word + beats + config.cores + stated
+        return cycles
 
     def elaborate(self, platform):
         m = Module()

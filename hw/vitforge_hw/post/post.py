@@ -64,7 +64,7 @@ class PostProcess(wiring.Component):
     ``latency`` (17, trio: 21) cycles after that. One tile in word / post_channels cycles; when two engines offer
     tiles, alternately.
 
-    Reference: arch.arith.postprocess, arch.arith_trio.postprocess, arch.arith_trio.divide
+    Reference: arch.arith.postprocess, arch.arith.divide
     """
 
     def __init__(self, config: AcceleratorConfig):

@@ -4,7 +4,7 @@ from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..arch import arith_trio
+from ..arch import arith
 from .row_factor import RowFactor
 
 LO_BITS = 5  #: of the log2 rule's offset: lo + 15 fits p
@@ -25,7 +25,7 @@ class DivisorFactor(wiring.Component):
 
     Latency/throughput: LATENCY (4) cycles, one a cycle.
 
-    Reference: arith_trio.divisor_factor
+    Reference: arith.divisor_factor
     """
 
     RULE_AT = RowFactor.LATENCY
@@ -42,8 +42,8 @@ class DivisorFactor(wiring.Component):
         # leading one, rounded up at 1.5 times the power of two, then lo + clip(r - lo, 0, 15)
         code = Signal(signed(7))
         m.d.comb += code.eq(reciprocal.p + reciprocal.upper - self.lo)
-        clipped = Mux(code[-1], 0, Mux(code[4:6].any(), arith_trio.CODE_MAX, code[:4]))
-        exact = self.rule == arith_trio.DIV_RECIPROCAL
+        clipped = Mux(code[-1], 0, Mux(code[4:6].any(), arith.CODE_MAX, code[:4]))
+        exact = self.rule == arith.DIV_RECIPROCAL
         mant = Signal(8, reset_less=True)
         p = Signal(5, reset_less=True)
         alive = ~reciprocal.zero

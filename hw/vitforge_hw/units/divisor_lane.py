@@ -38,7 +38,7 @@ class DivisorLane(wiring.Component):
 
     Reference
     ---------
-    arith_trio.divisor_factor of arith_trio.query_product
+    arith.divisor_factor of arith.query_product
     """
 
     def __init__(self, cores: int, word: int, width: int):

@@ -29,7 +29,7 @@ class Dyadic(wiring.Component):
 
     Latency/throughput: 6 cycles (sum, product in two, shift in two, rounding), one result a cycle.
 
-    Reference: arch.arith_trio.dyadic, arch.arith_trio.divide
+    Reference: arch.arith.dyadic, arch.arith.divide
     """
 
     def __init__(self):

@@ -22,7 +22,7 @@ class Hardswish(wiring.Component):
 
     Latency/throughput: 4 cycles (sum, clip, product in two), one result a cycle.
 
-    Reference: arch.arith_trio.hardswish
+    Reference: arch.arith.hardswish
     """
 
     def __init__(self):

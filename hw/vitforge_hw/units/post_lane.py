@@ -82,7 +82,7 @@ class PostLane(wiring.Component):
 
     Latency/throughput: latency(trio) (12 or 16) cycles from acc to low, high; one result a cycle.
 
-    Reference: arch.arith.postprocess, arch.arith_trio.postprocess, arch.arith_trio.divide
+    Reference: arch.arith.postprocess, arch.arith.divide
     """
 
     def __init__(self, trio: bool = False, attention: bool = True):

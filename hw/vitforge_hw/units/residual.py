@@ -39,7 +39,7 @@ class ResidualAdd(wiring.Component):
 
     Latency/throughput: 5 cycles from h to low, high; one result a cycle.
 
-    Reference: arch.arith.postprocess, arch.arith_trio.postprocess, last line
+    Reference: arch.arith.postprocess, last line
     """
 
     def __init__(self, h_bits: int = P_BITS):

@@ -64,6 +64,8 @@ def run(args, command: str) -> int:
     if names:
         graph.meta["checkpoint_map"] = names
     graph.meta["command"] = command
+    for note in graph.meta.get("treated", ()):
+        print(f"massive activation: {note}")
     digest = save_graph(graph, args.output)
     size = Path(args.output).stat().st_size
     changed = "".join(f", {name} {value}" for name, value in options.items())

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from vitforge_hw.arch.isa import Chunk, Instruction
-from vitforge_hw.arch.latency import LATENCY, Latency
+from vitforge_hw.arch.latency import CYCLES, Latency
 
 from ..compiler.program.build import Build
 from ..compiler.program.proof import Events, legal_order
@@ -75,7 +75,7 @@ class Simulator(Clock):
     images : jobs queued at time 0
     """
 
-    def __init__(self, build: Build, bytes_per_cycle: float, latency: int, images: int, timing: Latency = LATENCY):
+    def __init__(self, build: Build, bytes_per_cycle: float, latency: int, images: int, timing: Latency = CYCLES):
         self.build, self.c, self.t, self.images = build, build.config, timing, images
         self.latency = latency
         rate = min(1.0, bytes_per_cycle / build.config.beat_bytes)

@@ -32,7 +32,7 @@ def rsqrt(v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 class LayerNormOp:
     """One prepared ``LayerNorm`` node: (B, T, C) int8 or 12-bit integers to int8 (B, tokens, C).
 
-    arith.layernorm, or arith_trio.layernorm_hardswish, vectorised over rows.
+    arith.layernorm, or arith.layernorm_hardswish, vectorised over rows.
     """
 
     def __init__(self, node: LayerNorm, tokens: int):

@@ -1,4 +1,4 @@
-"""ReLU linear attention: K^T V, Q Z, divisors and the division (arith_trio), every head at once."""
+"""ReLU linear attention: K^T V, Q Z, divisors and the division (arith), every head at once."""
 
 import numpy as np
 import torch
@@ -17,13 +17,13 @@ def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
 
 
 def divisor_log2(d: torch.Tensor) -> torch.Tensor:
-    """arith_trio.divisor_log2 of positive int64."""
+    """arith.divisor_log2 of positive int64."""
     i = leading_one(d)
     return i + torch.where(i > 0, (d >> (i - 1).clamp(min=0)) & 1, 0)
 
 
 def divisor_factor(d: torch.Tensor, rule: str, lo: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """arith_trio.divisor_factor of non-negative int64: (mant, p), (0, 0) for 0."""
+    """arith.divisor_factor of non-negative int64: (mant, p), (0, 0) for 0."""
     zero = d == 0
     if rule == "reciprocal":
         mant, p = row_factor(d)

@@ -1,4 +1,4 @@
-"""Post-processing of an engine's accumulators (arith_trio.postprocess), vectorised."""
+"""Post-processing of an engine's accumulators (arith.postprocess), vectorised."""
 
 import numpy as np
 import torch

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from vitforge_hw.arch import arith_trio
+from vitforge_hw.arch import arith
 
 from ..ops.depthwise import Depthwise
 from ..ops.token_sum import TokenSum
@@ -16,7 +16,7 @@ class DepthwiseOp(PostOp):
     def __init__(self, node: Depthwise, fmt: str, height: int, width: int):
         super().__init__(node, fmt)
         self.size = height, width
-        self.out = [arith_trio.conv_size(s, node.stride) for s in self.size]
+        self.out = [arith.conv_size(s, node.stride) for s in self.size]
         assert 128 * int(np.abs(node.weight.astype(np.int64)).sum(1).max()) < 1 << 31
         self.weight = torch.from_numpy(node.weight.astype(np.int32).T.copy())  # (k * k, C)
 

@@ -1,8 +1,8 @@
-"""The integer contract on numpy arrays: equal to arch.arith and arch.arith_trio element by element."""
+"""The integer contract on numpy arrays: equal to arch.arith element by element."""
 
 import numpy as np
 
-from vitforge_hw.arch import arith, arith_trio
+from vitforge_hw.arch import arith
 
 _GELU = np.array(arith.GELU_TABLE + (0,), dtype=np.int64)
 _RSQRT = np.array(arith.RSQRT_TABLE, dtype=np.int64)
@@ -53,41 +53,41 @@ def gelu(p, e: int):
 
 
 def hardswish(p, q3: int, q6: int):
-    """arith_trio.hardswish."""
+    """arith.hardswish."""
     return p * np.clip(p + q3, 0, q6)
 
 
 def constants(entries: dict) -> dict:
-    """Arrays of POST_PARAM_FIELDS to the constants of arith_trio.postprocess."""
+    """Arrays of POST_PARAM_FIELDS to the constants of arith.postprocess."""
     e = entries["e"]
     shared = {k: entries[k] for k in ("bias", "s2", "offset")}
     return shared | dict(m1=entries["m1"] + (1 << 15), s1=entries["s1"] + 15, eh=np.maximum(e, 0), er=np.maximum(-e, 0))
 
 
 def postprocess(acc, constants: dict, act: int, act0: int, act1: int, residual, out_bits: int, narrow: bool):
-    """arith_trio.postprocess, and with GELU arith.postprocess; acc (tokens, channels), constants by the names there.
+    """arith.postprocess, and with GELU arith.postprocess; acc (tokens, channels), constants by the names there.
 
     ``act0``, ``act1``: fields of the instruction, GELU's fraction bits; q3 and q6.
     """
     f = constants
-    p = saturate(round_shift((acc + f["bias"]) * f["m1"], f["s1"]), arith_trio.P_BITS)
+    p = saturate(round_shift((acc + f["bias"]) * f["m1"], f["s1"]), arith.P_BITS)
     h = p
     if act == arith.ACT_GELU:
         h = gelu(p, act0)
-    elif act == arith_trio.ACT_HARDSWISH:
+    elif act == arith.ACT_HARDSWISH:
         h = hardswish(p, act0, act1)
     total = (h << f["eh"]) + (np.asarray(residual, dtype=np.int64) << f["er"])
     return saturate(round_shift(total, f["s2"]) + f["offset"], out_bits, narrow)
 
 
 def divisor_factor(d, rule: int, lo: int):
-    """arith_trio.divisor_factor of divisors d >= 0: (mant, p) arrays."""
-    if rule == arith_trio.DIV_RECIPROCAL:
+    """arith.divisor_factor of divisors d >= 0: (mant, p) arrays."""
+    if rule == arith.DIV_RECIPROCAL:
         mant, p = row_factor(d)
     else:
         i = leading_one(np.maximum(d, 1))
         r = i + np.where(i > 0, (d >> np.maximum(i - 1, 0)) & 1, 0)
-        mant, p = np.int64(128), lo + np.clip(r - lo, 0, arith_trio.CODE_MAX)
+        mant, p = np.int64(128), lo + np.clip(r - lo, 0, arith.CODE_MAX)
     return np.where(d > 0, mant, 0), np.where(d > 0, p, 0)
 
 
@@ -117,9 +117,9 @@ def layernorm(q, params: dict):
 
 
 def layernorm_hardswish(q, params: dict, q3: int, q6: int, s2: int, offset: int):
-    """arith_trio.layernorm_hardswish on rows: q (tokens, C)."""
+    """arith.layernorm_hardswish on rows: q (tokens, C)."""
     z = _normalised(np.asarray(q, dtype=np.int64) << params["a"])
-    p = saturate(round_shift(z * params["gamma"] + params["beta"], params["shift"]), arith_trio.P_BITS)
+    p = saturate(round_shift(z * params["gamma"] + params["beta"], params["shift"]), arith.P_BITS)
     return saturate(round_shift(hardswish(p, q3, q6), s2) + offset, 8)
 
 

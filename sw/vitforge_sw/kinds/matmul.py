@@ -7,7 +7,7 @@ division by relu(q) Ksum (field ``divide``).
 import numpy as np
 
 from vitforge_hw.arch.config import AcceleratorConfig
-from vitforge_hw.arch.isa import Chunk, Instruction
+from vitforge_hw.arch.isa import KSUM_BITS, Chunk, Instruction
 from vitforge_hw.arch.latency import Latency
 
 from . import arithmetic
@@ -16,8 +16,7 @@ from .engine import finish, parameters, phases, post_tail
 from .kind import Clock, InstructionKind, Op, Output
 from .memories import Memories
 
-_KSUM_BITS = 11  #: of act1 where divide is set: first Ksum word; the bit above is the division's rule
-KSUM_MASK = (1 << _KSUM_BITS) - 1
+KSUM_MASK = (1 << KSUM_BITS) - 1  #: of act1 where divide is set: first Ksum word; the bit above is the division's rule
 
 
 class Matmul(InstructionKind):
@@ -138,7 +137,7 @@ class Matmul(InstructionKind):
         constants = arithmetic.constants(params)
         if op["divide"]:
             divisor = np.stack([arithmetic.matmul8(p[0], s[None])[:, 0] for p, s in zip(parts, ksum)], axis=1)
-            mant, p = arithmetic.divisor_factor(divisor, op["act1"] >> _KSUM_BITS, op["act0"])
+            mant, p = arithmetic.divisor_factor(divisor, op["act1"] >> KSUM_BITS, op["act0"])
             head = np.arange(len(w)) // n
             constants |= dict(m1=mant[:, head], s1=p[:, head] + params["s1"])  # the field is the shift itself
         return m.store(op, self._groups(op, row), finish(acc, constants, op, residual), 1 + op["out_wide"])

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from vitforge_hw.arch import arith_trio
+from vitforge_hw.arch import arith
 from vitforge_hw.arch.isa import Chunk
 
 from ..graph import rules
@@ -39,7 +39,7 @@ class Depthwise(Post):
         rules.need(self.stride in (1, 2), where, f"stride must be 1 or 2, not {self.stride!r}")
         spatial = x.height * x.width == x.tokens
         rules.need(spatial, where, f"{x.name} must be spatial, has {x.height} x {x.width} for {x.tokens} tokens")
-        h, w = (arith_trio.conv_size(s, self.stride) for s in (x.height, x.width))
+        h, w = (arith.conv_size(s, self.stride) for s in (x.height, x.width))
         y, channels = rules.ref(graph, self.out, where)
         rules.need((y.height, y.width) == (h, w), where, f"output must be {h} x {w}, not {y.height} x {y.width}")
         rules.need(y.tokens == h * w, where, f"output must have {h * w} tokens, not {y.tokens}")

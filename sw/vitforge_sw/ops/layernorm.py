@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from vitforge_hw.arch import arith, arith_trio, config, isa
+from vitforge_hw.arch import arith, config, isa
 from vitforge_hw.arch.isa import Chunk
 
 from ..graph import rules
@@ -26,7 +26,7 @@ class LayerNorm(Node):
     """Rows of ``x`` (int8 or 12 bits; the first ones, as many as the output has tokens); gamma, beta, shift int (C,).
 
     ``a``: PTF exponents int (C,) of an int8 input, None: 0 (arith.layernorm). act hardswish: the result has 12 bits,
-    then y = sat8(round_shift(hardswish(p), s2) + offset) (arith_trio.layernorm_hardswish).
+    then y = sat8(round_shift(hardswish(p), s2) + offset) (arith.layernorm_hardswish).
     """
 
     x: Ref
@@ -58,7 +58,7 @@ class LayerNorm(Node):
         rules.word(self.act, where, "act", ACTS)
         if self.act == "hardswish":
             for field in ("q3", "q6"):
-                rules.scalar(getattr(self, field), where, field, (1, arith_trio.Q6_MAX))
+                rules.scalar(getattr(self, field), where, field, (1, arith.Q6_MAX))
             rules.scalar(self.s2, where, "s2", FIELDS["s2"])
             rules.scalar(self.offset, where, "offset", FIELDS["offset"])
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from vitforge_hw.arch import arith_trio, isa
+from vitforge_hw.arch import arith, isa
 from vitforge_hw.arch.enums import DivisionRule
 from vitforge_hw.arch.isa import Chunk
 
@@ -16,13 +16,12 @@ from .registry import operation
 
 SOFTWARE_RULES = ("exact", "uniform8")  #: divisions to compare with
 DIVISION_RULES = (*DivisionRule.words(), *SOFTWARE_RULES)
-RULE_BIT = 11  #: of act1, above the first Ksum word
 
 
 @operation("linear_attention")
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class LinearAttention(Node):
-    """Dividend = relu(q) Z and divisor = relu(q) Ksum of every head, then arith_trio.divide.
+    """Dividend = relu(q) Z and divisor = relu(q) Ksum of every head, then arith.divide.
 
     ``shift`` int (C,) 0..31. rule: log2 | reciprocal; exact | uniform8 are software modes (``m1``, ``s1``: uniform8's
     divisor grid).
@@ -59,7 +58,7 @@ class LinearAttention(Node):
         rules.accumulator(self.acc_bound(graph), where)
         rules.word(self.rule, where, "rule", DIVISION_RULES)
         rules.array(self.shift, where, "shift", (c,), rules.spans(isa.POST_PARAM_FIELDS)["s1"])
-        rules.scalar(self.lo, where, "lo", (0, arith_trio.CODE_MAX))
+        rules.scalar(self.lo, where, "lo", (0, arith.CODE_MAX))
         rules.scalar(self.m1, where, "m1", SPANS["m1"])
         rules.scalar(self.s1, where, "s1", SPANS["s1"])
 
@@ -86,5 +85,5 @@ class LinearAttention(Node):
 
     def division_fields(self, ksum: int) -> dict[str, int]:
         """Fields of the instruction; ``ksum``: first word in the Ksum memory."""
-        act1 = ksum | DivisionRule.of(self.rule) << RULE_BIT
+        act1 = ksum | DivisionRule.of(self.rule) << isa.KSUM_BITS
         return dict(relu=1, divide=1, narrow=1, act0=self.lo, act1=act1)

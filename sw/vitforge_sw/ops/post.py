@@ -1,11 +1,11 @@
-"""What all engine operations share: the post-processing of their accumulators (arith_trio.postprocess)."""
+"""What all engine operations share: the post-processing of their accumulators (arith.postprocess)."""
 
 import dataclasses
 import functools
 
 import numpy as np
 
-from vitforge_hw.arch import arith, arith_trio, isa
+from vitforge_hw.arch import arith, isa
 from vitforge_hw.arch.enums import Act
 
 from ..graph import rules
@@ -15,7 +15,7 @@ from .entries import addition, dyadic
 E_MAX = rules.spans(isa.POST_PARAM_FIELDS)["e"][1]  #: an entry holds eh - er
 #: ranges of the constants; those of fields are the encoder's
 SPANS = rules.spans(isa.POST_PARAM_FIELDS) | dict(
-    m1=(1, (1 << arith_trio.M1_BITS) - 1), s1=(0, arith_trio.S1_MAX), eh=(0, E_MAX), er=(0, E_MAX)
+    m1=(1, (1 << arith.M1_BITS) - 1), s1=(0, arith.S1_MAX), eh=(0, E_MAX), er=(0, E_MAX)
 )
 SOURCE = {
     f.name: f"field {f.name} of isa.POST_PARAM_FIELDS, {f.bits} bits"
@@ -96,7 +96,7 @@ class Post(Node):
             rules.scalar(self.gelu_exp, self.name, "gelu_exp", (arith.GELU_EXP_MIN, arith.GELU_EXP_MAX))
         if self.act == "hardswish":
             for field in ("q3", "q6"):
-                rules.scalar(getattr(self, field), self.name, field, (1, arith_trio.Q6_MAX))
+                rules.scalar(getattr(self, field), self.name, field, (1, arith.Q6_MAX))
 
     # ------------------------------------------------------------ parameters and fields
 

@@ -72,6 +72,31 @@ def round_gptq(
     return out.float()
 
 
+DAMPS = (0.01, 0.1, 1.0)  #: parts of the mean input power added to the Hessian's diagonal
+
+
+def round_chosen(
+    weight: torch.Tensor, exponents: torch.Tensor, fit: torch.Tensor, held: torch.Tensor, qmax: int
+) -> torch.Tensor:
+    """Nearest, or GPTQ damped by one of ``DAMPS``: what is best on images that the choice was not fitted to.
+
+    GPTQ trusts the inputs' covariance; from few rows (a classifier sees one per image) it follows their chance
+    correlations, and damping or rounding to nearest is better. ``fit``, ``held``: second moments (K, K) of two parts of
+    the calibration images, their sum that of all, which the winner is then rounded with.
+    """
+
+    def loss(q: torch.Tensor) -> float:
+        delta = scaled(q, exponents[:, None]) - weight
+        return float(((delta @ held) * delta).sum())
+
+    nearest = round_nearest(weight, exponents, qmax)
+    losses = {d: loss(round_gptq(weight, exponents, fit, qmax, d)) for d in DAMPS}
+    damp = min(losses, key=losses.get)
+    if losses[damp] >= loss(nearest):
+        return nearest
+    return round_gptq(weight, exponents, fit + held, qmax, damp)
+
+
 def quantize_weight(
     weight: torch.Tensor,
     hessian: torch.Tensor,
@@ -79,10 +104,16 @@ def quantize_weight(
     granularity: str = "channel",
     rounding: str = "nearest",
     least: torch.Tensor | None = None,
+    held: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(integers (N, K) float-valued, exponents int32 (N,)) of a float weight for inputs with ``hessian``."""
+    """(integers (N, K) float-valued, exponents int32 (N,)) of a float weight for inputs with ``hessian``.
+
+    ``held``: the part of ``hessian`` that comes from held-back images (rounding ``chosen``).
+    """
     qmax = (1 << wbits - 1) - 1
     exponents = weight_exponents(weight, hessian, qmax, granularity, least)
+    if rounding == "chosen":
+        return round_chosen(weight, exponents, hessian - held, held, qmax), exponents
     if rounding == "gptq":
         return round_gptq(weight, exponents, hessian, qmax), exponents
     return round_nearest(weight, exponents, qmax), exponents

@@ -1,5 +1,6 @@
 """The two streams of a calibration run: float activations, and the integer tensors of the nodes built so far."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -70,12 +71,27 @@ class Sampler:
 
     def set_share(self, share: float | None, tokens: int) -> None:
         self.share = 1 / tokens if share is None else share
-        n = self.index.shape[1]
-        row = torch.full((n,), (1 - self.share) / (n - 1))
-        row[0] = self.share
-        self.w = row.repeat(len(self.index)) / len(self.index)
-        self.token_w = torch.full((tokens,), (1 - self.share) / (tokens - 1))
-        self.token_w[0] = self.share
+        token_w = torch.full((tokens,), (1 - self.share) / (tokens - 1))
+        token_w[0] = self.share
+        self._weigh(token_w.repeat(len(self.index), 1) / len(self.index))
+
+    def _weigh(self, weights: torch.Tensor) -> None:
+        self.weights = weights  #: (B, T), sum 1
+        n, t = self.index.shape[1], weights.shape[1]
+        w = weights.gather(1, self.index)
+        w[:, 1:] *= (t - 1) / (n - 1)  # the drawn patches stand for all
+        self.w = w.flatten()  #: (R,)
+
+    def relative(self, stream: torch.Tensor) -> "Sampler":
+        """The same rows weighted as the next LayerNorm sees errors of ``stream`` (B, T, C): by 1 / variance of a token.
+
+        A token with a massive activation then does not set the steps of all the others.
+        """
+        variance = stream.var(-1, correction=0)
+        weights = self.weights / variance.clamp(min=float(variance.mean()) * 1e-6 + 1e-30)
+        other = copy.copy(self)
+        other._weigh(weights / weights.sum())
+        return other
 
     def rows(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, C) to sampled rows (R, C), float32; the sample's weights are ``w``."""
@@ -84,16 +100,27 @@ class Sampler:
 
     def every(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """All rows (R, C) and their weights: rare outliers decide about clipping."""
-        return x.flatten(0, 1).float(), self.token_w.repeat(len(x)) / len(x)
+        return x.flatten(0, 1).float(), self.weights.flatten()
 
     def mean(self, x: torch.Tensor) -> torch.Tensor:
         """Weighted mean over images and tokens: (C,)."""
-        return torch.einsum("btc,t->c", x.float(), self.token_w) / len(x)
+        return torch.einsum("btc,bt->c", x.float(), self.weights)
 
-    def covariance(self, x: torch.Tensor, centre: bool) -> torch.Tensor:
-        """Weighted second moment (or covariance) over all rows: (C, C)."""
+    def covariance(self, x: torch.Tensor, centre: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weighted second moment (or covariance) over all rows, (C, C), and the part of it from every fourth image."""
         x = x.float()
         if centre:
             x = x - self.mean(x)
-        flat = x.flatten(0, 1)
-        return (flat * self.token_w.repeat(len(x))[:, None]).T @ flat / len(x)
+        return split_moment(x, self.weights)
+
+
+def split_moment(x: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Second moments (C, C) of x (B, T, C) with weights (B, T): of all images, and of every fourth (held back)."""
+    held = torch.arange(len(x)) % 4 == 3
+
+    def moment(which: torch.Tensor) -> torch.Tensor:
+        flat = x[which].flatten(0, 1)
+        return (flat * weights[which].reshape(-1, 1)).T @ flat
+
+    part = moment(held)
+    return moment(~held) + part, part

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vitforge_hw.arch import arith_trio, isa
+from vitforge_hw.arch import arith, isa
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.compute import Engines
 from vitforge_sim.bench.chunkbench import pack_entries
@@ -132,7 +132,7 @@ class Bench(PortBench):
 
 def post(acc, entry, residual=0, **kind):
     e = entry["e"]
-    return arith_trio.postprocess(
+    return arith.postprocess(
         int(acc), bias=entry["bias"], m1=(1 << 15) + entry["m1"], s1=entry["s1"] + 15, eh=max(e, 0), er=max(-e, 0),
         s2=entry["s2"], offset=entry["offset"], residual=int(residual), **kind,
     )  # fmt: skip
@@ -185,18 +185,18 @@ def test_linear_attention_beside_a_split_layer(config, stall, simulators):
     for head in range(HEADS):
         entry = lambda what, i, head=head: entries[(what + head) * c.word + i]  # noqa: E731
         keys = k[:, head].T.tolist()
-        ksum = [post(arith_trio.key_sum(key), entry(SUM_PARAMS, i), narrow=True) for i, key in enumerate(keys)]
+        ksum = [post(arith.key_sum(key), entry(SUM_PARAMS, i), narrow=True) for i, key in enumerate(keys)]
         assert bench.ksum[KSUM + head].tolist() == ksum
         z = [
-            [post(arith_trio.key_value(key, v[:, head, e].tolist()), entry(Z_PARAMS, e), narrow=True) for key in keys]
+            [post(arith.key_value(key, v[:, head, e].tolist()), entry(Z_PARAMS, e), narrow=True) for key in keys]
             for e in range(c.word)
         ]
         rows = weights[Z + head * steps : Z + (head + 1) * steps].reshape(steps, c.lanes, c.width)
         assert rows.transpose(1, 0, 2).reshape(c.lanes, c.word).tolist() == z
         for n, query in enumerate(q[:, head].tolist()):
-            factor = arith_trio.divisor_factor(arith_trio.query_product(query, ksum), RULE, LO)
+            factor = arith.divisor_factor(arith.query_product(query, ksum), RULE, LO)
             for e in range(c.word):
-                dividend = arith_trio.query_product(query, z[e])
-                assert out[n, head, e] == arith_trio.divide(dividend, *factor, entry(SHIFTS, e)["s1"]), (n, head, e)
+                dividend = arith.query_product(query, z[e])
+                assert out[n, head, e] == arith.divide(dividend, *factor, entry(SHIFTS, e)["s1"]), (n, head, e)
                 alive.add(int(out[n, head, e]))
     assert len(alive) > 20

@@ -1,11 +1,11 @@
-"""The MAT engine: every tile's sums against plain integers, every factor against arith_trio, exact cycles."""
+"""The MAT engine: every tile's sums against plain integers, every factor against arith, exact cycles."""
 
 import random
 
 import numpy as np
 import pytest
 
-from vitforge_hw.arch import arith_trio, isa
+from vitforge_hw.arch import arith, isa
 from vitforge_hw.arch.config import AcceleratorConfig, get_config
 from vitforge_hw.emit import convert, emitting
 from vitforge_hw.engines import mat
@@ -79,7 +79,7 @@ def reference(c, instructions, memory, weights, ksum):
                     if op["divide"]:
                         at = (op["act1"] & 0x7FF) + n * n_words
                         d = part @ np.concatenate(ksums[at : at + n_words])
-                        divided.append([arith_trio.divisor_factor(int(i), rule, op["act0"]) for i in d])
+                        divided.append([arith.divisor_factor(int(i), rule, op["act0"]) for i in d])
     return tiles, divided
 
 
@@ -149,7 +149,7 @@ GROUPS = [
     op(rows=1, tiles=1, ksteps=1),
 ]
 #: Q Z with division by both rules
-LOG2, RECIPROCAL = (rule << 11 for rule in (arith_trio.DIV_LOG2, arith_trio.DIV_RECIPROCAL))
+LOG2, RECIPROCAL = (rule << 11 for rule in (arith.DIV_LOG2, arith.DIV_RECIPROCAL))
 DIVIDED = [
     op(relu=1, divide=1, groups=2, tiles=3, gtiles=1, ksteps=1, in_words=3, act1=RECIPROCAL + 5),
     op(relu=1, divide=1, groups=1, rows=3, skip=1, tiles=4, gtiles=2, ksteps=2, in_words=4, act0=6, act1=LOG2 + 17),

@@ -1,11 +1,11 @@
-"""The R-MAC engine: every tile's sums against arith_trio and plain integers, order, post-processing ops, cycles."""
+"""The R-MAC engine: every tile's sums against arith and plain integers, order, post-processing ops, cycles."""
 
 import random
 
 import numpy as np
 import pytest
 
-from vitforge_hw.arch import arith_trio, isa
+from vitforge_hw.arch import arith, isa
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.engines.rmac import RMac
 from vitforge_hw.interfaces import DEST_BUFFER, DEST_KSUM, DEST_Z, POST_OP
@@ -55,10 +55,10 @@ def depthwise(c, width, height, blocks, k, stride=1, pad=0, first=0, rows=None, 
     size = cdiv(groups, c.width) if narrow else groups * cdiv(blocks, c.width)
     assert size * (k + stride) <= c.window_rows, "the test's map does not fit"
     return dict(
-        kind=isa.DEPTHWISE, rows=arith_trio.conv_size(height, stride) - first if rows is None else rows,
+        kind=isa.DEPTHWISE, rows=arith.conv_size(height, stride) - first if rows is None else rows,
         in_addr=16, in_stride=blocks + 1, in_groups=groups, width=width, height=height, blocks=blocks, kernel=k,
         stride=stride - 1, pad=pad, first=first, window_stride=size, weight_addr=7, param_addr=3, out_addr=900,
-        out_stride=blocks, out_groups=cdiv(arith_trio.conv_size(width, stride), c.cores),
+        out_stride=blocks, out_groups=cdiv(arith.conv_size(width, stride), c.cores),
     ) | fields  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def depthwise_tiles(c, op, memory, weights):
     k, blocks, stride = op["kernel"], op["blocks"], op["stride"] + 1
     x = pixels(c, memory, op, blocks, op["in_addr"])
     narrow = blocks == 1 and stride == 1
-    out_width, tiles = arith_trio.conv_size(op["width"], stride), []
+    out_width, tiles = arith.conv_size(op["width"], stride), []
     for row in range(op["first"], op["first"] + op["rows"]):
         for g in range(op["out_groups"]):
             for b in range(blocks):
@@ -114,7 +114,7 @@ def depthwise_tiles(c, op, memory, weights):
                     channel = x[:, :, b * c.word + lane].tolist()
                     for core in range(c.cores):
                         if g * c.cores + core < out_width:
-                            tile[core, lane] = arith_trio.depthwise(
+                            tile[core, lane] = arith.depthwise(
                                 channel, w, row, g * c.cores + core, stride, op["pad"]
                             )
                 tiles.append(tile)
@@ -136,13 +136,13 @@ def key_value_tiles(c, op, memory):
         )
         for vb in range(blocks):
             for i in range(blocks * c.word):
-                tiles.append(first_token(c, [arith_trio.key_value(k[i], v[vb * c.word + e]) for e in range(c.lanes)]))
+                tiles.append(first_token(c, [arith.key_value(k[i], v[vb * c.word + e]) for e in range(c.lanes)]))
     return tiles
 
 
 def token_sum_tiles(c, op, memory):
     x = pixels(c, memory, op, op["blocks"], op["in_addr"]).reshape(-1, op["blocks"] * c.word).T.tolist()
-    total = arith_trio.key_sum if op.get("relu") else sum
+    total = arith.key_sum if op.get("relu") else sum
     totals = [total(channel) for channel in x]
     return [first_token(c, totals[b * c.word : (b + 1) * c.word]) for b in range(op["blocks"])]
 
@@ -164,7 +164,7 @@ def pointwise_tiles(c, op, memory, weights, ksum):
                 if op["divide"]:
                     at = (op["act1"] & 0x7FF) + n * op["ksteps"]
                     d = part @ np.concatenate(list(ksum[at : at + op["ksteps"]]))
-                    divided.append([arith_trio.divisor_factor(int(i), op["act1"] >> 11, op["act0"]) for i in d])
+                    divided.append([arith.divisor_factor(int(i), op["act1"] >> 11, op["act0"]) for i in d])
     return tiles, divided
 
 
@@ -384,7 +384,7 @@ def test_random_programs(seed):
             size = cdiv(width, c.cores) * cdiv(blocks, c.width)
             if size * (k + stride) > c.window_rows:
                 continue
-            out = arith_trio.conv_size(height, stride)
+            out = arith.conv_size(height, stride)
             first = rng.randrange(out)
             rows = rng.randrange(1, out - first + 1)
             program.append(depthwise(c, width, height, blocks, k, stride, rng.randrange(-128, 128), first, rows))

@@ -1,4 +1,4 @@
-"""LayerNorm chunk against arch.arith and arith_trio: values, order, latency, throughput, under stalls."""
+"""LayerNorm chunk against arch.arith: values, order, latency, throughput, under stalls."""
 
 import dataclasses
 import random
@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from vitforge_hw.arch import arith, arith_trio, isa, memmap
+from vitforge_hw.arch import arith, isa, memmap
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.layernorm.layernorm import LayerNorm
 from vitforge_hw.layernorm.stats import s1_bits, s2_bits, v_bits
@@ -83,7 +83,7 @@ class Case:
                 post = {k: v for k, v in constants.items() if k != "act"}
                 affine = [columns[k] for k in ("gamma", "beta", "shift")]
                 shifted = [[q << a for q, a in zip(row, columns["a"], strict=True)] for row in x]
-                y = [arith_trio.layernorm_hardswish(row, *affine, **post) for row in shifted]
+                y = [arith.layernorm_hardswish(row, *affine, **post) for row in shifted]
             else:
                 y = [arith.layernorm(row, *(columns[k] for k in ("a", "gamma", "beta", "shift"))) for row in x]
             planes = 2 if wide else 1

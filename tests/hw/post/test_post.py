@@ -1,4 +1,4 @@
-"""Post-processing alone between two engines that are tables of tiles: every write against arith_trio, exact rate."""
+"""Post-processing alone between two engines that are tables of tiles: every write against arith, exact rate."""
 
 import dataclasses
 import random
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vitforge_hw import compute as engines
-from vitforge_hw.arch import arith, arith_trio, isa
+from vitforge_hw.arch import arith, isa
 from vitforge_hw.arch.config import ACC_BITS, AcceleratorConfig, get_config
 from vitforge_hw.interfaces import (
     DEST_BUFFER,
@@ -86,15 +86,12 @@ def random_op(rng, c, n, kind, act):
 def value_of(c, op, acc, entry, factor, residual):
     """One result by the functions of the contract."""
     if op["divide"]:
-        return arith_trio.divide(acc, *factor, entry["s1"])
+        return arith.divide(acc, *factor, entry["s1"])
     shifts = dict(eh=max(entry["e"], 0), er=max(-entry["e"], 0), residual=residual)
     out = dict(out_bits=12 if op["out_wide"] else 8, narrow=bool(op["narrow"]))
     plain = {k: entry[k] for k in ("bias", "s2", "offset")}
-    if op["act"] == 1:  # GELU is a function of the power-of-two family: p comes with the dyadic scale
-        p = arith_trio.dyadic(acc, entry["bias"], (1 << 15) + entry["m1"], entry["s1"] + 15)
-        return arith.postprocess(p, **(plain | dict(bias=0)), s1=0, act=1, gelu_exp=op["act0"], **shifts, **out)
-    kind = dict(act=op["act"], q3=op["act0"], q6=op["act1"])
-    return arith_trio.postprocess(
+    kind = dict(act=op["act"], gelu_exp=op["act0"], q3=op["act0"], q6=op["act1"])
+    return arith.postprocess(
         acc, m1=(1 << 15) + entry["m1"], s1=entry["s1"] + 15, **plain, **kind, **shifts, **out
     )
 
@@ -113,7 +110,7 @@ def work(c, e, ops, memory, entries, rng):
                 for t in range(op["tiles"]):
                     tile = Tile(
                         [[rng.randrange(-(1 << size), 1 << size) for _ in range(c.lanes)] for _ in range(c.cores)],
-                        [arith_trio.divisor_factor(rng.choice((0, rng.randrange(1 << 20))), rng.randrange(2), 5)
+                        [arith.divisor_factor(rng.choice((0, rng.randrange(1 << 20))), rng.randrange(2), 5)
                          for _ in range(c.cores)] if op["divide"] else None,
                     )  # fmt: skip
                     tiles.append(tile)

@@ -1,18 +1,18 @@
-"""DivisorFactor and DivisorLane against arith_trio: every leading one, rule and offset; exact latencies."""
+"""DivisorFactor and DivisorLane against arith: every leading one, rule and offset; exact latencies."""
 
 import itertools
 import random
 
 import pytest
 
-from vitforge_hw.arch import arith, arith_trio
+from vitforge_hw.arch import arith
 from vitforge_hw.interfaces import FACTOR_BITS
 from vitforge_hw.units import divisor_lane
 from vitforge_hw.units.divisor_factor import DivisorFactor
 from vitforge_hw.units.divisor_lane import DIVISOR_BITS, DivisorLane
 from vitforge_sim.bench.replay import Simulator
 
-RULES = (arith_trio.DIV_LOG2, arith_trio.DIV_RECIPROCAL)
+RULES = (arith.DIV_LOG2, arith.DIV_RECIPROCAL)
 
 
 def simulate(dut, bench, **options):
@@ -37,9 +37,9 @@ def test_divisor_factor(bits):
     """One divisor a cycle; rule and lo follow RULE_AT cycles later."""
     rng, dut, got = random.Random(1), DivisorFactor(bits), []
     assert DivisorFactor.LATENCY == 4 and DivisorFactor.RULE_AT == 3
-    steps = [(d, arith_trio.DIV_RECIPROCAL, rng.randrange(17)) for d in divisors(bits, rng)]
-    steps += [(d, arith_trio.DIV_LOG2, rng.choice((0, 16, rng.randrange(17)))) for d in divisors(bits, rng)]
-    steps += [(1 << n, arith_trio.DIV_LOG2, lo) for n, lo in itertools.product(range(bits), range(17))]
+    steps = [(d, arith.DIV_RECIPROCAL, rng.randrange(17)) for d in divisors(bits, rng)]
+    steps += [(d, arith.DIV_LOG2, rng.choice((0, 16, rng.randrange(17)))) for d in divisors(bits, rng)]
+    steps += [(1 << n, arith.DIV_LOG2, lo) for n, lo in itertools.product(range(bits), range(17))]
     rng.shuffle(steps)
 
     async def bench(ctx):
@@ -56,12 +56,12 @@ def test_divisor_factor(bits):
 
     simulate(dut, bench)
     for (d, rule, lo), g in zip(steps, got, strict=True):
-        assert g == arith_trio.divisor_factor(d, rule, lo), (d, rule, lo)
+        assert g == arith.divisor_factor(d, rule, lo), (d, rule, lo)
 
 
 def test_divisor_factor_known():
-    assert arith_trio.divisor_factor(0b0110_0011, arith_trio.DIV_LOG2, 2) == (128, 7)
-    assert arith_trio.divisor_factor(96, arith_trio.DIV_RECIPROCAL) == arith.row_factor(96) == (170, 6)
+    assert arith.divisor_factor(0b0110_0011, arith.DIV_LOG2, 2) == (128, 7)
+    assert arith.divisor_factor(96, arith.DIV_RECIPROCAL) == arith.row_factor(96) == (170, 6)
 
 
 def tiles(cores, word, width, count, rng):
@@ -82,7 +82,7 @@ def tiles(cores, word, width, count, rng):
             part = slice(s * word, (s + 1) * word)
             x = int.from_bytes(b"".join(bytes(t[part]) for t in q), "little")
             steps.append((x, int.from_bytes(bytes(k[part]), "little"), h))
-        expected = [arith_trio.divisor_factor(arith_trio.query_product(t, k), rule, lo) for t in q]
+        expected = [arith.divisor_factor(arith.query_product(t, k), rule, lo) for t in q]
         out.append((steps, rule, lo, expected))
     return out
 

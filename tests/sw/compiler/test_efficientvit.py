@@ -10,7 +10,7 @@ from vitforge_hw.arch.config import PRESETS
 from vitforge_hw.arch.isa import POINTWISE, Chunk
 from vitforge_sw.compiler import BlockSchedule, CompileOptions, Tuning, compile_graph, load_build, save_build
 from vitforge_sw.compiler.layers.batch import unroll
-from vitforge_sw.compiler.layers.efficientvit import Checks, analyse_trio
+from vitforge_sw.compiler.layers.efficientvit import Checks, analyse_maps
 from vitforge_sw.compiler.memory.lifetimes import allocate_lifetimes
 from vitforge_sw.compiler.program.report import report
 from vitforge_sw.compiler.schedule.row_schedule import Scheduler
@@ -155,7 +155,7 @@ def test_published_networks_fit_the_preset(name, size):
 
 def test_tensors_that_fit_only_by_the_order_of_the_runs():
     """B2's widest map and its input take 14,336 of the preset's 16,384 rows."""
-    net = analyse_trio(random_named("efficientvit_b2", 224), PRESETS["trio"])
+    net = analyse_maps(random_named("efficientvit_b2", 224), PRESETS["trio"])
     runs = Scheduler(net, PRESETS["trio"], CompileOptions(), 2000).run()
     assert sum(allocate_lifetimes(net, PRESETS["trio"], runs, Tuning()).used) >= 14336
 
@@ -188,7 +188,7 @@ def test_refusals():
     graph = small(TINY)
     node = next(n for n in graph.nodes if isinstance(n, KeyValue))
     with pytest.raises(ValueError, match="at most window_rows / 2 = 2 token groups, not 3"):
-        Checks(analyse_trio(graph, TINY), tight(window_rows=4)).layer(node)
+        Checks(analyse_maps(graph, TINY), tight(window_rows=4)).layer(node)
 
 
 def test_refused_layers():
@@ -254,7 +254,7 @@ def test_deferred_classifier(config, batch):
 def test_next_image_fills_waiting_time():
     """Rows of the next image's stem are taken before the last rows of the present one, and only as wanted."""
     graph, options = small(SEVEN), CompileOptions(batch=2)
-    net = analyse_trio(unroll(graph, 2, SEVEN), SEVEN)
+    net = analyse_maps(unroll(graph, 2, SEVEN), SEVEN)
     second = next(layer.number for layer in net.layers if layer.name == "stem.in_conv@1")
 
     def early(ahead):

@@ -6,7 +6,7 @@ import pytest
 
 from vitforge_hw.arch.config import PRESETS
 from vitforge_hw.arch.isa import Chunk
-from vitforge_hw.arch.latency import LATENCY
+from vitforge_hw.arch.latency import CYCLES
 from vitforge_sw.compiler import BlockSchedule, CompileOptions, compile_graph
 from vitforge_sw.cycles.dram import Dram, ReadQueue
 from vitforge_sw.cycles.estimate import estimate
@@ -25,11 +25,11 @@ P2VIT, TINY, HYBRID = PRESETS["p2vit"], PRESETS["tiny"], PRESETS["tiny_hybrid"]
 
 
 def mat_row(op, c):
-    return kind_of(Chunk.MAT, op).row_cycles(op, c, LATENCY)
+    return kind_of(Chunk.MAT, op).row_cycles(op, c, CYCLES)
 
 
 def rmac_row(op, c):
-    return kind_of(Chunk.RMAC, op).row_cycles(op, c, LATENCY)
+    return kind_of(Chunk.RMAC, op).row_cycles(op, c, CYCLES)
 
 
 def steps(op, c):
@@ -124,10 +124,10 @@ def test_dram_bandwidth_is_shared():
 
 def test_credits_limit_the_bandwidth():
     """64 beats in flight at a latency of 100 cycles: 64 beats each latency + burst + a few cycles."""
-    queue = ReadQueue(Dram(1.0), 100, 64, TINY, LATENCY)
+    queue = ReadQueue(Dram(1.0), 100, 64, TINY, CYCLES)
     start, end = queue.read(0, 0, 6400)
     assert (end - start) / 100 == pytest.approx(120, abs=3)
-    assert ReadQueue(Dram(1.0), 100, 256, P2VIT, LATENCY).read(0, 0, 6400)[1] < 6400 + 120
+    assert ReadQueue(Dram(1.0), 100, 256, P2VIT, CYCLES).read(0, 0, 6400)[1] < 6400 + 120
 
 
 def test_latencies_are_those_of_the_rtl():
@@ -145,17 +145,17 @@ def test_latencies_are_those_of_the_rtl():
                 assert mat_row(op, c) == steps(op, c)
         for blocks, wide in ((6, 0), (12, 1)):
             op = dict(blocks=blocks, in_wide=wide)
-            assert LayerNorm().latency(op, c, LATENCY) == layernorm.LayerNorm.latency(c, blocks, bool(wide)) + 1
-        assert shifter.ShifterArray(c).LATENCY == AttendKind().latency(c, LATENCY)
+            assert LayerNorm().latency(op, c, CYCLES) == layernorm.LayerNorm.latency(c, blocks, bool(wide)) + 1
+        assert shifter.ShifterArray(c).LATENCY == AttendKind().latency(c, CYCLES)
     for c in (TINY, P2VIT, HYBRID, PRESETS["trio"]):
         to_write = post.latency(c) + 2  # row_writer: push to wr.valid
-        assert to_write == LATENCY.mat_phase_to_write + LATENCY.trio_lanes * c.trio
-    assert mat.GO_TO_READ + mat.READ_TO_STEP == LATENCY.mat_go_to_step
-    assert mat.STEP_TO_RESULT == LATENCY.mat_step_to_result
-    assert shifter.ShifterArray.START == LATENCY.sh_start and shifter.VALUE_ROWS == LATENCY.sh_values
+        assert to_write == CYCLES.mat_phase_to_write + CYCLES.trio_lanes * c.trio
+    assert mat.GO_TO_READ + mat.READ_TO_STEP == CYCLES.mat_go_to_step
+    assert mat.STEP_TO_RESULT == CYCLES.mat_step_to_result
+    assert shifter.ShifterArray.START == CYCLES.sh_start and shifter.VALUE_ROWS == CYCLES.sh_values
     s = softmax.Softmax
-    assert (s.GAP, s.LOAD, s.LATENCY) == (LATENCY.sm_gap, LATENCY.sm_load, LATENCY.sm_latency)
-    assert loader.Loader.LATENCY + 1 == LATENCY.ld_latency
+    assert (s.GAP, s.LOAD, s.LATENCY) == (CYCLES.sm_gap, CYCLES.sm_load, CYCLES.sm_latency)
+    assert loader.Loader.LATENCY + 1 == CYCLES.ld_latency
 
 
 def test_options_reach_the_program():

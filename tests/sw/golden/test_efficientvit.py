@@ -1,10 +1,10 @@
-"""Operations of the EfficientViT family against arith_trio: ties, extremes, odd sizes, zero divisors."""
+"""Operations of the EfficientViT family against arith: ties, extremes, odd sizes, zero divisors."""
 
 import numpy as np
 import pytest
 import torch
 
-from vitforge_hw.arch import arith_trio
+from vitforge_hw.arch import arith
 from vitforge_sw.golden.layernorm import LayerNormOp
 from vitforge_sw.golden.linear_attention import KeyValueOp, LinearAttentionOp, divisor_factor
 from vitforge_sw.golden.matmul import MatmulOp
@@ -13,7 +13,7 @@ from vitforge_sw.graph.ir import Ref
 from vitforge_sw.ops import Depthwise, KeyValue, LayerNorm, LinearAttention, Matmul, TokenSum
 
 SEED = 11
-ACT = {"identity": arith_trio.ACT_IDENTITY, "hardswish": arith_trio.ACT_HARDSWISH}
+ACT = {"identity": arith.ACT_IDENTITY, "hardswish": arith.ACT_HARDSWISH}
 CASES = ["plain", "hardswish", "hardswish uniform", "residual", "wide", "m2"]
 
 
@@ -51,7 +51,7 @@ def expected(node, acc, residual=None, bits=8):
     for index in np.ndindex(acc.shape):
         c = index[-1]
         fields = {f: int(getattr(node, f)[c]) for f in ("bias", "m1", "s1", "eh", "er", "s2", "offset")}
-        out[index] = arith_trio.postprocess(
+        out[index] = arith.postprocess(
             int(acc[index]), act=ACT[node.act], q3=node.q3, q6=node.q6, m2=1 if node.m2 is None else int(node.m2[c]),
             residual=0 if residual is None else int(residual[index]), out_bits=bits, narrow=node.narrow, **fields,
         )  # fmt: skip
@@ -87,11 +87,11 @@ def test_depthwise(k, stride, height, width):
     node = Depthwise(name="n", out=Ref("y"), x=Ref("x"), weight=rng.integers(-127, 128, (c, k * k)).astype(np.int8),
                      kernel=k, stride=stride, pad=pad, **constants(rng, c, "hardswish"))  # fmt: skip
     x = int8(rng, 2, height * width, c)
-    oh, ow = arith_trio.conv_size(height, stride), arith_trio.conv_size(width, stride)
+    oh, ow = arith.conv_size(height, stride), arith.conv_size(width, stride)
     acc = np.empty((2, oh * ow, c), dtype=np.int64)
     for b, i, j, ch in np.ndindex(2, oh, ow, c):
         maps = x[b, :, ch].view(height, width).tolist()
-        acc[b, i * ow + j, ch] = arith_trio.depthwise(maps, node.weight[ch].reshape(k, k).tolist(), i, j, stride, pad)
+        acc[b, i * ow + j, ch] = arith.depthwise(maps, node.weight[ch].reshape(k, k).tolist(), i, j, stride, pad)
     op = DepthwiseOp(node, "int8", height, width)
     assert op.acc(x).tolist() == acc.tolist()
     assert op(x).tolist() == expected(node, acc)
@@ -115,7 +115,7 @@ def test_key_value(tokens):
     node = KeyValue(name="n", out=Ref("z"), k=Ref("k"), v=Ref("v"), heads=heads, **constants(rng, 8, "plain"))
     acc = np.empty((2, dim, 8), dtype=np.int64)
     for b, d, c in np.ndindex(2, dim, 8):
-        acc[b, d, c] = arith_trio.key_value(k[b, :, c // dim * dim + d].tolist(), v[b, :, c].tolist())
+        acc[b, d, c] = arith.key_value(k[b, :, c // dim * dim + d].tolist(), v[b, :, c].tolist())
     op = KeyValueOp(node, "int8", tokens)
     assert op.acc(k, v).tolist() == acc.tolist()
     assert op(k, v).tolist() == expected(node, acc)
@@ -137,22 +137,22 @@ def test_linear_attend(rule, lo):
     for b, t, i in np.ndindex(2, tokens, c):
         h = i // dim
         query = q[b, t, h * dim : (h + 1) * dim].tolist()
-        dividend = arith_trio.query_product(query, z[b, :, i].tolist())
-        divisor = arith_trio.query_product(query, ksum[b, 0, h * dim : (h + 1) * dim].tolist())
+        dividend = arith.query_product(query, z[b, :, i].tolist())
+        divisor = arith.query_product(query, ksum[b, 0, h * dim : (h + 1) * dim].tolist())
         assert taps["n.acc"][b, t, i] == dividend and taps["n.divisor"][b, t, h] == divisor
         shift = int(node.shift[i])
         if rule in ("log2", "reciprocal"):
-            code = arith_trio.DIV_LOG2 if rule == "log2" else arith_trio.DIV_RECIPROCAL
-            want = arith_trio.divide(dividend, *arith_trio.divisor_factor(divisor, code, lo), shift)
+            code = arith.DIV_LOG2 if rule == "log2" else arith.DIV_RECIPROCAL
+            want = arith.divide(dividend, *arith.divisor_factor(divisor, code, lo), shift)
         else:
-            d = divisor if rule == "exact" else arith_trio.divisor_uniform(divisor, node.m1, node.s1)
-            want = arith_trio.divide_exact(dividend, d, shift)
+            d = divisor if rule == "exact" else arith.divisor_uniform(divisor, node.m1, node.s1)
+            want = arith.divide_exact(dividend, d, shift)
         assert got[b][t][i] == want
         if divisor == 0:
             assert want == 0
 
 
-@pytest.mark.parametrize("rule,code", [("log2", arith_trio.DIV_LOG2), ("reciprocal", arith_trio.DIV_RECIPROCAL)])
+@pytest.mark.parametrize("rule,code", [("log2", arith.DIV_LOG2), ("reciprocal", arith.DIV_RECIPROCAL)])
 def test_divisor_factor_of_every_small_and_many_large_divisors(rule, code):
     rng = np.random.default_rng(SEED)
     d = (
@@ -162,7 +162,7 @@ def test_divisor_factor_of_every_small_and_many_large_divisors(rule, code):
     )
     for lo in (0, 4) if rule == "log2" else (0,):
         mant, p = divisor_factor(torch.tensor(d), rule, lo)
-        assert list(zip(mant.tolist(), p.tolist())) == [arith_trio.divisor_factor(i, code, lo) for i in d]
+        assert list(zip(mant.tolist(), p.tolist())) == [arith.divisor_factor(i, code, lo) for i in d]
 
 
 @pytest.mark.parametrize("top", [2047, 127, 0])
@@ -177,5 +177,5 @@ def test_norm_act(top):
                      shift=rng.integers(12, 18, c).astype(np.int32), q3=300, q6=600, s2=11, offset=-101)  # fmt: skip
     got = LayerNormOp(node, 1)(torch.from_numpy(x.astype(np.int16))).tolist()
     fields = (node.gamma.tolist(), node.beta.tolist(), node.shift.tolist())
-    want = [[arith_trio.layernorm_hardswish(r[0].tolist(), *fields, q3=300, q6=600, s2=11, offset=-101)] for r in x]
+    want = [[arith.layernorm_hardswish(r[0].tolist(), *fields, q3=300, q6=600, s2=11, offset=-101)] for r in x]
     assert got == want

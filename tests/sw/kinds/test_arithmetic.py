@@ -1,9 +1,9 @@
-"""The numpy operations of the kinds against arch.arith and arch.arith_trio."""
+"""The numpy operations of the kinds against arch.arith."""
 
 import numpy as np
 import pytest
 
-from vitforge_hw.arch import arith, arith_trio
+from vitforge_hw.arch import arith
 from vitforge_sw.kinds import arithmetic as ops
 
 RNG = np.random.default_rng(7)
@@ -33,18 +33,17 @@ def test_postprocess(bits):
             for i in range(n):
                 c = {k: int(v[i]) for k, v in f.items()}
                 kw = dict(residual=int(r[i]), act=act, out_bits=bits, narrow=narrow)
-                if act != arith.ACT_GELU:
-                    want = arith_trio.postprocess(int(acc[i]), q3=act0, q6=act1, **c, **kw)
-                    assert got[i] == want
-                if act != arith_trio.ACT_HARDSWISH and c.pop("m1") == 1 << 15:
+                kw |= dict(gelu_exp=act0, q3=act0, q6=act1)
+                assert got[i] == arith.postprocess(int(acc[i]), **c, **kw)
+                if c.pop("m1") == 1 << 15:  # scales are powers of two
                     c["s1"] -= 15
-                    assert got[i] == arith.postprocess(int(acc[i]), gelu_exp=act0 or 8, **c, **kw)
+                    assert got[i] == arith.postprocess(int(acc[i]), **c, **kw)
 
 
 def test_hardswish_every_input():
     p = np.arange(-2048, 2048)
     for q3, q6 in ((1, 2), (341, 682), (2048, 4095)):
-        assert ops.hardswish(p, q3, q6).tolist() == [arith_trio.hardswish(int(i), q3, q6) for i in p]
+        assert ops.hardswish(p, q3, q6).tolist() == [arith.hardswish(int(i), q3, q6) for i in p]
 
 
 @pytest.mark.parametrize(("rule", "lo"), [(1, 0), (0, 0), (0, 7), (0, 15)])
@@ -56,9 +55,9 @@ def test_division(rule, lo):
     zero = dict.fromkeys(("bias", "s2", "offset", "eh", "er"), 0)
     y = ops.postprocess(dividend, zero | dict(m1=mant, s1=p + shift), 0, 0, 0, 0, 8, True)
     for i in range(len(d)):
-        factor = arith_trio.divisor_factor(int(d[i]), rule, lo)
+        factor = arith.divisor_factor(int(d[i]), rule, lo)
         assert (int(mant[i]), int(p[i])) == factor
-        assert y[i] == arith_trio.divide(int(dividend[i]), *factor, int(shift[i]))
+        assert y[i] == arith.divide(int(dividend[i]), *factor, int(shift[i]))
 
 
 def test_matmul8_is_exact_at_its_limits():
@@ -80,7 +79,7 @@ def test_layernorm_hardswish():
         got = ops.layernorm_hardswish(q, f, *kw.values())
         for i in range(len(q)):
             args = [f[k].tolist() for k in ("gamma", "beta", "shift")]
-            assert got[i].tolist() == arith_trio.layernorm_hardswish(q[i].tolist(), *args, **kw)
+            assert got[i].tolist() == arith.layernorm_hardswish(q[i].tolist(), *args, **kw)
 
 
 def test_layernorm():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitforge_hw.arch import arith_trio, memmap
+from vitforge_hw.arch import arith, memmap
 from vitforge_hw.arch.config import PRESETS
 from vitforge_hw.arch.isa import DEPTHWISE, KEY_VALUE, TOKEN_SUM, Chunk, Instruction
 from vitforge_sw.compiler.program.parameters import depthwise_rows, layernorm_params, post_params, weight_rows
@@ -117,7 +117,7 @@ def equal(got, want):
 
 def act_fields(node):
     hard = node.act == "hardswish"
-    return dict(act=arith_trio.ACT_HARDSWISH if hard else 0, act0=node.q3, act1=node.q6, narrow=int(node.narrow))
+    return dict(act=arith.ACT_HARDSWISH if hard else 0, act0=node.q3, act1=node.q6, narrow=int(node.narrow))
 
 
 # ---------------------------------------------------------------- pointwise
@@ -202,7 +202,7 @@ def test_masked_tokens(config):
 def test_depthwise(config, kernel, stride, blocks, height, wide):
     rng = np.random.default_rng(kernel + stride)
     c, width = blocks * config.word - 3, int(wide * config.cores)
-    oh, ow = arith_trio.conv_size(height, stride), arith_trio.conv_size(width, stride)
+    oh, ow = arith.conv_size(height, stride), arith.conv_size(width, stride)
     b, g, og = Bench(config), cdiv(width, config.cores), cdiv(ow, config.cores)
     node = Depthwise(name="n", out=Ref("y"), x=Ref("x"), weight=rng.integers(-127, 128, (c, kernel**2)).astype(np.int8),
                      kernel=kernel, stride=stride, pad=-77, **constants(rng, c, "hardswish", 7))  # fmt: skip
@@ -303,7 +303,7 @@ def test_linear_attention(config, rule, heads, blocks, cut):
           narrow=1)  # fmt: skip
     ksum = TokenSumOp(key_sum, "int8")(batch(k))
     equal(b.m.ksum[5 : 5 + heads * blocks].view(np.int8).reshape(1, -1).astype(np.int64), ksum)
-    rule_bit = arith_trio.DIV_RECIPROCAL if rule == "reciprocal" else arith_trio.DIV_LOG2
+    rule_bit = arith.DIV_RECIPROCAL if rule == "reciprocal" else arith.DIV_LOG2
     op = dict(
         tiles=heads * blocks, ksteps=blocks, gtiles=blocks, in_words=heads * blocks, groups=g - 1, in_addr=8,
         in_stride=words, relu=1, weight_addr=at, param_addr=where["a"], out_addr=600, out_stride=heads * blocks,

@@ -7,7 +7,7 @@ import pytest
 from vitforge_hw.arch.config import PRESETS
 from vitforge_hw.arch.enums import Kind
 from vitforge_hw.arch.isa import Chunk
-from vitforge_hw.arch.latency import LATENCY
+from vitforge_hw.arch.latency import CYCLES
 from vitforge_sw.compiler import compile_graph
 from vitforge_sw.cycles.model import simulate
 from vitforge_sw.emulator import emulate
@@ -117,7 +117,7 @@ def test_random_networks_use_every_part(monkeypatch):
             for instruction in build.programs[chunk]:
                 kind = next(k for k in KINDS if chunk in k.chunks and int(k.code) == instruction.op.get("kind", 0))
                 op, config = instruction.op, build.config
-                assert kind.row_cycles(op, config, LATENCY) > 0
+                assert kind.row_cycles(op, config, CYCLES) > 0
                 if "tiles" in parts_of(kind):
                     assert len(kind.tiles(op, config)) == kind.tile_count(op, config)
                     assert kind.steps(op, config) > 0

@@ -7,7 +7,7 @@ import torch
 from vitforge_hw.arch import arith
 from vitforge_sw.families.vit import lower
 from vitforge_sw.families.vit.smoothing import query_key_exponents, smooth_linear
-from vitforge_sw.quant.rounding import quantize_weight, round_gptq, round_nearest, weight_exponents
+from vitforge_sw.quant.rounding import quantize_weight, round_chosen, round_gptq, round_nearest, weight_exponents
 from vitforge_sw.quant.scales import error, pot, quantize, search, search_ptf
 
 
@@ -120,6 +120,32 @@ def test_shifts_reproduce_real_arithmetic():
         acc, r = int(rng.integers(-500, 500)) << ep_more, int(rng.integers(-60, 60))
         y = arith.postprocess(acc, bias=0, s1=f["s1"], eh=f["eh"], er=f["er"], s2=f["s2"], residual=r, out_bits=12)
         assert abs(y * 2.0**e_out - (acc * 2.0**ea + r * 2.0**e_res)) <= 2.0 ** (e_out - 1) + 2.0 ** (ep - 1)
+
+
+def test_a_stream_is_never_finer_than_both_addends():
+    """Behind a massive layer the stream could take finer steps than anything added to it; entries cannot hold that."""
+    ep, e_res = torch.tensor([-6, -3, -9, -5], dtype=torch.int32), -5
+    for out in ([-8, -8, -8, -8], [-8, -7, -5, -6]):
+        out = lower.coarse_enough(torch.tensor(out, dtype=torch.int32), ep, e_res)
+        assert int(out.max() - out.min()) <= 3
+        f = lower.shifts_residual(ep, ep, e_res, out)
+        assert bool((f["s2"] >= torch.minimum(f["eh"], f["er"])).all())
+
+
+def test_rounding_is_chosen_by_held_back_inputs():
+    """Few rows of correlated inputs: GPTQ follows chance correlations, the choice is not worse than the better one."""
+    g = torch.Generator().manual_seed(0)
+    mix = torch.randn(24, 24, generator=g)
+    weight = torch.randn(8, 24, generator=g)
+    for rows in (12, 2000):
+        x = torch.randn(rows, 24, generator=g) @ mix
+        fit, held = (part.T @ part / rows for part in (x[: rows * 3 // 4], x[rows * 3 // 4 :]))
+        e = weight_exponents(weight, fit + held, 7, "channel")
+        test = torch.randn(3000, 24, generator=g) @ mix
+        loss = lambda q: float(((q * pot(e)[:, None] - weight) @ test.T).square().mean())  # noqa: B023, E731
+        nearest, gptq = loss(round_nearest(weight, e, 7)), loss(round_gptq(weight, e, fit + held, 7))
+        chosen = loss(round_chosen(weight, e, fit, held, 7))
+        assert chosen <= 1.1 * min(nearest, gptq) or rows == 12 and chosen <= max(nearest, gptq)
 
 
 def test_softmax_constants():

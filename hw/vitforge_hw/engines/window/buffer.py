@@ -75,7 +75,7 @@ class WindowBuffer(wiring.Component):
 
     Latency/throughput: step of cycle t -> operands in t + LATENCY (6); one step and one write a cycle.
 
-    Reference: arch.arith_trio.depthwise (the pixels of each tap)
+    Reference: arch.arith.depthwise (the pixels of each tap)
     """
 
     def __init__(self, config: AcceleratorConfig):

@@ -70,7 +70,7 @@ class Layer:
 
 
 @dataclasses.dataclass
-class TrioNetwork:
+class MapNetwork:
     """``layers`` in execution order; ``shapes`` of the tensors in the activation buffer (Z and Ksum are not);
     ``writers``: tensor -> its layers; ``beside``: numbers of the deferred classifier's layers."""
 
@@ -109,7 +109,7 @@ class TrioNetwork:
 KINDS = (Matmul, Depthwise, TokenSum, KeyValue, LinearAttention, LayerNorm)  #: operations of the family
 
 
-def analyse_trio(graph: Graph, config: AcceleratorConfig, defer: bool = False) -> TrioNetwork:
+def analyse_maps(graph: Graph, config: AcceleratorConfig, defer: bool = False) -> MapNetwork:
     """Layers of an EfficientViT (``defer``: of an unrolled one with a deferred classifier), checked against the preset;
     ValueError: what does not fit."""
     if not config.trio:
@@ -125,7 +125,7 @@ def analyse_trio(graph: Graph, config: AcceleratorConfig, defer: bool = False) -
         if node.out.name not in read and node.out.name != graph.output:
             raise ValueError(f"layer {node.name}: nothing reads its output")
     names = [n for n in graph.tensors if n not in private]
-    net = TrioNetwork(graph, [], {n: Shape.of(graph.tensors[n], config) for n in names}, {})
+    net = MapNetwork(graph, [], {n: Shape.of(graph.tensors[n], config) for n in names}, {})
     checks = Checks(net, config)
     for node in graph.nodes:
         net.layers.append(checks.layer(node))
@@ -143,7 +143,7 @@ def analyse_trio(graph: Graph, config: AcceleratorConfig, defer: bool = False) -
 class Checks:
     """A node to its layer; ValueError names the rule that it breaks."""
 
-    def __init__(self, net: TrioNetwork, config: AcceleratorConfig):
+    def __init__(self, net: MapNetwork, config: AcceleratorConfig):
         self.net, self.c = net, config
         self.half = config.word // config.width
 

@@ -14,8 +14,8 @@ from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
 
 from ..layers.batch import of_image, plain
-from ..layers.efficientvit import TrioNetwork
-from ..schedule.row_schedule import Run
+from ..layers.efficientvit import MapNetwork
+from ..schedule.row_units import Run
 from ..tuning import ANY, Tuning
 from .place import Allocation, Place
 
@@ -40,7 +40,7 @@ class Life:
         return any(a < d + slack and c < b + slack for a, b in self.times for c, d in other.times)
 
 
-def load_times(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run], lead: float) -> tuple[list[int], int]:
+def load_times(net: MapNetwork, config: AcceleratorConfig, runs: list[Run], lead: float) -> tuple[list[int], int]:
     """Run before which each image of the batch is loaded, and run from which on the place of the next job's first one
     is kept: ``lead`` times the cycles that loading it takes before its first use."""
     cycles = lead * net.shapes[net.graph.input].size * config.beats_per_row
@@ -54,7 +54,7 @@ def load_times(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run], lea
     return [0, *early[1:-1]], early[-1]
 
 
-def lives(net: TrioNetwork, runs: list[Run], loads: list[int], early: int) -> dict[str, Life]:
+def lives(net: MapNetwork, runs: list[Run], loads: list[int], early: int) -> dict[str, Life]:
     """``loads``, ``early``: see :func:`load_times`."""
     begin, end, top = [r.start for r in runs], [r.end for r in runs], len(runs) - 1
     first = {of_image(net.graph.input, i): n for i, n in enumerate(loads)}
@@ -77,7 +77,7 @@ def lives(net: TrioNetwork, runs: list[Run], loads: list[int], early: int) -> di
     return out
 
 
-def neighbours(net: TrioNetwork, runs: list[Run]) -> dict[str, dict[str, float]]:
+def neighbours(net: MapNetwork, runs: list[Run]) -> dict[str, dict[str, float]]:
     """Tensors that should lie in other pools than each tensor, with weights: words of both that engines ask for in the
     same cycles, of which a pool gives one."""
     out: dict[str, dict[str, float]] = {name: {} for name in net.shapes}
@@ -98,7 +98,7 @@ def neighbours(net: TrioNetwork, runs: list[Run]) -> dict[str, dict[str, float]]
     return out
 
 
-def allocate_lifetimes(net: TrioNetwork, config: AcceleratorConfig, runs: list[Run], tuning: Tuning) -> Allocation:
+def allocate_lifetimes(net: MapNetwork, config: AcceleratorConfig, runs: list[Run], tuning: Tuning) -> Allocation:
     """Addresses of every tensor; SpaceError with the sizes where the buffer is too small."""
     loads, early = load_times(net, config, runs, 0)
     tensors = lives(net, runs, loads, early)
@@ -178,7 +178,7 @@ def _place(
 
 
 def _allocation(
-    net: TrioNetwork, config: AcceleratorConfig, tensors: dict[str, Life], at: dict[str, int], loads: list[int]
+    net: MapNetwork, config: AcceleratorConfig, tensors: dict[str, Life], at: dict[str, int], loads: list[int]
 ) -> Allocation:
     places, used = {}, [0] * config.pools
     for name in sorted(at, key=lambda n: (at[n], n)):

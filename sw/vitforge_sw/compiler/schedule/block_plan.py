@@ -15,7 +15,7 @@ import math
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.enums import CodeRule
 from vitforge_hw.arch.isa import Chunk
-from vitforge_hw.arch.latency import LATENCY
+from vitforge_hw.arch.latency import CYCLES
 
 from ...kinds.softmax import Softmax
 from ...ops import Matmul
@@ -187,7 +187,7 @@ class BlockPlan:
         if self.blocks.attend_lead is None or self.options.pipelining != "both":
             return everything
         m, q = net.node("softmax", b, 0), net.node("q", b, 0)
-        row = max(Softmax().row_cycles(dict(keys=net.tokens, rule=CodeRule.of(m.rule)), c, LATENCY),
+        row = max(Softmax().row_cycles(dict(keys=net.tokens, rule=CodeRule.of(m.rule)), c, CYCLES),
                   net.head_dim // c.word * max(cdiv(net.tokens, c.attend_keys), c.word))  # fmt: skip
         head = cdiv(len(q.weight), c.lanes) * cdiv(q.weight.shape[1], c.width)
         scores = cdiv(net.tokens, c.lanes) * (net.head_dim // c.word)

@@ -20,7 +20,7 @@ from ...graph.ir import Ref
 from ...kinds import kind_of
 from ...ops import Depthwise, KeyValue, LayerNorm, LinearAttention, Matmul, TokenSum
 from ..layers.batch import image_of, of_image, plain
-from ..layers.efficientvit import Layer, Shape, TrioNetwork, window_stride
+from ..layers.efficientvit import Layer, MapNetwork, Shape, window_stride
 from ..layers.vit import cdiv
 from ..memory.place import Allocation
 from ..memory.rings import RingError
@@ -29,10 +29,10 @@ from ..program.image import image_beats, result_units
 from ..program.parameters import depthwise_rows, layernorm_params, post_params, weight_rows
 from ..program.writer import Content, ProgramWriter, Starts
 from ..tuning import Tuning
-from .row_schedule import Run, pieces_of
+from .row_units import Run, pieces_of
 
 
-def slots_of(net: TrioNetwork, config: AcceleratorConfig, tuning: Tuning) -> tuple[int, int, int]:
+def slots_of(net: MapNetwork, config: AcceleratorConfig, tuning: Tuning) -> tuple[int, int, int]:
     """(slots, weight rows of a slot's Z, Ksum words of a slot)."""
     z = ksum = 0
     for layer in net.layers:
@@ -45,14 +45,14 @@ def slots_of(net: TrioNetwork, config: AcceleratorConfig, tuning: Tuning) -> tup
     return slots, z, ksum
 
 
-def ring_rows(net: TrioNetwork, config: AcceleratorConfig, tuning: Tuning) -> int:
+def ring_rows(net: MapNetwork, config: AcceleratorConfig, tuning: Tuning) -> int:
     """Weight rows left for the ring."""
     slots, z, _ = slots_of(net, config, tuning)
     return config.weight_rows - slots * z
 
 
 def plan_rows(
-    net: TrioNetwork,
+    net: MapNetwork,
     config: AcceleratorConfig,
     places: Allocation,
     runs: list[Run],
@@ -85,7 +85,7 @@ class RowPlan:
 
     def __init__(
         self,
-        net: TrioNetwork,
+        net: MapNetwork,
         config: AcceleratorConfig,
         places: Allocation,
         runs: list[Run],

@@ -5,7 +5,7 @@ from vitforge_hw.arch.config import AcceleratorConfig
 from ...graph.ir import Graph
 from ...ops import Depthwise, KeyValue, LinearAttention
 from ..layers.batch import unroll
-from ..layers.efficientvit import analyse_trio
+from ..layers.efficientvit import analyse_maps
 from ..memory.lifetimes import SpaceError, allocate_lifetimes
 from ..memory.rings import RingError
 from ..options import CompileOptions
@@ -29,9 +29,9 @@ class Rows(Strategy):
             raise ValueError(f"pipelining of EfficientViT must be both or none, not {options.pipelining!r}")
         if options.blocks is not None:
             raise ValueError("blocks must be None for an EfficientViT: a block schedule is a ViT's")
-        net = analyse_trio(graph, config)
+        net = analyse_maps(graph, config)
         if options.batch > 1 or options.defer:
-            net = analyse_trio(unroll(graph, options.batch, config, options.defer), config, options.defer)
+            net = analyse_maps(unroll(graph, options.batch, config, options.defer), config, options.defer)
         tuning = options.tuning
         ring = ring_rows(net, config, tuning)
         error: RingError | None = None

@@ -1,4 +1,4 @@
-"""Real scales to the integer constants of arith_trio.postprocess.
+"""Real scales to the integer constants of arith.postprocess.
 
 Scales are float64 tensors: the value of one step. Every function returns constants within their fields' ranges or
 raises ValueError naming the layer.
@@ -10,14 +10,14 @@ import math
 import numpy as np
 import torch
 
-from vitforge_hw.arch import arith_trio
+from vitforge_hw.arch import arith
 
 from ...ops.post import SPANS
 
-M1_TOP = 1 << arith_trio.M1_BITS
+M1_TOP = 1 << arith.M1_BITS
 FACTOR_TOP = (M1_TOP - 1) / (M1_TOP >> 1)  #: m1 * 2^-s1 must be below 2: m1 is kept with its leading one at bit 15
-P_TOP = (1 << arith_trio.P_BITS - 1) - 1
-Q3_TOP = arith_trio.Q6_MAX // 2  #: p must reach down to -3 within 12 bits
+P_TOP = (1 << arith.P_BITS - 1) - 1
+Q3_TOP = arith.Q6_MAX // 2  #: p must reach down to -3 within 12 bits
 
 
 def to_int(x: torch.Tensor) -> np.ndarray:
@@ -25,7 +25,7 @@ def to_int(x: torch.Tensor) -> np.ndarray:
 
 
 def dyadic(
-    name: str, ratio: torch.Tensor, s_max: int = arith_trio.S1_MAX, top: float = FACTOR_TOP
+    name: str, ratio: torch.Tensor, s_max: int = arith.S1_MAX, top: float = FACTOR_TOP
 ) -> tuple[np.ndarray, np.ndarray]:
     """(m, s) with ratio ~ m * 2^-s: m in [2^15, 2^16) where s allows it, relative error below 2^-16.
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vitforge_hw.arch.arith_trio import conv_size
+from vitforge_hw.arch.arith import conv_size
 
 from ...graph.ir import Graph, Ref, Role, TensorInfo
 from ...ops import Depthwise, KeyValue, LayerNorm, LinearAttention, Matmul, TokenSum

@@ -61,6 +61,18 @@ def shifts_residual(ea: torch.Tensor, ep: torch.Tensor, e_res: torch.Tensor, e_o
     return dict(s1=ep - ea, eh=ep - fine, er=e_res - fine, s2=e_out - fine)
 
 
+def coarse_enough(out: torch.Tensor, ep: torch.Tensor, e_res: torch.Tensor) -> torch.Tensor:
+    """The stream's exponents (N,), raised where both addends have coarser steps: finer ones would hold nothing more.
+
+    The machine has no place for them (rule s2 >= min(eh, er)). One exponent for all stays one; those of PTF stay
+    within 0..3 of the least.
+    """
+    need = torch.maximum(out, torch.minimum(ep, _full(e_res, len(out))))
+    if bool((out == out[0]).all()):
+        return need.max().expand(len(out))
+    return torch.maximum(need, need.max() - 3)
+
+
 def linear_fields(
     name: str, weight: torch.Tensor, bias: torch.Tensor, ea: torch.Tensor, shifts: dict, offset=0
 ) -> dict:

@@ -4,7 +4,9 @@ Every decision sees the integer tensors that the layer will really get, and the 
 Order of nodes in a block: for each head k, v, q, scores, softmax, attend; then proj, norm2, fc1, fc2.
 """
 
+import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,15 +17,18 @@ from ...graph.ir import Graph, Ref, Role, TensorInfo
 from ...models.images import ImageConfig
 from ...ops import Attend, LayerNorm, Matmul, Scores, Softmax
 from ...quant.rounding import quantize_weight
-from ...quant.scales import error, pot, quantize, scaled, search, search_ptf
-from ...quant.stream import Act, Sampler, Stream
+from ...quant.scales import CANDIDATES, error, pot, quantize, scaled, search, search_ptf
+from ...quant.stream import Act, Sampler, Stream, split_moment
 from . import lower
 from .frontend import Affine, FloatBlock, FloatViT, Norm, attention, layer_norm
+from .hidden import GELU_LOW, plan_hidden
+from .outliers import stream_outliers
+from .rotation import mixing, rotate
 from .schemes import Scheme
-from .smoothing import channel_exponents, query_key_exponents, smooth_linear
+from .smoothing import channel_exponents, query_key_exponents, smooth_linear, smooth_steps
+from .values import value_steps
 
 POOL_ROOM = 1.3  #: averages of other images may exceed the calibration images' by this factor
-GELU_LOW = -0.17  #: GELU's minimum is -0.16997
 
 
 def reach(norm: Norm) -> torch.Tensor:
@@ -50,18 +55,21 @@ class Quantizer:
         info = TensorInfo("input", patches.shape[1], patches.shape[2], "int8")
         self.graph = Graph([], {"input": info}, {}, "input", "head", {})
         self.stream = Stream(self.graph, patches)
+        self.notes: list[str] = []
         self.share = scheme.class_share if vit.pool == "token" else None  # nothing reads the class token alone
         self.sample = Sampler(len(patches), self.tokens, self.share)
 
     # ------------------------------------------------------------ pieces
 
-    def _weights(self, name: str, x: Act, weight: torch.Tensor, bias: torch.Tensor, hessian: torch.Tensor):
+    def _weights(self, name: str, x: Act, weight: torch.Tensor, bias: torch.Tensor, hessian):
         """(integers, accumulator exponents): the input's channel exponents are folded into the columns."""
         s, least = self.scheme, lower.least_exponents(bias)
         columns = weight * pot(x.exponent)
-        return quantize_weight(columns, hessian, s.bits(name), s.weight_granularity, s.weight_rounding, least)
+        return quantize_weight(
+            columns, hessian[0], s.bits(name), s.weight_granularity, s.weight_rounding, least, hessian[1]
+        )
 
-    def _refitted(self, x: Act, weight: torch.Tensor, hessian: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def _refitted(self, x: Act, weight: torch.Tensor, hessian, target: torch.Tensor) -> torch.Tensor:
         """Weights moved by ridge regression of what is missing from ``target`` (B, T, N) on the integer inputs.
 
         The layer then also undoes what earlier roundings did to its inputs, as far as the inputs tell.
@@ -72,32 +80,32 @@ class Quantizer:
         q = self.stream.env[x.name].float() - x.zero
         missing = target - F.linear(q, weight * pot(x.exponent))
         q = q - self.sample.mean(q)
-        missing = (missing - self.sample.mean(missing)) * self.sample.token_w[:, None]
-        cross = missing.flatten(0, 1).T @ q.flatten(0, 1) / len(q)
-        diagonal = hessian.diagonal()
-        damped = hessian.double() + torch.diag(ridge * diagonal + 1e-6 * diagonal.mean()).double()
+        missing = (missing - self.sample.mean(missing)) * self.sample.weights[..., None]
+        cross = missing.flatten(0, 1).T @ q.flatten(0, 1)
+        diagonal = hessian[0].diagonal()
+        damped = hessian[0].double() + torch.diag(ridge * diagonal + 1e-6 * diagonal.mean()).double()
         delta = torch.linalg.solve(damped, cross.double().T).T.float()
         return weight + delta * pot(-x.exponent)
 
-    def hessian(self, x: Act) -> torch.Tensor:
+    def hessian(self, x: Act, sample: Sampler | None = None) -> torch.Tensor:
         q = self.stream.env[x.name]
         if q.shape[1] != self.tokens:  # the classifier's input
             q = q.float().flatten(0, 1) - x.zero
             q = q - q.mean(0) if self.scheme.bias_correction else q
-            return q.T @ q / len(q)
-        return self.sample.covariance(q.float() - x.zero, self.scheme.bias_correction)
+            return split_moment(q[:, None], torch.full((len(q), 1), 1 / len(q)))
+        return (sample or self.sample).covariance(q.float() - x.zero, self.scheme.bias_correction)
 
     def _product(self, x: Act, weight: torch.Tensor, ea: torch.Tensor) -> torch.Tensor:
         """The layer's product without bias, real values (B, T, N)."""
         return F.linear(self.stream.env[x.name].float() - x.zero, weight * pot(ea)[:, None])
 
-    def _corrected(self, product: torch.Tensor, bias: torch.Tensor, target: torch.Tensor | None) -> torch.Tensor:
+    def _corrected(self, product: torch.Tensor, bias: torch.Tensor, target: torch.Tensor | None, sample=None):
         """Bias such that the means over the calibration tokens are the float ones."""
         if target is None or not self.scheme.bias_correction:
             return bias
         if product.shape[1] != self.tokens:
             return (target - product).mean((0, 1))
-        return self.sample.mean(target - product)
+        return (sample or self.sample).mean(target - product)
 
     def _linear(self, name: str, role: Role, x: Act, weight, bias, ea, shifts, *, offset=0, info=None, **kw):
         """Append a Matmul; ``bias`` is real-valued and does not know the input's zero-point yet."""
@@ -126,15 +134,17 @@ class Quantizer:
         """A linear layer added to the residual stream: ``target`` is the float stream behind it. ``eight``: written in
         8 bits whatever the scheme's stream (the average over tokens reads it)."""
         eight = eight or self.scheme.residual == "ptf8"
-        old, hessian = self.stream.real(before), self.hessian(x)
+        sample = self.errors_in(target)
+        old, hessian = self.stream.real(before), self.hessian(x, sample)
         weight = self._refitted(x, layer.weight, hessian, target - old)
         weight, ea = self._weights(name, x, weight, layer.bias, hessian)
         product = self._product(x, weight, ea)
-        bias = self._corrected(product + old, layer.bias, target)
+        bias = self._corrected(product + old, layer.bias, target, sample)
         h = product.add_(bias)
         n = h.shape[-1]
-        out = self._stream_format(*self.sample.every(h + old), eight)
+        out = self._stream_format(*sample.every(h + old), eight)
         ep = lower.p_exponents(ea, h.flatten(0, 1), out)
+        out = lower.coarse_enough(out, ep, before.exponent)
         shifts = lower.shifts_residual(ea, ep, before.exponent, out)
         fmt = "int8" if eight else "int12"
         info = TensorInfo(name, self.tokens, n, fmt, self._single(out))
@@ -158,15 +168,16 @@ class Quantizer:
         bias = vit.embed.bias + vit.embed.weight @ centre
         x = Act("input", zeros(weight.shape[1]), zeros(weight.shape[1]))
         q = self.stream.env["input"].float()
-        flat = (q - q.mean((0, 1)) if self.scheme.bias_correction else q).flatten(0, 1)
-        weight, ea = self._weights("embed", x, weight, bias, flat.T @ flat / len(flat))
+        q = q - q.mean((0, 1)) if self.scheme.bias_correction else q
+        moments = split_moment(q, torch.full(q.shape[:2], 1 / q[..., 0].numel()))
+        weight, ea = self._weights("embed", x, weight, bias, moments)
         product = self._product(x, weight, ea)
         addend, first = vit.addend.clone(), vit.prefix
         if self.scheme.bias_correction:
             bias = (target[:, first:] - addend[first:] - product).mean((0, 1))
         h = product + bias
         out = self._stream_format(
-            *self.sample.every(F.pad(h, (0, 0, first, 0)) + vit.addend), self.scheme.residual == "ptf8"
+            *self.errors_in(target).every(F.pad(h, (0, 0, first, 0)) + vit.addend), self.scheme.residual == "ptf8"
         )
         ep = lower.p_exponents(ea, h.flatten(0, 1), out)
         # the prefix tokens' rows have acc = 0 and still get the bias: take its exact contribution off the addend
@@ -179,6 +190,7 @@ class Quantizer:
         n = len(ea)
         self.graph.constants["pos_embed"] = table.numpy().astype(np.int16)
         self.graph.tensors["pos_embed"] = TensorInfo("pos_embed", self.tokens, n, "int16", int(e_pos))
+        out = lower.coarse_enough(out, ep, e_pos)
         shifts = lower.shifts_residual(ea, ep, e_pos, out)
         fmt = "int8" if self.scheme.residual == "ptf8" else "int12"
         info = TensorInfo("embed", self.tokens, n, fmt, self._single(out))
@@ -188,7 +200,7 @@ class Quantizer:
 
     # ------------------------------------------------------------ attention
 
-    def _attention(self, name: str, block: int, b: FloatBlock, x: Act, fq, fk, fv) -> tuple[Act, Affine]:
+    def _attention(self, name: str, block: int, b: FloatBlock, x: Act, fq, fk, fv, finer) -> tuple[Act, Affine]:
         """Heads of one block: the attention output, (H * d) channels, and proj with the heads' gains."""
         s, heads, d = self.scheme, b.heads, b.q.weight.shape[0] // b.heads
         hessian = self.hessian(x)
@@ -205,7 +217,7 @@ class Quantizer:
         self.graph.tensors[tensor] = TensorInfo(tensor, self.tokens, heads * d, "int8")
         exponents = zeros(heads * d)
         for h in range(heads):
-            exponents[h * d : (h + 1) * d] = self._head(name, block, h, d, x, parts, b, tensor)
+            exponents[h * d : (h + 1) * d] = self._head(name, block, h, d, x, parts, b, tensor, finer and finer[h])
         self.graph.tensors[tensor] = TensorInfo(tensor, self.tokens, heads * d, "int8", self._single(exponents))
         att = Act(tensor, exponents, zeros(heads * d))
         exact = attention(*(b.normed(p, parts[p][3]) for p in ("q", "k", "v")), heads, b.scale)
@@ -220,13 +232,13 @@ class Quantizer:
         if not self.scheme.attention_gain:
             return proj
         got = self.stream.real(att)
-        w = self.sample.token_w[:, None]
+        w = self.sample.weights[..., None]
         weighted = lambda a, b: (a * b * w).sum((0, 1)).view(heads, -1).sum(1)  # noqa: E731
         gain = (weighted(got, exact) / weighted(got, got).clamp(min=1e-12)).clamp(0.75, 1.33)
         return Affine(proj.weight * gain.repeat_interleave(proj.weight.shape[1] // heads), proj.bias)
 
     def _head(
-        self, name: str, block: int, h: int, d: int, x: Act, parts: dict, b: FloatBlock, tensor: str
+        self, name: str, block: int, h: int, d: int, x: Act, parts: dict, b: FloatBlock, tensor: str, finer: int | None
     ) -> torch.Tensor:
         s, t, scale = self.scheme, self.tokens, b.scale
         cut = slice(h * d, (h + 1) * d)
@@ -239,7 +251,9 @@ class Quantizer:
             e["k"] = search(real["k"][0], w, -127, 127).expand(d) if b.k_norm is None else reach(b.k_norm).expand(d)
         else:
             e["q"], e["k"] = query_key_exponents(real["q"][0], real["k"][0], w, s.query_exponents == "channel")
-        if s.value_exponents == "channel":
+        if finer is not None:
+            e["v"] = torch.full((d,), finer, dtype=torch.int32)
+        elif s.value_exponents == "channel":
             e["v"] = channel_exponents(real["v"][0], w, -128, 127)
         else:
             e["v"] = search(real["v"][0], w, -128, 127).expand(d)
@@ -281,11 +295,10 @@ class Quantizer:
         # the attention output is an average of values: it may have finer steps than they have
         att = f"{name}.attend.h{h}"
         out = Ref(tensor, h * d, d)
-        averages = torch.softmax(acc * (2.0**ea * scale), -1) @ env[v.name][some].float()
-        steps = averages.flatten(0, 1)
-        even = torch.full((len(steps),), 1 / len(steps))
-        errors = {o: float(error(steps, o, -128, 127, even).sum()) for o in (-4, -3, -2, -1, 0)}
-        finer = min(errors, key=errors.get)
+        if finer is None:
+            finer = self._average_steps(acc * (2.0**ea * scale), env[v.name][some])
+        else:
+            finer = -finer
         shift = lower.attend_shift(0, finer, s.row_factor)
         role = Role("attend", block, h)
         self.stream.add(Attend(
@@ -293,6 +306,13 @@ class Quantizer:
         ))  # fmt: skip
         self.stream.drop(q.name, k.name, v.name, node, soft)
         return e["v"] + finer
+
+    @staticmethod
+    def _average_steps(scores: torch.Tensor, v: torch.Tensor) -> int:
+        steps = (torch.softmax(scores, -1) @ v.float()).flatten(0, 1)
+        even = torch.full((len(steps),), 1 / len(steps))
+        errors = {o: float(error(steps, o, -128, 127, even).sum()) for o in (-4, -3, -2, -1, 0)}
+        return min(errors, key=errors.get)
 
     def _scores_exponent(self, acc: torch.Tensor, ea: int, scale: float) -> int:
         """The exponent of int8 scores with the least error of the softmax's output."""
@@ -308,6 +328,42 @@ class Quantizer:
         return best[1]
 
     # ------------------------------------------------------------ MLP
+
+    def _units(self, name: str, block: int, x: Act, fc1: Affine, b: FloatBlock, n2, fx) -> tuple[Act, Affine]:
+        """The hidden tensor with steps chosen unit by unit, and fc2 for it.
+
+        ``fc1``: as folded for x; ``b``: the float block, n2 and fx its float LayerNorm output and stream behind it.
+        """
+        sample = self.errors_in(fx)
+        f1 = F.linear(n2, b.fc1.weight, b.fc1.bias)
+        coarsest = torch.floor(torch.log2(fc1.weight.abs().max().clamp(min=1e-9) / 127)) + max(CANDIDATES)
+        finest = max(3, -int(torch.maximum(coarsest, lower.least_exponents(fc1.bias).max())))
+        plan = plan_hidden(
+            *sample.every(f1), sample.rows(f1), sample.w, b.fc2.weight, self.scheme.bits(f"{name}.fc2"), finest
+        )
+        self.notes += [f"{name}.fc1: {note}" for note in plan.notes]
+        exact, layer, hessian = plan.fc1(b.fc1), plan.fc1(fc1), self.hessian(x)
+        weight, ea = self._weights(f"{name}.fc1", x, layer.weight, layer.bias, hessian)
+        bias = self._corrected(self._product(x, weight, ea), layer.bias, F.linear(n2, exact.weight, exact.bias))
+        role = Role("mlp.fc1", block)
+        hidden = self._gelu(f"{name}.fc1", role, x, weight, bias, ea, plan.gelu_exp, plan.exponent, GELU_LOW)
+        return hidden, plan.fc2(b.fc2)
+
+    def _gelu(self, name: str, role: Role, x: Act, weight, bias, ea, exp: int, e: torch.Tensor, low: float) -> Act:
+        """Append a linear layer with GELU of inputs with ``exp`` fraction bits, output from ``low`` in steps of 2^e."""
+        n = len(ea)
+        if exp > -int(ea.max()):
+            raise ValueError(f"{name}: weights are too coarse for GELU's input (exponent {int(ea.max())}, most {-exp})")
+        # rounded up: the minimum lands on -128 or -127: its plateau is exact and never clipped (golden.clipped_ends)
+        zero = torch.ceil(-128 - scaled(torch.tensor(low), -e)).int() if low else zeros(n)
+        shifts = lower.shifts_given_p(ea, torch.full((n,), -exp, dtype=torch.int32), e)
+        info = TensorInfo(name, self.tokens, n, "int8", self._single(e), self._single(zero) or 0)
+        self._linear(name, role, x, weight, bias, ea, shifts, offset=zero, info=info, act="gelu", gelu_exp=exp)
+        return Act(name, e, zero)
+
+    def errors_in(self, stream: torch.Tensor) -> Sampler:
+        """Weights of rows for errors that go into the residual ``stream`` (B, T, C)."""
+        return self.sample.relative(stream) if self.scheme.relative_errors else self.sample
 
     def _hidden(self, name: str, role: Role, x: Act, layer: Affine, after: Affine, target: torch.Tensor) -> Act:
         """fc1 with GELU; int8 output with zero-point, scales per channel where fc2 may absorb them."""
@@ -335,12 +391,7 @@ class Quantizer:
         if s.hidden_octaves:  # small channels take finer steps, never so fine that they would saturate
             room = torch.floor(torch.log2(hi * pot(e) / (top * 1.1))).int()
             e = e - room.clamp(0, s.hidden_octaves)
-        # rounded up: the minimum lands on -128 or -127: its plateau is exact and never clipped (golden.clipped_ends)
-        zero = torch.ceil(-128 - scaled(torch.tensor(low), -e)).int() if s.gelu_zero_point else zeros(n)
-        shifts = lower.shifts_given_p(ea, torch.full((n,), -exp, dtype=torch.int32), e)
-        info = TensorInfo(name, self.tokens, n, "int8", self._single(e), self._single(zero) or 0)
-        self._linear(name, role, x, weight, bias, ea, shifts, offset=zero, info=info, act="gelu", gelu_exp=exp)
-        return Act(name, e, zero)
+        return self._gelu(name, role, x, weight, bias, ea, exp, e, low)
 
     def _rectified(self, name: str, role: Role, x: Act, layer: Affine, target: torch.Tensor) -> Act:
         """fc1 with ReLU: the zero-point is the lowest code, where negative values end; one scale."""
@@ -361,15 +412,35 @@ class Quantizer:
 
     # ------------------------------------------------------------ the walk
 
+    def _smoothed(self, name: str, y: torch.Tensor, norm: Norm, layers: Sequence[Affine]):
+        """(exponents of the LayerNorm's output, LayerNorm, layers behind it) for float outputs y (B, T, C)."""
+        s = self.scheme
+        if y.shape[1] != self.tokens:  # the classifier's input
+            x = y.flatten(0, 1)
+            w = torch.full((len(x),), 1 / len(x))
+        else:
+            x, w = self.sample.rows(y), self.sample.w
+        stacked = torch.cat([layer.weight for layer in layers])
+        if s.smoothing_factors == "pot":
+            return smooth_linear(x, w, stacked, s.smoothing, -128, 127, s.bits(name)), norm, layers
+        step, centre = smooth_steps(x, w, stacked, s.smoothing, -128, 127, s.bits(name))
+        folded = tuple(Affine(a.weight * step, a.bias + a.weight @ centre) for a in layers)
+        return zeros(len(step)), Norm(norm.gamma / step, (norm.beta - centre) / step, norm.eps), folded
+
     def _block(self, i: int, b: FloatBlock, x: Act, fx: torch.Tensor) -> tuple[Act, torch.Tensor]:
-        name, s, rows, w = f"blocks.{i}", self.scheme, self.sample.rows, self.sample.w
+        name, s = f"blocks.{i}", self.scheme
         n1 = layer_norm(fx, b.norm1)
-        stacked = torch.cat([b.q.weight, b.k.weight, b.v.weight])
-        e1 = smooth_linear(rows(n1), w, stacked, s.smoothing, -128, 127, s.bits(f"{name}.attn.q"))
+        e1, norm1, (bq, bk, bv) = self._smoothed(f"{name}.attn.q", n1, b.norm1, (b.q, b.k, b.v))
         q, k, v = (F.linear(n1, a.weight, a.bias) for a in (b.q, b.k, b.v))
-        y = self._norm(f"{name}.norm1", Role("norm1", i), b.norm1, x, e1, self.tokens)
-        att, proj = self._attention(f"{name}.attn", i, b, y, q, k, v)
+        y = self._norm(f"{name}.norm1", Role("norm1", i), norm1, x, e1, self.tokens)
         fa = attention(b.normed("q", q), b.normed("k", k), v, b.heads, b.scale)
+        folded, finer = dataclasses.replace(b, q=bq, k=bk, v=bv), None
+        if s.value_exponents == "real":
+            step, finer = value_steps(v, fa, b.proj.weight, b.heads)
+            v = v / step
+            folded.v = Affine(bv.weight / step[:, None], bv.bias / step)
+            folded.proj = Affine(b.proj.weight * step, b.proj.bias)
+        att, proj = self._attention(f"{name}.attn", i, folded, y, q, k, v, finer)
         fx = fx + F.linear(fa, b.proj.weight, b.proj.bias)
         last = i == len(self.vit.blocks) - 1
         if last and s.last_share is not None and self.vit.pool == "token":
@@ -377,45 +448,46 @@ class Quantizer:
         middle = self._residual(f"{name}.attn.proj", Role("attn.proj", i), att, proj, x, fx)
         self.stream.drop(x.name, y.name, att.name)
         n2 = layer_norm(fx, b.norm2)
-        e2 = smooth_linear(rows(n2), w, b.fc1.weight, s.smoothing, -128, 127, s.bits(f"{name}.mlp.fc1"))
-        y = self._norm(f"{name}.norm2", Role("norm2", i), b.norm2, middle, e2, self.tokens)
+        e2, norm2, (fc1,) = self._smoothed(f"{name}.mlp.fc1", n2, b.norm2, (b.fc1,))
+        y = self._norm(f"{name}.norm2", Role("norm2", i), norm2, middle, e2, self.tokens)
         f1 = F.linear(n2, b.fc1.weight, b.fc1.bias)
-        fc1 = f"{name}.mlp.fc1", Role("mlp.fc1", i), y, b.fc1
-        hidden = self._rectified(*fc1, f1) if b.act == "relu" else self._hidden(*fc1, b.fc2, f1)
         fx = fx + F.linear(b.activation(f1), b.fc2.weight, b.fc2.bias)
+        role, fc2 = Role("mlp.fc1", i), b.fc2
+        if b.act == "relu":
+            hidden = self._rectified(f"{name}.mlp.fc1", role, y, fc1, f1)
+        elif s.hidden_steps == "unit":
+            hidden, fc2 = self._units(f"{name}.mlp", i, y, fc1, b, n2, fx)
+        else:
+            hidden = self._hidden(f"{name}.mlp.fc1", role, y, fc1, b.fc2, f1)
         eight = last and self.vit.pool == "before"
-        out = self._residual(f"{name}.mlp.fc2", Role("mlp.fc2", i), hidden, b.fc2, middle, fx, eight)
+        out = self._residual(f"{name}.mlp.fc2", Role("mlp.fc2", i), hidden, fc2, middle, fx, eight)
         self.stream.drop(middle.name, y.name, hidden.name)
         return out, fx
 
     def _head_layer(self, x: Act, fx: torch.Tensor) -> None:
         """LayerNorm and classifier on token 0; of a distilled model half of it, added to half of the one on token 1."""
-        vit, s = self.vit, self.scheme
+        vit = self.vit
         if vit.pool != "token":
             return self._pooled_head(x, fx)
         layers = [vit.head] if vit.head_dist is None else [halved(vit.head), halved(vit.head_dist)]
         n = layer_norm(fx[:, : len(layers)], vit.norm)
-        flat = n.flatten(0, 1)
-        even = torch.full((len(flat),), 1 / len(flat))
-        stacked = torch.cat([layer.weight for layer in layers])
-        e = smooth_linear(flat, even, stacked, s.smoothing, -128, 127, s.bits("head"))
-        y = self._norm("norm", Role("norm"), vit.norm, x, e, len(layers))
-        before = self._classifier("head_dist", y, layers[1], n, token=1) if len(layers) > 1 else None
-        self._classifier("head", y, layers[0], n, before=before)
+        want = [F.linear(n[:, i : i + 1], layer.weight, layer.bias) for i, layer in enumerate(layers)]
+        e, norm, layers = self._smoothed("head", n, vit.norm, layers)
+        y = self._norm("norm", Role("norm"), norm, x, e, len(layers))
+        before = self._classifier("head_dist", y, layers[1], want[1], token=1) if len(layers) > 1 else None
+        self._classifier("head", y, layers[0], want[0], before=before)
 
     def _pooled_head(self, x: Act, fx: torch.Tensor) -> None:
         """The average over tokens before LayerNorm or behind it, and the classifier."""
-        vit, s = self.vit, self.scheme
-        n, bits = vit.pooled(fx), s.bits("head")
+        vit = self.vit
+        n = vit.pooled(fx)
         if vit.pool == "before":
-            even = torch.full((len(n),), 1 / len(n))
-            e = smooth_linear(n[:, 0], even, vit.head.weight, s.smoothing, -128, 127, bits)
-            y = self._norm("norm", Role("norm"), vit.norm, self._average(x), e, 1)
+            e, norm, (head,) = self._smoothed("head", n, vit.norm, [vit.head])
+            y = self._norm("norm", Role("norm"), norm, self._average(x), e, 1)
         else:
-            rows = self.sample.rows(layer_norm(fx, vit.norm))
-            e = smooth_linear(rows, self.sample.w, vit.head.weight, s.smoothing, -128, 127, bits)
-            y = self._average(self._norm("norm", Role("norm"), vit.norm, x, e, self.tokens))
-        self._classifier("head", y, vit.head, n)
+            e, norm, (head,) = self._smoothed("head", layer_norm(fx, vit.norm), vit.norm, [vit.head])
+            y = self._average(self._norm("norm", Role("norm"), norm, x, e, self.tokens))
+        self._classifier("head", y, head, F.linear(n, vit.head.weight, vit.head.bias))
 
     def _average(self, x: Act) -> Act:
         """The average over tokens of an int8 tensor: attention with the weight 1 for every token that counts, head by
@@ -443,15 +515,15 @@ class Quantizer:
         return Act("pool", exponents, zeros(c))
 
     def _classifier(
-        self, name: str, y: Act, layer: Affine, n: torch.Tensor, token: int = 0, before: Act | None = None
+        self, name: str, y: Act, layer: Affine, want: torch.Tensor, token: int = 0, before: Act | None = None
     ) -> Act:  # fmt: skip
-        """Logits (12 bits) of one token, added to those ``before``; ``n``: the float LayerNorm's output."""
+        """Logits (12 bits) of one token, added to those ``before``; ``want`` (B, 1, N): in float."""
         weight, ea = self._weights(name, y, layer.weight, layer.bias, self.hessian(y))
         product = self._product(y, weight, ea)[:, token : token + 1]
-        bias = self._corrected(product, layer.bias, F.linear(n[:, token : token + 1], layer.weight, layer.bias))
+        bias = self._corrected(product, layer.bias, want)
         part = product.add_(bias)
         logits = part[:, 0] if before is None else (part + self.stream.real(before))[:, 0]
-        out = search(logits, torch.full((len(n),), 1 / len(n)), -2048, 2047, least=int(ea.max()))
+        out = search(logits, torch.full((len(want),), 1 / len(want)), -2048, 2047, least=int(ea.max()))
         more: dict = dict(token_offset=token)
         if before is None:
             shifts = lower.shifts_given_p(ea, out, out)
@@ -473,10 +545,16 @@ class Quantizer:
         pixels = torch.from_numpy(patches_to_float(patches, cfg))
         fx = self.vit.embedding(F.unfold(pixels, cfg.patch_size, stride=cfg.patch_size).transpose(1, 2))
         del pixels
+        if self.scheme.rotation == "mixing":
+            done = "spread by the rotation"
+            self.notes += [f"{note}; {done}" for note in stream_outliers(self.vit, fx)]
+            r = mixing(self.vit.channels)
+            self.vit, fx = rotate(self.vit, r), (fx.double() @ r).float()
         x = self._embed(fx)
         for i, b in enumerate(
             tqdm(self.vit.blocks, desc=f"quantize {self.scheme.name}", disable=not progress, leave=False)
         ):
             x, fx = self._block(i, b, x, fx)
         self._head_layer(x, fx)
+        self.graph.meta["treated"] = self.notes
         return self.graph

@@ -20,13 +20,17 @@ class Scheme:
         "int12"  #: residual stream: int12 (one scale per tensor) | ptf8 (8 bits, exponents 0..3 per channel)
     )
     smoothing: tuple[float, ...] = (0.35, 0.40, 0.45, 0.50, 0.55)  #: candidates of alpha, LayerNorm -> linear; () = off
+    smoothing_factors: str = "pot"  #: powers of two (pot) | real, with centres, folded into LayerNorm (real)
+    rotation: str = "none"  #: of the residual stream: none | mixing (all channels; spreads its outliers)
+    hidden_steps: str = "tensor"  #: of GELU's output: one for all (tensor) | unit (massive units divided and split)
+    relative_errors: bool = False  #: errors in the stream count relative to their token's deviation, as LayerNorm sees
     weight_granularity: str = "channel"  #: a weight scale per output channel | layer
-    weight_rounding: str = "nearest"  #: nearest | gptq (error compensation along K with the inputs' covariance)
+    weight_rounding: str = "nearest"  #: nearest | gptq (compensated along K) | chosen (either, by held-back images)
     weight_refit: float | None = None  #: ridge of a least-squares refit of each layer to the float outputs (None: off)
     bias_correction: bool = False  #: integer outputs get the float outputs' means over the calibration images
     gelu_zero_point: bool = True  #: GELU's output uses the whole int8 range
     hidden_octaves: int = 0  #: small channels of fc2's input get steps finer by up to so many octaves
-    value_exponents: str = "tensor"  #: scale of v: one per head (tensor) | channel (folded into proj)
+    value_exponents: str = "tensor"  #: scale of v: one per head (tensor) | channel | real: folded into proj
     query_exponents: str = "tensor"  #: scales of q and k: one per head | channel (their product stays one scale)
     attention_gain: bool = True  #: least-squares factor per head, coded to float attention, folded into proj's weights
     center_keys: bool = False  #: subtract k's mean over tokens (softmax does not see it)
@@ -37,9 +41,12 @@ class Scheme:
         choices = dict(
             rule=("maxrel", "log2"),
             residual=("int12", "ptf8"),
+            smoothing_factors=("pot", "real"),
+            rotation=("none", "mixing"),
+            hidden_steps=("tensor", "unit"),
             weight_granularity=("channel", "layer"),
-            weight_rounding=("nearest", "gptq"),
-            value_exponents=("tensor", "channel"),
+            weight_rounding=("nearest", "gptq", "chosen"),
+            value_exponents=("tensor", "channel", "real"),
             query_exponents=("tensor", "channel"),
         )
         for field, allowed in choices.items():
@@ -65,9 +72,13 @@ SCHEMES: dict[str, Scheme] = {
         # the best that the hardware runs
         Scheme(
             name="vitforge",
-            weight_rounding="gptq",
+            smoothing_factors="real",
+            rotation="mixing",
+            hidden_steps="unit",
+            relative_errors=True,
+            weight_rounding="chosen",
             bias_correction=True,
-            value_exponents="channel",
+            value_exponents="real",
             query_exponents="channel",
             center_keys=True,
             class_share=0.2,

@@ -83,3 +83,40 @@ def query_key_exponents(
             chosen = torch.tensor(pairs, dtype=torch.int32)[index]
             best = (float(least.sum()), fq + chosen, fk + total - chosen)
     return best[1].int(), best[2].int()
+
+
+def smooth_steps(
+    x: torch.Tensor, w: torch.Tensor, weight: torch.Tensor, alphas: tuple[float, ...], lo: int, hi: int, wbits: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(steps, centres), float32 (C,): real-valued scales and zero-points of a layer's input channels.
+
+    For a layer behind a LayerNorm, whose gamma, beta and the layer's columns and bias take them up for nothing: x is
+    coded as round((x - centre) / step) in lo..hi. Arguments as ``smooth_linear``. Step by step the choice with the
+    least output error, weights rounded to nearest: centre, alpha (step ~ max|X|^a / max|W|^(1-a)), size.
+    """
+    qmax = (1 << wbits - 1) - 1
+    top_w = weight.abs().amax(0).clamp(min=1e-9)
+    weight = weight[:: -(-len(weight) // ROWS)]
+    root = w.sqrt()[:, None]
+
+    def shape(alpha: float, centre: torch.Tensor) -> torch.Tensor:
+        top_x = (x - centre).abs().amax(0)
+        top_x = top_x.clamp(min=float(top_x.max()) * 2.0**-10 + 1e-9)
+        step = top_x**alpha / top_w ** (1 - alpha)
+        return step * ((top_x / step).max() / hi)
+
+    def cost(centre: torch.Tensor, step: torch.Tensor) -> float:
+        at = x - centre
+        q = (at / step + 0.5).floor_().clamp_(lo, hi)
+        columns = weight * step
+        ew = weight_exponents(columns, (q * w[:, None]).T @ q, qmax, "channel")
+        error = q @ (round_nearest(columns, ew, qmax) * pot(ew)[:, None]).T - at @ weight.T
+        return float((error * root).square().sum())
+
+    middle = alphas[len(alphas) // 2] if alphas else 1.0
+    centres = [torch.zeros(x.shape[1]), w @ x]
+    centre = min(centres, key=lambda m: cost(m, shape(middle, m)))
+    steps = [shape(a, centre) for a in alphas] or [torch.full_like(centre, float((x - centre).abs().max()) / hi)]
+    step = min(steps, key=lambda s: cost(centre, s))
+    size = min((0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1), key=lambda f: cost(centre, step * f))
+    return step * size, centre

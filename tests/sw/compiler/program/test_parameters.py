@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vitforge_hw.arch import arith, arith_trio
+from vitforge_hw.arch import arith
 from vitforge_hw.arch.config import PRESETS
 from vitforge_hw.arch.isa import LN_PARAM_FIELDS, PARAM_BYTES, POST_PARAM_FIELDS, unpack
 from vitforge_sw.compiler.program.parameters import depthwise_rows, layernorm_params, post_params, weight_rows
@@ -22,7 +22,7 @@ def entries(data, fields=POST_PARAM_FIELDS):
 
 def machine(e, acc, residual, **kw):
     """What a post-processing lane computes from an entry."""
-    return arith_trio.postprocess(
+    return arith.postprocess(
         acc, bias=e["bias"], m1=(1 << 15) + e["m1"], s1=15 + e["s1"], eh=max(e["e"], 0), er=max(-e["e"], 0), s2=e["s2"],
         offset=e["offset"], residual=residual, **kw,
     )  # fmt: skip
@@ -63,7 +63,7 @@ def test_scores():
 
 
 @pytest.mark.parametrize("residual", [None, Ref("r")])
-@pytest.mark.parametrize("act", [arith_trio.ACT_IDENTITY, arith_trio.ACT_HARDSWISH])
+@pytest.mark.parametrize("act", [arith.ACT_IDENTITY, arith.ACT_HARDSWISH])
 def test_dyadic(residual, act):
     rng = np.random.default_rng(2)
     n = 50
@@ -81,7 +81,7 @@ def test_dyadic(residual, act):
         f = {k: int(v[i]) for k, v in c.items()}
         for acc in accumulators(rng, f["bias"]):
             r = int(rng.integers(-2048, 2048)) if residual else 0
-            assert machine(found[i], acc, r, **kw) == arith_trio.postprocess(acc, residual=r, **f, **kw)
+            assert machine(found[i], acc, r, **kw) == arith.postprocess(acc, residual=r, **f, **kw)
 
 
 def test_what_entries_cannot_hold():

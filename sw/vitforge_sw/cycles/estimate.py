@@ -2,12 +2,9 @@
 
 from collections import Counter, defaultdict
 
-from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
 
-from ..compiler.compile import compile_graph
 from ..compiler.program.build import Build
-from ..graph.ir import Graph
 from ..kinds import kind_of
 from .model import CHUNK, DATA, SPACE, WEIGHTS, Trace, simulate
 
@@ -18,15 +15,14 @@ _NAMES = {DATA: "waiting_data", SPACE: "waiting_space", WEIGHTS: "waiting_weight
 
 
 def estimate(
-    model: Build | Graph,
-    config: AcceleratorConfig | None = None,
+    build: Build,
     bytes_per_cycle: float = 64,
     latency: int = 100,
     images: int = 4,
 ) -> dict:
     """The cycle model's figures (JSON-able).
 
-    model: a Build, or a Graph (compiled for ``config`` first; `shape_graph` makes one from shapes alone).
+    build: of a graph, or of one from shapes alone (`shape_graph`).
     bytes_per_cycle, latency: of the memory. images: queued back to back (batches: jobs of ``batch`` images).
 
     Keys: batch, deferred (results a job later), cycles (steady state per image), utilization = model MACs /
@@ -39,33 +35,29 @@ def estimate(
     first_image_cycles, macs, utilization}, from the stem's first step to the last row of the last stage, in the steady
     state and for an image alone.
     """
-    if isinstance(model, Graph):
-        if config is None:
-            raise ValueError("estimate: a graph needs a configuration")
-        model = compile_graph(model, config)
     if images < 1:
         raise ValueError(f"estimate: images must be at least 1, not {images}")
     if bytes_per_cycle <= 0:
         raise ValueError(f"estimate: bytes_per_cycle must be positive, not {bytes_per_cycle}")
-    batch = model.batch
-    trace = simulate(model, bytes_per_cycle, latency, images + model.lag)
+    batch = build.batch
+    trace = simulate(build, bytes_per_cycle, latency, images + build.lag)
     done = [int(x) for x in trace.done[Chunk.RESULT_DMA][batch - 1 :: batch]]
     steady = ((done[-1] - done[0]) / (len(done) - 1) if len(done) > 1 else float(done[0])) / batch
-    macs, multipliers = sum(model.macs.values()), model.config.multipliers
-    chunks, layers = _attribute(model, trace, max(0, images - 2))
+    macs, multipliers = sum(build.macs.values()), build.config.multipliers
+    chunks, layers = _attribute(build, trace, max(0, images - 2))
     info = {
         "schema": SCHEMA,
-        "preset": model.config.name,
-        "config_hash": f"{model.config.hash:08x}",
-        "model_hash": model.model_hash,
+        "preset": build.config.name,
+        "config_hash": f"{build.config.hash:08x}",
+        "model_hash": build.model_hash,
         "bytes_per_cycle": bytes_per_cycle,
         "latency": latency,
         "images": images * batch,
         "batch": batch,
-        "deferred": bool(model.lag),
+        "deferred": bool(build.lag),
         "cycles": steady,
         "utilization": macs / (multipliers * steady),
-        "first_image_cycles": done[model.lag],
+        "first_image_cycles": done[build.lag],
         "total_cycles": done[-1],
         "done": done,
         "macs": macs,
@@ -73,8 +65,8 @@ def estimate(
         "chunks": chunks,
         "layers": layers,
     }
-    if any(name.startswith(STAGES) for name in model.macs) and not model.lag:
-        info["backbone"] = backbone(model, trace, max(0, images - 2))
+    if any(name.startswith(STAGES) for name in build.macs) and not build.lag:
+        info["backbone"] = backbone(build, trace, max(0, images - 2))
     return info
 
 

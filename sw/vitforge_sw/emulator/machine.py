@@ -12,7 +12,7 @@ from ..compiler.layers.batch import EVERY
 from ..compiler.program.build import Build
 from ..compiler.program.image import decode
 from ..compiler.program.proof import OrderError
-from ..compiler.schedule.steps import Label
+from ..compiler.program.steps import Label
 from ..kinds import kind_of
 from ..kinds.memories import Memories
 from .poison import Poison

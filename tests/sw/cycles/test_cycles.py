@@ -53,7 +53,7 @@ def test_a_vit_keeps_both_engines_busy():
     """Three blocks of DeiT-Tiny: attention is hidden behind the matmuls of both engines, the embedding, which MAT alone
     can take, behind R-MAC's last rows of the image before."""
     shape = SHAPES["deit_tiny_patch16_224"]
-    result = estimate(shape_graph(3, *shape[1:]), PRESETS["hybrid"])
+    result = estimate(compile_graph(shape_graph(3, *shape[1:]), PRESETS["hybrid"]))
     assert 0.965 <= result["utilization"] <= 0.98
     mat, rmac = (result["chunks"][e] for e in ("mat", "rmac"))
     assert abs(mat["busy"] - rmac["busy"]) < 0.01 * mat["busy"]
@@ -64,7 +64,7 @@ def test_two_pass_softmax_is_hidden_too():
     graph.nodes[:] = [
         dataclasses.replace(n, rule="log2") if isinstance(n, Softmax | Attend) else n for n in graph.nodes
     ]
-    assert estimate(graph, P2VIT)["utilization"] > 0.95
+    assert estimate(compile_graph(graph, P2VIT))["utilization"] > 0.95
 
 
 def test_layers_add_up(deit_tiny):
@@ -78,23 +78,22 @@ def test_layers_add_up(deit_tiny):
 
 
 def test_starved_memory_is_named():
-    result = estimate(random_graph(), TINY, bytes_per_cycle=1)
+    result = estimate(compile_graph(random_graph(), TINY), bytes_per_cycle=1)
     mat = result["chunks"]["mat"]
     assert mat["waiting_weights"] > mat["busy"]
     assert any(x["bound_by"] == "weights" for x in result["layers"])
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="estimate: a graph needs a configuration"):
-        estimate(random_graph())
+    build = compile_graph(random_graph(), TINY)
     with pytest.raises(ValueError, match="estimate: images must be at least 1, not 0"):
-        estimate(random_graph(), TINY, images=0)
+        estimate(build, images=0)
     with pytest.raises(ValueError, match="estimate: bytes_per_cycle must be positive, not 0"):
-        estimate(random_graph(), TINY, bytes_per_cycle=0)
+        estimate(build, bytes_per_cycle=0)
 
 
 def test_deit_small_compiles():
-    result = estimate(shape_graph(*SHAPES["deit_small_patch16_224"]), P2VIT)
+    result = estimate(compile_graph(shape_graph(*SHAPES["deit_small_patch16_224"]), P2VIT))
     assert result["utilization"] > 0.95
 
 

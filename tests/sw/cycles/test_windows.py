@@ -5,8 +5,8 @@ import pytest
 from vitforge_hw.arch.config import PRESETS
 from vitforge_hw.arch.isa import DEPTHWISE, Chunk
 from vitforge_sw.compiler import OrderError, prove
+from vitforge_sw.compiler.program.steps import Label, Step
 from vitforge_sw.compiler.program.waits import _derive, derive
-from vitforge_sw.compiler.schedule.steps import Label, Step
 
 TINY = PRESETS["tiny_hybrid"]
 HEIGHT = 8

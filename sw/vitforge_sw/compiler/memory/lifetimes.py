@@ -15,7 +15,7 @@ from vitforge_hw.arch.isa import Chunk
 
 from ..layers.batch import of_image, plain
 from ..layers.efficientvit import MapNetwork
-from ..schedule.row_units import Run
+from ..layers.run import Run
 from ..tuning import ANY, Tuning
 from .place import Allocation, Place
 

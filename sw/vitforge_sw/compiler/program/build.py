@@ -11,9 +11,9 @@ from vitforge_hw.arch.isa import Chunk, Instruction
 from ...kinds import Memory, kind_of
 from ..memory.place import Place
 from ..options import CompileOptions
-from ..schedule.steps import Label
 from . import image
 from .proof import Proof, prove
+from .steps import Label
 
 
 @dataclasses.dataclass(frozen=True)

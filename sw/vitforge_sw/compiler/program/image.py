@@ -12,7 +12,7 @@ from vitforge_hw.arch import memmap
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import HEADER_FIELDS, INSTRUCTION_BYTES, MAGIC, Chunk, Instruction, Wait, pack, unpack
 
-from ..schedule.steps import Piece
+from .steps import Piece
 
 
 def link(

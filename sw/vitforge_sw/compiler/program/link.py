@@ -8,9 +8,9 @@ from ...graph.serialize import graph_hash
 from ..layers.batch import EVERY, image_of, plain, whole_layers
 from ..memory.place import Allocation
 from ..options import CompileOptions
-from ..schedule.steps import Label, Step
 from . import image
 from .build import Build, Stored
+from .steps import Label, Step
 from .waits import derive
 from .writer import ProgramWriter
 

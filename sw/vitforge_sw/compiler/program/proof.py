@@ -22,7 +22,7 @@ from vitforge_hw.arch.isa import IMAGE_SHIFT, Chunk, Instruction, Wait
 
 from ...kinds import Memory, accesses, memory_rows, readers, writers
 from ...kinds.access import cdiv
-from ..schedule.steps import Label
+from .steps import Label
 
 N = len(Chunk)
 _WRITERS = {m: writers(m) for m in Memory}

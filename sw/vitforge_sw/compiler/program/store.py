@@ -11,10 +11,10 @@ from vitforge_hw.arch.isa import Chunk
 from ...graph.serialize import write_atomic
 from ..memory.place import Place
 from ..options import CompileOptions
-from ..schedule.steps import Label
 from . import image
 from .build import Build, Stored
 from .report import report
+from .steps import Label
 
 SCHEMA = "vitforge-build-1"
 

@@ -15,7 +15,7 @@ from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import IMAGE_SHIFT, WAITS, Chunk, Instruction, Wait
 
 from ...kinds import Access, accesses, kind_of, memory_rows
-from ..schedule.steps import Step
+from .steps import Step
 
 N = len(Chunk)
 _CUR, _PREV = 0, 1

@@ -9,7 +9,7 @@ from vitforge_hw.arch.isa import DEST_LN_PARAMS, DEST_PARAMS, DEST_WEIGHTS, INST
 
 from ...kinds.access import cdiv
 from ..memory.rings import Ring
-from ..schedule.steps import Piece, Step
+from .steps import Piece, Step
 
 Content = Callable[[], np.ndarray]  #: makes the bytes of a piece
 Starts = dict[int, tuple[int, int]]  #: destination -> Ring's (start, first)

@@ -3,7 +3,7 @@
 from vitforge_hw.arch.isa import Chunk
 
 from ...graph.ir import Role
-from .steps import Step
+from ..program.steps import Step
 
 
 def add_barriers(steps: list[Step], pipelining: str, roles: dict[str, Role]) -> None:

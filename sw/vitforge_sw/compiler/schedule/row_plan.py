@@ -21,6 +21,7 @@ from ...kinds import kind_of
 from ...ops import Depthwise, KeyValue, LayerNorm, LinearAttention, Matmul, TokenSum
 from ..layers.batch import image_of, of_image, plain
 from ..layers.efficientvit import Layer, MapNetwork, Shape, window_stride
+from ..layers.run import Run
 from ..layers.vit import cdiv
 from ..memory.place import Allocation
 from ..memory.rings import RingError
@@ -29,7 +30,7 @@ from ..program.image import image_beats, result_units
 from ..program.parameters import depthwise_rows, layernorm_params, post_params, weight_rows
 from ..program.writer import Content, ProgramWriter, Starts
 from ..tuning import Tuning
-from .row_units import Run, pieces_of
+from .row_units import pieces_of
 
 
 def slots_of(net: MapNetwork, config: AcceleratorConfig, tuning: Tuning) -> tuple[int, int, int]:

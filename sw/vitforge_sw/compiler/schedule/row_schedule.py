@@ -19,8 +19,9 @@ from vitforge_hw.arch.isa import Chunk
 from ...ops import LinearAttention
 from ..layers.batch import image_of
 from ..layers.efficientvit import Layer, MapNetwork
+from ..layers.run import Run
 from ..options import CompileOptions
-from .row_units import Run, Unit, coalesce, units_of
+from .row_units import Unit, coalesce, units_of
 
 
 class Scheduler:

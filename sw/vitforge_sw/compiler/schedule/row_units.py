@@ -5,6 +5,7 @@ import dataclasses
 from vitforge_hw.arch.isa import Chunk
 
 from ..layers.efficientvit import Layer, MapNetwork
+from ..layers.run import Run
 from ..memory.rings import RingError
 from ..tuning import Tuning
 
@@ -19,26 +20,6 @@ class Unit:
     tiles: int
     cycles: int
     last: bool = True
-
-
-@dataclasses.dataclass
-class Run:
-    """Rows first, first + pitch, ... of one layer's tiles on one chunk; from cycle ``start`` to ``end``."""
-
-    chunk: Chunk
-    layer: int
-    first: int
-    rows: int
-    pitch: int
-    tile: int
-    tiles: int
-    start: float
-    end: float
-
-    @property
-    def top(self) -> int:
-        """The last row."""
-        return self.first + (self.rows - 1) * self.pitch
 
 
 def ranges(a: int, b: int, n: int, unit: int) -> list[tuple[int, int]]:

@@ -17,6 +17,13 @@ from amaranth.lib import wiring
 from .verilog_text import back_end, flat_module_names, split_modules, tidy
 
 _modules: contextvars.ContextVar["Modules | None"] = contextvars.ContextVar("modules", default=None)
+_primitives: contextvars.ContextVar[str] = contextvars.ContextVar("primitives", default="")
+PRIMITIVES = ("", "dsp48e2")  #: behavioural Verilog alone, or with the DSP blocks of a family written out
+
+
+def primitives() -> str:
+    """Which vendor primitives the component that is being elaborated writes out (PRIMITIVES)."""
+    return _primitives.get()
 
 
 class Modules(Mapping):
@@ -75,14 +82,17 @@ def to_verilog(texts: dict[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def emitting(source_lines: bool = False):
-    """Collect emitted blocks: yields :class:`Modules`."""
+def emitting(primitives: str = "", source_lines: bool = False):
+    """Collect emitted blocks: yields :class:`Modules`. ``primitives``: one of PRIMITIVES."""
+    if primitives not in PRIMITIVES:
+        raise ValueError(f"primitives must be one of {', '.join(map(repr, PRIMITIVES))}, not {primitives!r}")
     modules = Modules(source_lines)
-    token = _modules.set(modules)
+    tokens = _modules.set(modules), _primitives.set(primitives)
     try:
         yield modules
     finally:
-        _modules.reset(token)
+        _modules.reset(tokens[0])
+        _primitives.reset(tokens[1])
 
 
 def convert(component, name: str, ports=None) -> str:

@@ -101,7 +101,7 @@ class KsumWrite(Signature):
 #: what post-processing and writer need of an instruction (docs/hybrid.md)
 POST_OP = fields_layout(isa.POST_OP_FIELDS)
 DEST_BUFFER, DEST_Z, DEST_KSUM = (int(target) for target in Target)
-RESULTS = 16  #: tiles of one engine in its result FIFO: the round trip of a credit, at one tile a cycle
+RESULTS = 32  #: tiles of one engine in its result FIFO: the round trip of a credit, at one tile a cycle
 MANTISSA_BITS, EXPONENT_BITS = 8, 5
 FACTOR_BITS = MANTISSA_BITS + EXPONENT_BITS  #: of a token: mantissa low, p above
 

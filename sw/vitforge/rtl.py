@@ -65,6 +65,7 @@ def _current(rtl: Path, config: AcceleratorConfig, generator: str) -> bool:
     try:
         info = json.loads((rtl / "verilog.json").read_text())
         files = all((rtl / name).exists() for name in info["files"])
+        files = files and not info.get("primitives")
         return files and info["config_hash"] == f"{config.hash:08x}" and (rtl / "generator").read_text() == generator
     except (OSError, ValueError, KeyError):
         return False

@@ -12,8 +12,10 @@ from vitforge.rtl import ensure_rtl
 from vitforge.shipped import shipped_model
 from vitforge.simulate import prepare
 from vitforge_hw.arch.config import get_config
+from vitforge_hw.verilog import emit
 from vitforge_sim.compare.verify import verify
 from vitforge_sim.run.accelerator import build_accelerator, run_accelerator
+from vitforge_sim.run.build import BENCH
 from vitforge_sim.run.machine import Machine, Script
 from vitforge_sim.run.mutants import Mutant, Mutated, mutate
 from vitforge_sim.run.topbench import BenchProgram, MemorySettings
@@ -26,9 +28,11 @@ CONFIG = get_config("tiny_hybrid")
 IMAGES, SLOTS = 2, 12
 
 MUTANTS = (
-    Mutant("R-MAC's slot subtracts", "vf_rmac_cell_",
-           r"\{ \S+ \[26\].* (\+) \{ part0_0.*", "-", r"(.*depth_conv) \1\.acc"),
-    Mutant("R-MAC's tree subtracts", "vf_rmac_cell_", r"\{ tree0_1_0.* (\+) .*", "-", r"(stem.in_conv) \1\.acc"),
+    Mutant("a multiplier subtracts", "vf_dsp_",
+           r"\{ product\[47\], product \} (\+) .*", "-", r"(stem.in_conv) \1\.acc"),
+    Mutant("R-MAC's upper field keeps what was lent", "vf_rmac_cell_",
+           r"\{ copy0\[\d+\].* (-) .*", "+", r"(.*depth_conv) \1\.acc"),
+    Mutant("R-MAC's sum subtracts", "vf_rmac_cell_", r"\{ \S+ \[26\].* (\+) \{ sum0.*", "-", r"(stem.in_conv) \1\.acc"),
     Mutant("map row of a tap", "vf_tap_issue_", r"\{ top.* (\+) \{ 9'h000, dy \}", "-", r"(.*depth_conv) \1\.acc"),
     Mutant("sum over the cores", "vf_adder_tree_", r"\{ x__\d.* (\+) .*", "-", r"(.*(ksum|kv)\d) \1\.acc"),
     Mutant("divisor's exponent", "vf_divisor_factor_", r"(6'h19) - .*", "6'h18", r"(.*attend) \1"),
@@ -94,9 +98,24 @@ def test_every_tensor(models, bench, name):
     for tensor, info in model.graph.tensors.items():
         if info.fmt != "code4":  # the codes' ring: a tap, not a port
             assert found[tensor].elements == IMAGES * info.tokens * info.channels, tensor
-    for unit, vit in (("shifter", True), ("softmax", True), ("loader", True), ("rmac", False)):
+    for unit, vit in (("shifter", True), ("softmax", True), ("loader", True)):
         assert (run.units[unit]["busy"] > 0) == (vit == name.startswith("digits_vit")), unit
-    assert run.units["mat"]["busy"] and np.array_equal(verdict.rtl_logits, model.logits[:IMAGES])
+    for engine in ("mat", "rmac"):  # matmuls of either family go to both
+        assert run.units[engine]["busy"] > 0, engine
+    assert np.array_equal(verdict.rtl_logits, model.logits[:IMAGES])
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("name", ["digits_efficientvit vitforge", "digits_vit vitforge"])
+def test_every_tensor_with_explicit_multipliers(models, name):
+    """The Verilog that is synthesised for Xilinx: multipliers as DSP48E2, run on the primitive's model."""
+    sources = {"dsp48e2.v": (BENCH / "dsp48e2.v").read_text()} | emit(CONFIG, "dsp48e2")
+    assert sum("DSP48E2 #" in text for text in sources.values()) == 1
+    model = models[name]
+    run = simulate(model, build_accelerator(CONFIG, sources, "verilator", 1 << 24))
+    verdict = verify(model.graph, model.build, model.patches[:IMAGES], run)
+    assert verdict.bit_exact, verdict.first
+    assert np.array_equal(verdict.rtl_logits, model.logits[:IMAGES])
 
 
 # ---------------------------------------------------------------- a machine that is driven register by register

@@ -26,7 +26,7 @@ IMAGES = 2
 
 _HALF = r"(\{ \d+'h0+, \w+\[\d+\] \})"  # the rounding bit, widened
 MUTANTS = (
-    Mutant("PE cell subtracts", "vf_pe_cell_", r"\{ product0\[\d+\], product0 \} (\+) .*", "-", r"(embed) \1\.acc"),
+    Mutant("PE cell subtracts", "vf_pe_cell_", r"\{ \S+ \[26\].* (\+) \{ sum0.*", "-", r"(embed) \1\.acc"),
     Mutant("requantizer rounds down", "vf_post_lane_requantize",
            rf"\{{ 1'h0, shifted.* \+ {_HALF}", "0", "embed embed"),
     Mutant("residual is subtracted", "vf_post_lane_add", r"\{ main.* (\+) \{ addend.*", "-", "embed embed"),

@@ -20,7 +20,7 @@ class Latency:
     # engines/mat
     go_to_read: int = 2  #: go taken -> first input request
     read_to_step: int = 3  #: request accepted -> the step that uses the word
-    mat_step_to_result: int = 11  #: a tile's last step -> its sums
+    mat_step_to_result: int = 16  #: a tile's last step -> its sums
     mat_result_to_phase: int = 1  #: sums -> first phase of post-processing
     mat_phase_to_write: int = 19  #: a tile's last phase on the lanes -> write request of the (low) row
     trio_lanes: int = 4  #: more, with the dyadic lanes
@@ -30,7 +30,7 @@ class Latency:
     rmac_switch: int = 2  #: last tile of an instruction -> first step of one of another kind
     rmac_window_to_step: int = 2  #: the words of all map rows that an output row needs are asked for -> its first step
     rmac_step_to_result: int = 14  #: depthwise, K^T V: a step or pass -> its first tile
-    rmac_pointwise_to_result: int = 13  #: the same of a pointwise instruction
+    rmac_pointwise_to_result: int = 18  #: the same of a pointwise instruction
     rmac_sum_to_result: int = 9  #: the same of a sum over tokens
     # layernorm
     ln_between_rows: int = 23  #: least cycles of a row: cores + this

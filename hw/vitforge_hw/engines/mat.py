@@ -19,7 +19,7 @@ from .pe_array import PEArray
 from .step_issue import StepIssue, word_steps
 
 GO_TO_READ, READ_TO_STEP = CYCLES.go_to_read, CYCLES.read_to_step
-STEP_TO_RESULT = mat_issue.LATENCY + pe_array.LATENCY  #: tile's last step issued -> tile_valid (11)
+STEP_TO_RESULT = mat_issue.LATENCY + pe_array.LATENCY  #: tile's last step issued -> tile_valid (16)
 assert STEP_TO_RESULT == CYCLES.mat_step_to_result
 RESULT_TO_FACTOR = divisor_lane.LATENCY - pe_array.LATENCY  #: tile_valid -> factor_valid of the same tile (4)
 
@@ -48,7 +48,7 @@ class Mat(wiring.Component):
 
     Latency
     -------
-    go -> first read request 2; request accepted -> step 3; a tile's last step -> tile_valid 11; tile_valid ->
+    go -> first read request 2; request accepted -> step 3; a tile's last step -> tile_valid 16; tile_valid ->
     factor_valid 4.
 
     Throughput

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..arch.config import ACC_BITS, AcceleratorConfig
 from ..units import pe_cell
-from ..units.pe_cell import cells, packed_inputs
+from ..units.pe_cell import cells, packed_inputs, weight_register
 
 LATENCY = 1 + pe_cell.LATENCY  #: operands to accumulators: broadcast registers, cell
 
@@ -14,7 +14,8 @@ LATENCY = 1 + pe_cell.LATENCY  #: operands to accumulators: broadcast registers,
 class PEArray(wiring.Component):
     """cores/2 x lanes cells; every weight row is broadcast to all tokens, every token's word to all lanes.
 
-    The last of an odd number of tokens is alone in its cells.
+    Operands are skewed here, once for all cells (units.packed). The last of an odd number of tokens is alone in its
+    cells.
 
     Parameters
     ----------
@@ -31,7 +32,7 @@ class PEArray(wiring.Component):
 
     Latency/throughput
     ------------------
-    A tile whose last step's operands are there in cycle t is valid in cycle t + LATENCY (8). One step a cycle.
+    A tile whose last step's operands are there in cycle t is valid in cycle t + LATENCY (13). One step a cycle.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -64,8 +65,7 @@ class PEArray(wiring.Component):
         pairs = packed_inputs(m, self.x, self.half, c.cores, c.word, c.width)
         lanes = []
         for lane in range(c.lanes):
-            w = Signal(c.width * 8, name=f"w{lane}", reset_less=True)
-            m.d.sync += w.eq(self.w.word_select(lane, c.width * 8))
+            w = weight_register(m, self.w.word_select(lane, c.width * 8), f"w{lane}")
             lanes.append(cells(m, pairs, w, valid, first, c.cores, f"cell{lane}_"))
         ended = Signal(LATENCY)
         m.d.sync += ended.eq(Cat(self.valid & self.last, ended[:-1]))

@@ -10,10 +10,16 @@ from ..arch.isa import DEPTHWISE, KEY_VALUE, POINTWISE, TOKEN_SUM
 from ..emit import block
 from ..units import rmac_cell
 from ..units.adder_tree import AdderTree
+from ..units.packed import skewed_bytes
 from ..units.rmac_cell import RMacCell
 
 SUM_LATENCY = rmac_cell.LATENCY  #: operands to down-forward accumulators
-OWN_LATENCY = rmac_cell.OWN_LATENCY  #: operands to their own accumulators
+OWN_LATENCY = rmac_cell.OWN_LATENCY  #: operands to the sums of their own
+
+
+def longest_sum(config: AcceleratorConfig) -> int:
+    """Steps of the longest self-accumulation: the taps of a 7 x 7 kernel, or one group of K^T V a window row."""
+    return max(49, config.window_rows)
 
 
 def tree_inputs(config: AcceleratorConfig) -> int:
@@ -30,7 +36,8 @@ class RMacArray(wiring.Component):
       serves its first token, the upper half the second; own accumulators, added over the cores: tile i has Z[lane][i].
     - TOKEN_SUM: words of ``sum_x``, added over the cores and accumulated.
 
-    The own accumulators are copied to the shadow copy with a step's last operands; its tiles leave one a cycle.
+    The own sums are copied to the shadow copy with a step's last operands; its tiles leave one a cycle. Operands of
+    POINTWISE are skewed here, once for all cells (units.packed).
 
     Parameters
     ----------
@@ -48,7 +55,7 @@ class RMacArray(wiring.Component):
 
     Latency/throughput
     ------------------
-    Last operands -> tile_valid: POINTWISE 9, DEPTHWISE 7, KEY_VALUE 7 + tree (4 at 7 cores), TOKEN_SUM 2 + tree.
+    Last operands -> tile_valid: POINTWISE 14, DEPTHWISE 7, KEY_VALUE 7 + tree (4 at 7 cores), TOKEN_SUM 2 + tree.
     One step a cycle.
     """
 
@@ -93,6 +100,12 @@ class RMacArray(wiring.Component):
         load = Signal()
         shift = Signal()
 
+        late = Signal(len(self.x))
+        m.d.comb += late.eq(Cat(
+            skewed_bytes(m, self.x.word_select(core, c.width * 8), f"x{core}_") for core in range(c.cores)
+        ))  # fmt: skip
+        late_w = [skewed_bytes(m, self.w.word_select(lane, c.width * 8), f"w{lane}_") for lane in range(c.lanes)]
+
         def of_token(source, core, bits):
             return C(0, bits) if core == c.cores else source.word_select(core, bits)
 
@@ -102,7 +115,7 @@ class RMacArray(wiring.Component):
             x, slots, k, v = (
                 [of_token(source, 2 * pair + n, bits) for n in range(2)]
                 for source, bits in (
-                    (self.x, c.width * 8),
+                    (late, c.width * 8),
                     (self.slots, c.width * c.word * 8),
                     (self.k, c.width * 8),
                     (self.v, c.word * 8),
@@ -110,7 +123,8 @@ class RMacArray(wiring.Component):
             )
             for lane in range(c.lanes):
                 upper, e = divmod(lane, c.lanes // 2)
-                cell = block(RMacCell(c.width), f"vf_rmac_cell_{c.width}")
+                cell = RMacCell(c.width, longest_sum(c))
+                cell = block(cell, cell.module_name)
                 m.submodules[f"cell{pair}_{lane}"] = cell
                 m.d.comb += [
                     cell.depthwise.eq(depthwise),
@@ -119,7 +133,7 @@ class RMacArray(wiring.Component):
                     cell.x1.eq(x[1]),
                     cell.slots0.eq(Cat(slots[0].word_select(i * c.word + lane, 8) for i in range(c.width))),
                     cell.slots1.eq(Cat(slots[1].word_select(i * c.word + lane, 8) for i in range(c.width))),
-                    cell.wx.eq(self.w.word_select(lane, c.width * 8)),
+                    cell.wx.eq(late_w[lane]),
                     cell.ws.eq(Cat(self.w.word_select(i * c.lanes + lane, 8) for i in range(c.width))),
                     cell.k.eq(k[upper]),
                     cell.v0.eq(v[upper].word_select(2 * e, 8)),
@@ -145,7 +159,9 @@ class RMacArray(wiring.Component):
             ended.append(e)
             count.append(n)
         left = Signal.like(self.tiles)
+        leaving = Signal()  # the cells' shadow outputs, a cycle behind
         m.d.comb += [load.eq(ended[-1]), shift.eq(left.any())]
+        m.d.sync += leaving.eq(shift)
         m.d.sync += left.eq(Mux(load, count[-1], (left - shift)[: len(left)]))
 
         # ---- sums over the cores
@@ -153,7 +169,7 @@ class RMacArray(wiring.Component):
         tree_valid = Signal()
         tree_first = Signal(reset_less=True)
         tree_last = Signal()
-        from_shadow = outer & left.any()
+        from_shadow = outer & leaving
         m.d.sync += [
             tree_valid.eq(from_shadow | self.sum_valid),
             tree_first.eq(from_shadow | self.sum_first),
@@ -181,7 +197,7 @@ class RMacArray(wiring.Component):
         tile_valid = Signal()
         tile_acc = Signal(c.cores * c.lanes * ACC_BITS, reset_less=True)
         flat = lambda rows: Cat(Cat(row) for row in rows[: c.cores])  # noqa: E731
-        m.d.sync += tile_valid.eq(forward[-1] | summed[-1] | (depthwise & left.any()))
+        m.d.sync += tile_valid.eq(forward[-1] | summed[-1] | (depthwise & leaving))
         with m.Switch(kind):
             with m.Case(POINTWISE):
                 m.d.sync += tile_acc.eq(flat(acc))

@@ -9,7 +9,7 @@ from ..emit import block
 from ..interfaces import FACTOR_BITS
 from . import pe_cell
 from .divisor_factor import LO_BITS, DivisorFactor
-from .pe_cell import cells, packed_inputs
+from .pe_cell import cells, packed_inputs, weight_register
 
 #: cycles from a tile's last operands to its factors: broadcast registers, cell, factor
 LATENCY = 1 + pe_cell.LATENCY + DivisorFactor.LATENCY
@@ -34,7 +34,7 @@ class DivisorLane(wiring.Component):
 
     Latency/throughput
     ------------------
-    A tile whose last step's operands are there in cycle t has its factors in cycle t + LATENCY (12). One step a cycle.
+    A tile whose last step's operands are there in cycle t has its factors in cycle t + LATENCY (17). One step a cycle.
 
     Reference
     ---------
@@ -68,13 +68,12 @@ class DivisorLane(wiring.Component):
         m = Module()
         valid = Signal()
         first = Signal(reset_less=True)
-        w = Signal(width * 8, reset_less=True)
         parts = [self.ksum[i * 8 : (i + width) * 8] for i in range(0, word, width)]
         m.d.sync += [
             valid.eq(self.valid),
             first.eq(self.first),
-            w.eq(parts[0] if len(parts) == 1 else Mux(self.half, parts[1], parts[0])),
         ]
+        w = weight_register(m, parts[0] if len(parts) == 1 else Mux(self.half, parts[1], parts[0]), "w")
         pairs = packed_inputs(m, self.x, self.half, cores, word, width)
         divisors = cells(m, pairs, w, valid, first, cores, "cell")
 

@@ -6,33 +6,41 @@ from amaranth.lib.wiring import In, Out
 
 from ..arch.config import ACC_BITS
 from ..emit import block
-from .packed import PACKED_BITS, TREE, forward, multiply, pack, stages
+from .packed import CHAIN_LATENCY, PACKED_BITS, TREE, chains, forward, pack, skew, skewed_bytes, stages
 
-LATENCY = 7  #: cycles from an operand to the accumulator that holds it
+LATENCY = CHAIN_LATENCY + 2  #: cycles from the operands of position 0 to the accumulator that holds their sum
 
 
 def packed_inputs(m: Module, x, half, cores: int, word: int, width: int) -> list[list[Signal]]:
-    """Registers with the packed inputs of one step: per pair of tokens ``width`` of them.
+    """Registers with the packed inputs of one step, skewed: per pair of tokens ``width`` of them.
 
     x: a group's words (byte ``token * word + i``); half: which ``width`` bytes of each word. The last of an odd number
     of tokens is token 0 of a pair by itself: the other one is 0.
     """
 
     def byte(token, i):
-        if token == cores:
-            return C(0, signed(8))
         parts = [x.word_select(token * word + first + i, 8).as_signed() for first in range(0, word, width)]
         return parts[0] if len(parts) == 1 else Mux(half, parts[1], parts[0]).as_signed()
 
+    # bytes are skewed, not what they are packed into: fewer bits
+    late = [skew(m, [byte(token, i) for i in range(width)], f"x{token}_") for token in range(cores)]
+    late += [[C(0, 8)] * width] * (cores % 2)
     pairs = []
     for pair in range((cores + 1) // 2):
         packed = []
         for i in range(width):
             p = Signal(signed(PACKED_BITS), name=f"packed{pair}_{i}", reset_less=True)
-            m.d.sync += p.eq(pack(byte(2 * pair, i), byte(2 * pair + 1, i)))
+            m.d.sync += p.eq(pack(late[2 * pair][i].as_signed(), late[2 * pair + 1][i].as_signed()))
             packed.append(p)
         pairs.append(packed)
     return pairs
+
+
+def weight_register(m: Module, w, name: str) -> Signal:
+    """Register with one lane's weights of one step, skewed."""
+    late = Signal(len(w), name=name, reset_less=True)
+    m.d.sync += late.eq(skewed_bytes(m, w, f"{name}_"))
+    return late
 
 
 def cells(m: Module, pairs: list[list[Signal]], w, valid, first, cores: int, name: str) -> list[Signal]:
@@ -54,7 +62,7 @@ def cells(m: Module, pairs: list[list[Signal]], w, valid, first, cores: int, nam
 class PECell(wiring.Component):
     """``width`` packed multipliers for two tokens and one output lane, with their accumulators.
 
-    Per tree of 8: p = sum_i ((a1[i] << 18) + a0[i]) * w[i]; token 0 gets p[:18], token 1 gets p[18:] + p[17].
+    Per chain of 8: p = sum_i ((a1[i] << 18) + a0[i]) * w[i]; token 0 gets p[:18], token 1 gets p[18:] + p[17].
 
     Parameters
     ----------
@@ -62,15 +70,15 @@ class PECell(wiring.Component):
 
     Members
     -------
-    a : the packed inputs of both tokens (``pack``)
-    w : ``width`` int8 weights, -127..127, element 0 in the low byte
-    valid, first : the operands count; they begin a new sum
+    a : the packed inputs of both tokens (``pack``), input i i modulo 8 cycles late
+    w : ``width`` int8 weights, -127..127, element 0 in the low byte, as late as the inputs
+    valid, first : with the operands of position 0: they count; they begin a new sum
     acc0, acc1 : accumulators of token 0 and token 1
 
     Latency/throughput
     ------------------
-    Operands of cycle t are in acc0/acc1 in cycle t + LATENCY (7): operand, product, three tree, split, accumulator
-    registers. One step a cycle.
+    Operands of cycle t (of position i: t + i modulo 8) are in acc0/acc1 in cycle t + LATENCY (12): operand, product,
+    eight chain, field sum, accumulator registers. One step a cycle.
 
     Reference
     ---------
@@ -95,9 +103,9 @@ class PECell(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         weights = [self.w.word_select(i, 8).as_signed() for i in range(self._width)]
-        products = [multiply(m, a, w, i) for i, (a, w) in enumerate(zip(self.a, weights, strict=True))]
+        parts = chains(m, list(self.a), weights, 0, 0, 1)
         valid = stages(m, self.valid, LATENCY - 1, "valid")
         first = stages(m, self.first, LATENCY - 1, "first", reset_less=True)
-        acc0, acc1 = forward(m, products, valid[-1], first[-1])
+        acc0, acc1 = forward(m, parts, valid[-1], first[-1])
         m.d.comb += [self.acc0.eq(acc0), self.acc1.eq(acc1)]
         return m

@@ -1,53 +1,71 @@
 """Multiplier cell of R-MAC: down-forward accumulation as in the PE array, or an accumulator for every product."""
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
 from ..arch.config import ACC_BITS
-from .packed import TREE, accumulate, forward, multiply, pack, reg, split, stages
+from .packed import CHAIN_LATENCY, FIELD, TREE, chains, forward, pack, reg, stages
 
-LATENCY = 8  #: cycles from an operand to the down-forward accumulator that holds it
-OWN_LATENCY = 5  #: cycles from an operand to its own accumulators
+LATENCY = 1 + CHAIN_LATENCY + 2  #: cycles from the operands of position 0 to the down-forward accumulator
+OWN_LATENCY = 4  #: cycles from an operand to the sum of its own
+PRODUCT = 128 * 127  #: largest magnitude of a product: of one step of a self-accumulation
+
+
+def own_widths(steps: int) -> tuple[int, int]:
+    """(bits of a wrap counter, bits of an own sum) for sums of at most ``steps`` products.
+
+    The lower field of FIELD bits holds the sum modulo 2^FIELD; the counter c says how often it went over the top less
+    how often under the bottom: |c| <= (|sum| + 2^(FIELD - 1)) >> FIELD.
+    """
+    largest = steps * PRODUCT
+    return bits_for((largest + (1 << FIELD - 1)) >> FIELD) + 1, bits_for(largest) + 1
 
 
 class RMacCell(wiring.Component):
     """``width`` packed multipliers of one lane: two values share a multiplier (units.packed).
 
-    Operands of multiplier i: (x0[i], x1[i]) and wx[i]; with ``depthwise`` (slots0[i], slots1[i]) and ws[i]; with
-    ``outer`` (v0, v1) and relu(k[i]).
-    Down-forward (``valid``): the sum of all products goes to acc0, acc1. Self-accumulation (``own``): product i is
-    split into its two fields and added to accumulators (i, 0) and (i, 1); ``load`` copies these to a shadow copy, of
-    which ``shift`` takes i = 0 away, so that it leaves while the next sums are being made.
+    Operands of multiplier i: (x0[i], x1[i]) and wx[i], both i modulo 8 cycles late; with ``depthwise`` (slots0[i],
+    slots1[i]) and ws[i]; with ``outer`` (v0, v1) and relu(k[i]).
+    Down-forward (``valid``): every multiplier adds the sum of the one below, the sum of all products goes to acc0,
+    acc1. Self-accumulation (``own``): every multiplier adds its own sum; a sum too long for the lower field wraps it,
+    and the wraps are counted. ``load`` copies sums and counters to a shadow copy, of which ``shift`` takes i = 0 away,
+    so that it leaves while the next sums are being made.
 
     Parameters
     ----------
     width : multipliers, 8 or 16
+    steps : longest self-accumulation
 
     Members
     -------
     depthwise, outer : which operands a step has
     x0, x1, slots0, slots1 : ``width`` bytes of two tokens; v0, v1 : two elements of a token
     wx, ws, k : ``width`` int8 operands, -127..127 (k: any), element 0 in the low byte
-    valid, own, first : a step of either accumulation; it begins a new sum
+    valid, own, first : a step of either accumulation (with the operands of position 0); it begins a new sum. Steps of
+        the two may follow each other LATENCY cycles apart
     acc0, acc1 : down-forward accumulators of the lower and the upper field
-    load, shift : the shadow copy takes the own accumulators (has priority); it moves on by one
-    shadow0, shadow1 : element 0 of the shadow copy
+    load, shift : the shadow copy takes the own sums (has priority); it moves on by one
+    shadow0, shadow1 : element 0 of the shadow copy of the cycle before
 
     Latency/throughput
     ------------------
-    Operands of cycle t: in acc0/acc1 in t + LATENCY (8), in their own accumulators in t + OWN_LATENCY (5); ``load`` and
-    ``shift`` act at once. One step a cycle.
+    Operands of cycle t: in acc0/acc1 in t + LATENCY (13), in their own sums in t + OWN_LATENCY (4), when ``load`` takes
+    a finished one; ``load`` and ``shift`` act at once. One step a cycle.
 
     Reference
     ---------
     sum(x * wx) modulo 2^27; slots[i] * ws[i] and relu(k[i]) * v summed over steps
     """
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, steps: int):
         if width % TREE:
             raise ValueError(f"R-MAC cell: width must be a multiple of {TREE}, not {width}")
-        self._width = width
+        self._width, self._steps = width, steps
+        self._count_bits, self._own_bits = own_widths(steps)
+        if self._own_bits > ACC_BITS:
+            raise ValueError(f"R-MAC cell: sums of {steps} products must fit {ACC_BITS} bits, take {self._own_bits}")
         super().__init__(
             {
                 "depthwise": In(1),
@@ -67,42 +85,78 @@ class RMacCell(wiring.Component):
             }
         )
 
+    @property
+    def module_name(self) -> str:
+        """For ``block``."""
+        return f"vf_rmac_cell_{self._width}x{self._steps}"
+
     def elaborate(self, platform):
         m = Module()
         valid = stages(m, self.valid, LATENCY - 1, "valid")
-        own = stages(m, self.own, OWN_LATENCY - 1, "own")
+        own = stages(m, self.own, OWN_LATENCY, "own")
         first = stages(m, self.first, LATENCY - 1, "first", reset_less=True)
+        mode = Signal(reset_less=True)  # of the steps on their way
+        with m.If(valid[0] | own[0]):
+            m.d.sync += mode.eq(own[0])
 
-        products = []
+        a, b = [], []
         for i in range(self._width):
             byte = lambda source, i=i: source.word_select(i, 8)  # noqa: E731
-            a0, a1 = (
-                Mux(self.outer, v, Mux(self.depthwise, byte(slots), byte(x))).as_signed()
-                for v, slots, x in ((self.v0, self.slots0, self.x0), (self.v1, self.slots1, self.x1))
-            )
+            values = []
+            for n in "01":
+                v, slots, x = (getattr(self, name + n) for name in ("v", "slots", "x"))
+                value = Signal(signed(8), name=f"value{n}_{i}")
+                m.d.comb += value.eq(Mux(self.outer, v, Mux(self.depthwise, byte(slots), byte(x))))
+                values.append(value)
             key = byte(self.k) & ~byte(self.k)[-1].replicate(8)
-            packed = reg(m, pack(a0, a1), f"packed{i}")
             weight = Mux(self.outer, key, Mux(self.depthwise, byte(self.ws), byte(self.wx))).as_signed()
-            products.append(multiply(m, packed, reg(m, weight, f"w{i}"), i))
+            a.append(reg(m, pack(*values), f"packed{i}"))
+            b.append(reg(m, weight, f"w{i}"))
+        enable = Signal()
+        m.d.comb += enable.eq(~mode | own[2])
+        parts = chains(m, a, b, mode, first[1], enable)
 
-        # ---- self-accumulation: one product has 15 bits
-        shadow = []
-        for i, p in enumerate(products):
-            fields = []
-            lower, upper = split(p)
-            for n, field in enumerate((lower[: len(upper)].as_signed(), upper)):
-                part = reg(m, field, f"part{n}_{i}")
-                acc = accumulate(m, part, own[-1], first[OWN_LATENCY - 2], ACC_BITS, f"own_acc{n}_{i}")
-                fields.append((acc, Signal(signed(ACC_BITS), name=f"shadow{n}_{i}", reset_less=True)))
-            shadow.append(fields)
+        # ---- self-accumulation: wraps of the lower fields, shadow copy
+        shadow = [self._own_sum(m, i, part.p, own[3], first[3]) for i, part in enumerate(parts)]
         with m.If(self.load):
-            m.d.sync += [copy.eq(acc) for fields in shadow for acc, copy in fields]
+            m.d.sync += [copy.eq(value) for own_sum in shadow for value, copy in own_sum]
         with m.Elif(self.shift):
             m.d.sync += [
                 here[n][1].eq(there[n][1]) for here, there in zip(shadow, shadow[1:], strict=False) for n in range(2)
             ]
-        m.d.comb += [self.shadow0.eq(shadow[0][0][1]), self.shadow1.eq(shadow[0][1][1])]
+        (_, sums), (_, count) = shadow[0]
+        bits = self._own_bits
+        # lower = sums[:FIELD] - borrowed + (count << FIELD), upper = sums[FIELD:] + borrowed - count
+        wraps = Signal(signed(bits - FIELD))
+        m.d.comb += wraps.eq((count - sums[FIELD - 1])[: bits - FIELD].as_signed())
+        m.d.sync += [
+            self.shadow0.eq(Cat(sums[:FIELD], wraps).as_signed()),
+            self.shadow1.eq((sums[FIELD:].as_signed() - wraps)[:bits].as_signed()),
+        ]
 
-        acc0, acc1 = forward(m, products, valid[-1], first[-1])
+        acc0, acc1 = forward(m, parts, valid[-1], first[-1])
         m.d.comb += [self.acc0.eq(acc0), self.acc1.eq(acc1)]
         return m
+
+    def _own_sum(self, m, i: int, p, own, first):
+        """(value, its shadow) of a multiplier's two fields and of its wrap counter.
+
+        A step moves the lower field by at most 2^14: it has gone over the top where its two upper bits went from 01 to
+        10, under the bottom where they went from 10 to 01.
+        """
+        now, before = p[FIELD - 2 : FIELD], Signal(2, name=f"top{i}", reset_less=True)
+        count = Signal(signed(self._count_bits), name=f"count{i}", reset_less=True)
+        counted = Signal(signed(self._count_bits), name=f"counted{i}")
+        over, under = (before == 0b01) & (now == 0b10), (before == 0b10) & (now == 0b01)
+        with m.If(first):
+            m.d.comb += counted.eq(0)
+        with m.Else():
+            # + 1, - 1 or 0
+            m.d.comb += counted.eq((count + Cat(over | under, under).as_signed())[: self._count_bits].as_signed())
+        with m.If(own):
+            m.d.sync += [before.eq(now), count.eq(counted)]
+        value = p[: FIELD + self._own_bits]
+        return (
+            (value, Signal(len(value), name=f"copy{i}", reset_less=True)),
+            (counted, Signal(signed(self._count_bits), name=f"copied_count{i}", reset_less=True)),
+        )

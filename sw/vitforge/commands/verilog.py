@@ -15,6 +15,13 @@ from .options import hardware, output_folder
 def arguments(parser) -> None:
     hardware(parser)
     parser.add_argument("-o", "--output", metavar="BUILD", required=True, help="folder for rtl/, made if missing")
+    parser.add_argument(
+        "--primitives",
+        choices=("dsp48e2",),
+        default="",
+        help="write the engines' multipliers out as this DSP block with its cascade (Xilinx UltraScale+), instead of "
+        "leaving them to the synthesis tool",
+    )
 
 
 def run(args, command: str) -> int:
@@ -22,7 +29,15 @@ def run(args, command: str) -> int:
 
     config = load_config(args.preset, args.config)
     output_folder(args.output)
-    files = ensure_rtl(config, Path(args.output), command, progress=True)
+    if args.primitives:
+        from vitforge_hw.verilog import write
+
+        from ..rtl import read_rtl
+
+        write(config, Path(args.output), command, args.primitives)
+        files = read_rtl(Path(args.output) / "rtl")
+    else:
+        files = ensure_rtl(config, Path(args.output), command, progress=True)
     size = sum(map(len, files.values()))
     print(
         f"{args.output}/rtl: preset {config.name} ({config.multipliers} multipliers), {len(files)} files, "

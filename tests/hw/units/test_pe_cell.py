@@ -8,7 +8,7 @@ from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from vitforge_hw.units.packed import PACKED_BITS, pack
+from vitforge_hw.units.packed import PACKED_BITS, TREE, pack
 from vitforge_hw.units.pe_cell import LATENCY, PECell
 from vitforge_sim.bench.replay import Simulator
 
@@ -29,7 +29,7 @@ def run(width, steps, gaps=False):
     out = {}
 
     async def bench(ctx):
-        due, cycle, todo = {}, 0, list(enumerate(steps))
+        due, cycle, todo, fed = {}, 0, list(enumerate(steps)), []
         while todo or due:
             if cycle in due:
                 out[due.pop(cycle)] = (ctx.get(dut.acc0), ctx.get(dut.acc1))
@@ -40,9 +40,11 @@ def run(width, steps, gaps=False):
             else:
                 a0, a1, w, first = (rng.choices(A, k=width), rng.choices(A, k=width), rng.choices(W, k=width), 1)
                 ctx.set(dut.valid, 0)
+            fed = [(a0, a1, w), *fed][:TREE]
+            late = [fed[min(i % TREE, len(fed) - 1)] for i in range(width)]  # input i comes i % 8 cycles late
             for i in range(width):
-                ctx.set(dut.a[i], packed(a0[i], a1[i]))
-            ctx.set(dut.w, sum((w[i] & 255) << (8 * i) for i in range(width)))
+                ctx.set(dut.a[i], packed(late[i][0][i], late[i][1][i]))
+            ctx.set(dut.w, sum((late[i][2][i] & 255) << (8 * i) for i in range(width)))
             ctx.set(dut.first, first)
             await ctx.tick()
             cycle += 1

@@ -39,21 +39,25 @@ def generator_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-def ensure_rtl(config: AcceleratorConfig, folder: Path, command: str = "", progress: bool = False) -> dict[str, str]:
+def ensure_rtl(
+    config: AcceleratorConfig, folder: Path, command: str = "", progress: bool = False, primitives: str = ""
+) -> dict[str, str]:
     """Verilog in ``folder/rtl`` for this configuration, emitted only where it is missing or stale.
 
-    Returns file name -> text. The emission is cached beside the simulation builds (VITFORGE_CACHE).
+    ``primitives``: as in ``vitforge_hw.verilog.emit``. Returns file name -> text. The emission is cached
+    beside the simulation builds (VITFORGE_CACHE).
     """
     rtl = Path(folder) / "rtl"
     generator = generator_hash()
-    if not _current(rtl, config, generator):
-        cached = cache_folder() / f"rtl-{config.name}-{config.hash:08x}-{generator}"
-        if not _current(cached / "rtl", config, generator):
+    if not _current(rtl, config, generator, primitives):
+        form = f"{config.name}-{primitives}" if primitives else config.name
+        cached = cache_folder() / f"rtl-{form}-{config.hash:08x}-{generator}"
+        if not _current(cached / "rtl", config, generator, primitives):
             from vitforge_hw.verilog import write
 
             shown = working(f"emitting Verilog of {config.name}", progress)
             with shown, tempfile.TemporaryDirectory(dir=cache_folder()) as temporary:
-                write(config, Path(temporary) / "new", command)
+                write(config, Path(temporary) / "new", command, primitives)
                 (Path(temporary) / "new" / "rtl" / "generator").write_text(generator)
                 shutil.rmtree(cached, ignore_errors=True)
                 shutil.move(Path(temporary) / "new", cached)
@@ -61,11 +65,11 @@ def ensure_rtl(config: AcceleratorConfig, folder: Path, command: str = "", progr
     return read_rtl(rtl)
 
 
-def _current(rtl: Path, config: AcceleratorConfig, generator: str) -> bool:
+def _current(rtl: Path, config: AcceleratorConfig, generator: str, primitives: str) -> bool:
     try:
         info = json.loads((rtl / "verilog.json").read_text())
         files = all((rtl / name).exists() for name in info["files"])
-        files = files and not info.get("primitives")
+        files = files and info["primitives"] == primitives
         return files and info["config_hash"] == f"{config.hash:08x}" and (rtl / "generator").read_text() == generator
     except (OSError, ValueError, KeyError):
         return False

@@ -35,7 +35,9 @@ def synthesise(
 
     progress : takes a line for each finished job
     """
-    files = ensure_rtl(config, folder, command, progress=progress is not None)
+    # Yosys folds no sums into a DSP48E2 and finds no cascade, as the vendor's tool does: they are written out
+    primitives = "dsp48e2" if part.target == "xcup" else ""
+    files = ensure_rtl(config, folder, command, progress is not None, primitives)
     found = blocks(files)
 
     def done(names: list[str], left: int) -> None:

@@ -29,15 +29,7 @@ def run(args, command: str) -> int:
 
     config = load_config(args.preset, args.config)
     output_folder(args.output)
-    if args.primitives:
-        from vitforge_hw.verilog import write
-
-        from ..rtl import read_rtl
-
-        write(config, Path(args.output), command, args.primitives)
-        files = read_rtl(Path(args.output) / "rtl")
-    else:
-        files = ensure_rtl(config, Path(args.output), command, progress=True)
+    files = ensure_rtl(config, Path(args.output), command, progress=True, primitives=args.primitives)
     size = sum(map(len, files.values()))
     print(
         f"{args.output}/rtl: preset {config.name} ({config.multipliers} multipliers), {len(files)} files, "

@@ -16,7 +16,7 @@ from .build import Build, Stored
 from .report import report
 from .steps import Label
 
-SCHEMA = "vitforge-build-1"
+SCHEMA = "vitforge-build-2"
 
 
 def save_build(build: Build, folder: str | Path, command: str = "") -> Path:

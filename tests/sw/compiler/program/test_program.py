@@ -9,7 +9,15 @@ import pytest
 from vitforge_hw.arch import memmap
 from vitforge_hw.arch.config import PRESETS, AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
-from vitforge_sw.compiler import BlockSchedule, CompileOptions, compile_graph, disassemble, load_build, save_build
+from vitforge_sw.compiler import (
+    BlockSchedule,
+    CompileOptions,
+    Tuning,
+    compile_graph,
+    disassemble,
+    load_build,
+    save_build,
+)
 from vitforge_sw.compiler.program.image import decode
 from vitforge_sw.compiler.program.report import report
 from vitforge_sw.families.vit.random import random_graph, random_images
@@ -84,7 +92,7 @@ def test_build_directory_mismatches(build, tmp_path):
         load_build(tmp_path)
     data = json.loads((tmp_path / "build.json").read_text())
     (tmp_path / "build.json").write_text(json.dumps(data | {"schema": "other"}))
-    with pytest.raises(ValueError, match="schema must be vitforge-build-1, not 'other'"):
+    with pytest.raises(ValueError, match="schema must be vitforge-build-2, not 'other'"):
         load_build(tmp_path)
     (tmp_path / "build.json").write_text("{")
     with pytest.raises(ValueError, match="build.json is not JSON"):
@@ -128,6 +136,14 @@ def test_rules_run_before_compiling():
     graph.nodes[at] = dataclasses.replace(node, bias=node.bias + 40_000_000)
     with pytest.raises(ValueError, match=r"blocks.0.mlp.fc1: bias must be in .*isa.POST_PARAM_FIELDS, 26 bits"):
         compile_graph(graph, TINY)
+
+
+def test_options_are_kept_with_the_build(tmp_path):
+    blocks = BlockSchedule(row_blocks=(2, 3), out_in_place=True)
+    options = CompileOptions(blocks=blocks, piece_rows=30, tuning=Tuning(hold=300, windows=((12, 1), (2, 0))))
+    build = compile_graph(random_graph(), TINY, options)
+    save_build(build, tmp_path)
+    assert load_build(tmp_path).options == build.options == options
 
 
 def test_options_checked():

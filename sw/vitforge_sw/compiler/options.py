@@ -133,9 +133,11 @@ def candidates(groups: int, options: CompileOptions, engines: int) -> list[list[
     ]  # fmt: skip
     out = []
     if engines > 1 and options.engines == options.pipelining == "both":
-        same: dict[str, Any] = dict(row_blocks=blocks_by(groups, t.together_ends), heads_together=True, proj_ahead=True)
-        for resident in (True, False):
-            out.append([BlockSchedule(**same, weights_resident=resident, embed_beside=beside, **more)
+        # weights that do not stay are read for each row block: then two of them
+        for rows, stay in ((blocks_by(groups, t.together_ends), True), (halves, False)):
+            same: dict[str, Any] = dict(row_blocks=rows, weights_resident=stay)
+            same |= dict(heads_together=True, proj_ahead=True)
+            out.append([BlockSchedule(**same, embed_beside=beside, **more)
                         for beside in (True, False) for more in roomy[:3]])  # fmt: skip
     for blocks, resident, lead in dict.fromkeys(shapes):
         same = dict(row_blocks=blocks, weights_resident=resident, attend_lead=lead)

@@ -1,13 +1,14 @@
 """The integer graph seen as a ViT: its layers by role, and the rules that the machine sets for their shapes."""
 
 import dataclasses
+from typing import TypeVar
 
 from vitforge_hw.arch.config import AcceleratorConfig
 
 from ...graph.ir import FORMATS, Graph, Node, TensorInfo
 from ...ops import Attend, LayerNorm, Matmul, Scores, Softmax
 
-_TYPES = {
+_TYPES: dict[str, type[Node]] = {
     "embed": Matmul, "norm": LayerNorm, "head": Matmul, "norm1": LayerNorm, "norm2": LayerNorm, "attn.proj": Matmul,
     "mlp.fc1": Matmul, "mlp.fc2": Matmul, "k": Matmul, "v": Matmul, "q": Matmul, "scores": Scores, "softmax": Softmax,
     "attend": Attend, "q_norm": LayerNorm, "k_norm": LayerNorm, "pool.softmax": Softmax, "pool.attend": Attend,
@@ -20,28 +21,35 @@ def cdiv(a: int, b: int) -> int:
     return -(-a // b)
 
 
+Key = tuple[str, int | None, int | None]  #: role, block, head
+N = TypeVar("N", bound=Node)
+
+
 @dataclasses.dataclass
 class Network:
     """Nodes by (role, block, head), and the sizes that they share."""
 
     graph: Graph
-    nodes: dict[tuple[str, int | None, int | None], Node]
+    nodes: dict[Key, Node]
     blocks: int
     heads: int
     tokens: int
     dim: int
     head_dim: int
 
-    def node(self, role: str, block: int | None = None, head: int | None = None) -> Node:
-        return self.nodes[(role, block, head)]
+    def node(self, kind: type[N], role: str, block: int | None = None, head: int | None = None) -> N:
+        """The node of a role, whose operation is ``kind``."""
+        node = self.nodes[(role, block, head)]
+        assert isinstance(node, kind), (node.name, kind)
+        return node
 
-    def optional(self, role: str, block: int | None = None, head: int | None = None) -> Node | None:
-        """A node that not every ViT has: q_norm, k_norm, pool.softmax, pool.attend, head_dist."""
-        return self.nodes.get((role, block, head))
+    def optional(self, kind: type[N], role: str, block: int | None = None, head: int | None = None) -> N | None:
+        """A node that not every ViT has: q_norm, k_norm, head_dist."""
+        return self.node(kind, role, block, head) if (role, block, head) in self.nodes else None
 
-    def keys(self, block: int, head: int) -> Node:
+    def keys(self, block: int, head: int) -> Matmul | LayerNorm:
         """The node whose output the key loader copies."""
-        return self.optional("k_norm", block, head) or self.node("k", block, head)
+        return self.optional(LayerNorm, "k_norm", block, head) or self.node(Matmul, "k", block, head)
 
     @property
     def pools(self) -> int:
@@ -59,26 +67,26 @@ def analyse(graph: Graph, config: AcceleratorConfig) -> Network:
     """Find the layers of a ViT in the graph and check them against the preset; ValueError: what does not fit."""
     if not config.attention:
         raise ValueError(f"model: ViT needs a preset with attention (softmax, shifter array), not {config.name}")
-    nodes = {}
+    nodes: dict[Key, Node] = {}
     for node in graph.nodes:
-        r = node.role
-        key = r.part, r.block, r.head
-        if r.part not in _TYPES:
-            raise ValueError(f"layer {node.name!r} is none that the compiler places (role {r.part!r})")
-        if not isinstance(node, _TYPES[r.part]):
-            raise ValueError(f"layer {node.name}: must be {_TYPES[r.part].__name__}, not {type(node).__name__}")
+        part = node.role.part
+        key = part, node.role.block, node.role.head
+        if part not in _TYPES:
+            raise ValueError(f"layer {node.name!r} is none that the compiler places (role {part!r})")
+        if not isinstance(node, _TYPES[part]):
+            raise ValueError(f"layer {node.name}: must be {_TYPES[part].__name__}, not {type(node).__name__}")
         if key in nodes:
             raise ValueError(f"layer {node.name} occurs twice")
         nodes[key] = node
     blocks = 1 + max((k[1] for k in nodes if k[1] is not None), default=-1)
     heads = 1 + max((k[2] for k in nodes if k[2] is not None), default=-1)
-    wanted = {(r, None, None) for r in ("embed", "norm", "head")}
+    wanted: set[Key] = {(r, None, None) for r in ("embed", "norm", "head")}
     for b in range(blocks):
         wanted |= {(r, b, None) for r in ("norm1", "norm2", "attn.proj", "mlp.fc1", "mlp.fc2")}
         wanted |= {(r, b, h) for r in ("k", "v", "q", "scores", "softmax", "attend") for h in range(heads)}
     if missing := wanted - set(nodes):
-        r, b, h = sorted(missing, key=str)[0]
-        raise ValueError(f"model: layer {r} of block {b}, head {h} is missing")
+        role, block, head = sorted(missing, key=str)[0]
+        raise ValueError(f"model: layer {role} of block {block}, head {head} is missing")
     embed = graph.tensors[nodes[("embed", None, None)].out.name]
     head_dim = graph.tensors[nodes[("q", 0, 0)].out.name].channels if blocks else 0
     net = Network(graph, nodes, blocks, heads, embed.tokens, embed.channels, head_dim)
@@ -86,8 +94,8 @@ def analyse(graph: Graph, config: AcceleratorConfig) -> Network:
     return net
 
 
-def _check(net: Network, config: AcceleratorConfig):
-    def need(ok, text):
+def _check(net: Network, config: AcceleratorConfig) -> None:
+    def need(ok: bool, text: str) -> None:
         if not ok:
             raise ValueError(f"{text} (preset {config.name})")
 

@@ -7,6 +7,7 @@ a chunk waits for are the same in every block. Classes have a preferred pool; wh
 from vitforge_hw.arch.config import AcceleratorConfig
 
 from ...graph.ir import FORMATS
+from ...ops import Matmul
 from ..layers.vit import Network, cdiv
 from ..options import BlockSchedule
 from .place import Allocation, Place
@@ -35,22 +36,23 @@ def classify(net: Network, blocks: BlockSchedule) -> dict[str, tuple[str, int]]:
     out = {net.graph.input: ("hidden" if blocks.input_over_hidden else "input", 0)}
     for node in net.graph.nodes:
         kind, block, head = node.role.part, node.role.block, node.role.head
-        turn = block * net.heads + head if None not in (block, head) else 0
+        turn = 0 if block is None or head is None else block * net.heads + head
         name = node.out.name
         if kind == "softmax":
             continue
         if kind == "pool.softmax":  # its scores are a constant
-            out[node.x.name] = ("pool", 0)
+            out[node.inputs[0].name] = ("pool", 0)
             continue
+        residual = node.residual if isinstance(node, Matmul) else None
         if kind == "embed":
             out[name] = ("embed" if blocks.embed_beside else "x", 0)
-            if node.residual is not None:
-                same = net.planes(node.residual.name) == net.planes(name)
-                out[node.residual.name] = out[name] if blocks.pos_in_place and same else ("pos", 0)
+            if residual is not None:
+                same = net.planes(residual.name) == net.planes(name)
+                out[residual.name] = out[name] if blocks.pos_in_place and same else ("pos", 0)
         elif kind == "mlp.fc2" and block == net.blocks - 1 and net.pools and net.planes(name) == 1:
             out[name] = ("norm1", 0)  # 8 bits for the shifter array, where no LayerNorm 1 follows
         elif kind in ("attn.proj", "mlp.fc2"):
-            if node.residual is None or net.planes(node.residual.name) != net.planes(name):
+            if residual is None or net.planes(residual.name) != net.planes(name):
                 raise ValueError(f"layer {node.name}: needs a residual of its output's format")
             out[name] = ("x", 0)
         elif kind in ("k", "q"):

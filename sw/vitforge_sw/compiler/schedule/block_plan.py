@@ -10,15 +10,13 @@ Two engines take the groups of every matmul in turn and are twice as fast as sof
 go together, row block by row block, so that the matmuls behind attention run beside attention.
 """
 
-import math
-
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.enums import CodeRule
 from vitforge_hw.arch.isa import Chunk
 from vitforge_hw.arch.latency import CYCLES
 
-from ...kinds.softmax import Softmax
-from ...ops import Matmul
+from ...kinds.softmax import Softmax as SoftmaxKind
+from ...ops import Attend, LayerNorm, Matmul, Scores, Softmax
 from ..layers.vit import Network, cdiv
 from ..memory.place import Allocation
 from ..options import CompileOptions, blocks_of
@@ -48,6 +46,7 @@ class BlockPlan:
         options: CompileOptions,
         starts: Starts | None = None,
     ):
+        assert options.blocks is not None
         self.net, self.config, self.options, self.blocks = net, config, options, options.blocks
         self.places = places.places
         self.groups = cdiv(net.tokens, config.cores)
@@ -63,16 +62,16 @@ class BlockPlan:
 
     # ------------------------------------------------------------ the image
 
-    def run(self):
-        net, node = self.net, self.net.node
+    def run(self) -> None:
+        net = self.net
         self.begin()
-        embed = node("embed")
+        embed = net.node(Matmul, "embed")
         self.emit.load_layers("embed", [embed], weights=False)
         for t0, t1 in self.emit.tile_ranges(embed):
             self.emit.load_tiles(embed, t0, t1)
             self.emit.matmul(embed, 0, self.groups, t0, t1 - t0)
         if net.blocks:
-            first = node("norm1", 0)
+            first = net.node(LayerNorm, "norm1", 0)
             self.emit.layernorm(first, 0, self.groups, self.emit.load_norm(first))
         elif net.pools:
             self.pool()
@@ -88,11 +87,11 @@ class BlockPlan:
             self.feed_forward(b)
         add_barriers(self.out.steps, self.options.pipelining, {n.name: n.role for n in net.graph.nodes})
 
-    def begin(self):
+    def begin(self) -> None:
         """Constants and image into the activation buffer."""
         if self.net.pools:
-            self.emit.constant(self.net.node("pool.softmax", None, 0).x.name)
-        residual = self.net.node("embed").residual
+            self.emit.constant(self.net.node(Softmax, "pool.softmax", None, 0).x.name)
+        residual = self.net.node(Matmul, "embed").residual
         if residual is None:
             return self.emit.image()
         # the image's buffer is free long before the embedding's
@@ -103,10 +102,10 @@ class BlockPlan:
         if not early:
             self.emit.image()
 
-    def attention(self, b: int, h: int):
+    def attention(self, b: int, h: int) -> None:
         """One head: k, v, q, scores on the PE array, key loader, softmax, attention x value."""
         net, c = self.net, self.config
-        v, q, s = (net.node(r, b, h) for r in ("v", "q", "scores"))
+        v, q, s = net.node(Matmul, "v", b, h), net.node(Matmul, "q", b, h), net.node(Scores, "scores", b, h)
         slot = self.keys(b, h)
         self.emit.matmul(v, 0, self.groups)
         first = 0
@@ -134,44 +133,45 @@ class BlockPlan:
     def keys(self, b: int, h: int) -> int:
         """Loads a head's weights, computes its keys, copies them to the weight buffer; their slot's address there."""
         net, c = self.net, self.config
-        k, v, q, s = (net.node(r, b, h) for r in ("k", "v", "q", "scores"))
-        self.emit.load_layers(f"blocks.{b}.attn.h{h}", [k, v, q, s])
+        k, v, q = (net.node(Matmul, part, b, h) for part in "kvq")
+        self.emit.load_layers(f"blocks.{b}.attn.h{h}", [k, v, q, net.node(Scores, "scores", b, h)])
         # the loader's instructions cannot be cut behind their first row, MAT's keys begin with the second: the first
         # one waits for what MAT has to do before
         before = [n for n, step in enumerate(self.out.steps) if step.chunk == Chunk.MAT][-1:]
         self.emit.matmul(k, 0, self.groups)
         slot = c.weight_rows - (1 + (b * net.heads + h) % self.key_slots) * self.key_rows
-        if (norm := net.optional("k_norm", b, h)) is not None:
+        if (norm := net.optional(LayerNorm, "k_norm", b, h)) is not None:
             self.emit.layernorm(norm, 0, self.groups, self.emit.load_norm(norm))
         loader = self.emit.key_loader(net.keys(b, h), self.groups, slot)
         if len(self.emit.engines(k)) > 1:
             self.out.steps[loader].barriers = tuple(before)
         return slot
 
-    def queries(self, b: int, h: int, first: int, rows: int):
+    def queries(self, b: int, h: int, first: int, rows: int) -> None:
         """Queries of some groups of a head, normalised where the model does so."""
-        self.emit.matmul(self.net.node("q", b, h), first, rows)
-        if (norm := self.net.optional("q_norm", b, h)) is not None:
+        self.emit.matmul(self.net.node(Matmul, "q", b, h), first, rows)
+        if (norm := self.net.optional(LayerNorm, "q_norm", b, h)) is not None:
             self.emit.layernorm(norm, first, rows, self.emit.load_norm(norm))
 
-    def attend(self, b: int, h: int, first: int, rows: int):
+    def attend(self, b: int, h: int, first: int, rows: int) -> None:
         """Softmax and attention x value of some groups of a head."""
-        self.emit.attend(self.net.node("softmax", b, h), self.net.node("attend", b, h), first, rows)
+        softmax, attend = self.net.node(Softmax, "softmax", b, h), self.net.node(Attend, "attend", b, h)
+        self.emit.attend(softmax, attend, first, rows)
 
-    def attention_by_blocks(self, b: int):
+    def attention_by_blocks(self, b: int) -> None:
         """All heads together, row block by row block, so that proj, fc1 and fc2 of the first row blocks run beside
         softmax and attention x value of the others."""
         net = self.net
         slots, first = {}, 0
         for rows in self.blocks.row_blocks or (self.groups,):
             for h in range(net.heads):
-                s = net.node("scores", b, h)
+                s = net.node(Scores, "scores", b, h)
                 if h not in slots:
                     slots[h] = self.keys(b, h)
                 self.queries(b, h, first, rows)
                 self.emit.scores(s, slots[h], first, rows)
                 if first == 0:
-                    self.emit.matmul(net.node("v", b, h), 0, self.groups)
+                    self.emit.matmul(net.node(Matmul, "v", b, h), 0, self.groups)
                 self.attend(b, h, first, rows)
             first += rows
 
@@ -186,8 +186,8 @@ class BlockPlan:
         slots = min(self.blocks.v_slots, self.blocks.score_slots)
         if self.blocks.attend_lead is None or self.options.pipelining != "both":
             return everything
-        m, q = net.node("softmax", b, 0), net.node("q", b, 0)
-        row = max(Softmax().row_cycles(dict(keys=net.tokens, rule=CodeRule.of(m.rule)), c, CYCLES),
+        m, q = net.node(Softmax, "softmax", b, 0), net.node(Matmul, "q", b, 0)
+        row = max(SoftmaxKind().row_cycles(dict(keys=net.tokens, rule=CodeRule.of(m.rule)), c, CYCLES),
                   net.head_dim // c.word * max(cdiv(net.tokens, c.attend_keys), c.word))  # fmt: skip
         head = cdiv(len(q.weight), c.lanes) * cdiv(q.weight.shape[1], c.width)
         scores = cdiv(net.tokens, c.lanes) * (net.head_dim // c.word)
@@ -206,17 +206,18 @@ class BlockPlan:
         row = cdiv(len(q.weight), self.config.lanes) * cdiv(q.weight.shape[1], self.config.width)
         return blocks if min(blocks) * row > self.options.tuning.query_latency else (self.groups,)
 
-    def feed_forward(self, b: int):
+    def feed_forward(self, b: int) -> None:
         """proj, LayerNorm 2, fc1, fc2 and the next LayerNorm 1, per row block."""
-        net, node = self.net, self.net.node
-        layers = [node(r, b) for r in ("attn.proj", "mlp.fc1", "mlp.fc2")]
-        norm2 = node("norm2", b)
-        after = node("norm1", b + 1) if b + 1 < net.blocks else None
+        net = self.net
+        layers = [net.node(Matmul, r, b) for r in ("attn.proj", "mlp.fc1", "mlp.fc2")]
+        norm2 = net.node(LayerNorm, "norm2", b)
+        after = net.node(LayerNorm, "norm1", b + 1) if b + 1 < net.blocks else None
         blocks = self.blocks.row_blocks or (self.groups,)
         if sum(blocks) != self.groups or min(blocks) < 1:
             raise ValueError(f"row_blocks must be positive and sum to {self.groups} groups, not {blocks}")
         self.emit.load_layers(f"blocks.{b}.mlp", layers, weights=False)
-        loaded, norm_params = set(), {}
+        loaded: set[tuple[str, int]] = set()
+        norm_params: dict[str, int] = {}
         last = dict.fromkeys((layers[1].name, layers[2].name), self.embed_beside()) if after is None else {}
         starts = [sum(blocks[:i]) for i in range(len(blocks))]
         for i, layer in self.layer_order(layers, len(blocks)):
@@ -242,10 +243,12 @@ class BlockPlan:
     def embed_beside(self) -> int | None:
         """First group whose fc1 and fc2 in the last block are R-MAC's alone, as long as MAT is at the embedding of the
         next image, which R-MAC cannot take."""
-        if not self.blocks.embed_beside:
+        embed = self.net.node(Matmul, "embed")
+        if not self.blocks.embed_beside or len(self.emit.engines(embed)) > 1:
             return None
-        cycles = [math.prod(cdiv(n, self.config.word) for n in self.net.node(r, b).weight.shape)
-                  for r, b in (("embed", None), ("mlp.fc1", 0), ("mlp.fc2", 0))]  # fmt: skip
+        layers = embed, self.net.node(Matmul, "mlp.fc1", 0), self.net.node(Matmul, "mlp.fc2", 0)
+        sizes = (layer.weight.shape for layer in layers)
+        cycles = [cdiv(n, self.config.word) * cdiv(k, self.config.word) for n, k in sizes]
         return max(0, self.groups - round(self.groups * cycles[0] / (cycles[1] + cycles[2])))
 
     @staticmethod
@@ -264,25 +267,26 @@ class BlockPlan:
             out += [(i, fc1), *([(i + 1, proj)] if i + 1 < blocks else []), (i, fc2)]
         return out
 
-    def pool(self):
+    def pool(self) -> None:
         """The average over tokens on the shifter array, behind the last LayerNorm or before it, and the classifier."""
-        net, after = self.net, self.net.tensor(self.net.node("norm").out.name).tokens == 1
+        net, after = self.net, self.net.tensor(self.net.node(LayerNorm, "norm").out.name).tokens == 1
         if not after:
             self.final_norm()
         for h in range(net.pools):
-            self.emit.attend(net.node("pool.softmax", None, h), net.node("pool.attend", None, h), 0, 1)
+            codes, average = net.node(Softmax, "pool.softmax", None, h), net.node(Attend, "pool.attend", None, h)
+            self.emit.attend(codes, average, 0, 1)
         if after:
             self.final_norm()
         self.classify()
 
-    def final_norm(self):
-        norm = self.net.node("norm")
+    def final_norm(self) -> None:
+        norm = self.net.node(LayerNorm, "norm")
         groups = cdiv(self.net.tensor(norm.out.name).tokens, self.config.cores)
         self.emit.layernorm(norm, 0, groups, self.emit.load_norm(norm))
 
-    def classify(self):
+    def classify(self) -> None:
         """Classifier and result."""
-        found = [self.net.optional("head_dist"), self.net.node("head")]
+        found = [self.net.optional(Matmul, "head_dist"), self.net.node(Matmul, "head")]
         heads = [head for head in found if head is not None]
         self.emit.load_layers("head", heads, weights=False)
         for head in heads:

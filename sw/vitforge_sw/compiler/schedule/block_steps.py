@@ -1,5 +1,7 @@
 """The instructions of a ViT's layers: their weights and parameters in the rings, their parts on the engines."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from vitforge_hw.arch import memmap
@@ -47,7 +49,7 @@ class BlockSteps:
 
     # ------------------------------------------------------------ weights
 
-    def load_layers(self, name: str, nodes: list[Matmul | Scores], weights: bool = True):
+    def load_layers(self, name: str, nodes: Sequence[Matmul | Scores], weights: bool = True) -> None:
         """One piece of parameters, and one of weights unless they are too long, for layers that are used together."""
         c = self.config
         entries = [post_params(n, self.net.tensor(n.out.name).channels if isinstance(n, Scores) else len(n.weight), c)
@@ -77,7 +79,7 @@ class BlockSteps:
             raise ValueError(f"layer {node.name}: a tile has {steps} weight rows, a piece at most {self.piece_rows}")
         return [(tiles * i // n, tiles * (i + 1) // n) for i in range(n)]
 
-    def load_tiles(self, node: Matmul, t0: int, t1: int):
+    def load_tiles(self, node: Matmul, t0: int, t1: int) -> None:
         """One piece: the weights of a range of output tiles."""
         c, steps = self.config, cdiv(node.weight.shape[1], self.config.width)
         name = f"{node.name}:weights" if t1 - t0 == cdiv(node.weight.shape[0], c.lanes) else f"{node.name}:weights.{t0}"
@@ -106,7 +108,9 @@ class BlockSteps:
         self.cycles += rows * tiles * cycles // len(self.engines(node))
         return begin, self.cycles
 
-    def matmul(self, node: Matmul, first: int, rows: int, t0: int = 0, tiles: int | None = None, alone: int = 0):
+    def matmul(
+        self, node: Matmul, first: int, rows: int, t0: int = 0, tiles: int | None = None, alone: int = 0
+    ) -> None:
         """Groups first..first+rows-1, output tiles t0..t0+tiles-1, on the engines that can take them; the last
         ``alone`` groups on the second one alone."""
         if 0 < alone < rows:
@@ -137,13 +141,13 @@ class BlockSteps:
                 op |= dict(res_mode=r.planes, res_addr=residual, res_stride=r.stride)
             self.out.add(share.chunk, node.name, share.first, share.rows, node.out.start + tile * c.lanes, **op)
 
-    def block(self, node) -> int:
+    def block(self, node: Matmul | Attend) -> int:
         """Row offset of a node's slice in its output tensor."""
         if node.out.start % self.config.word:
             raise ValueError(f"layer {node.name}: slice must start at a multiple of word, not {node.out.start}")
         return node.out.start // self.config.word * self.places[node.out.name].planes
 
-    def scores(self, node: Scores, slot: int, first: int, rows: int):
+    def scores(self, node: Scores, slot: int, first: int, rows: int) -> None:
         """Scores of the query groups first..first+rows-1 against the keys in ``slot``."""
         c, q, out = self.config, self.places[node.q.name], self.places[node.out.name]
         params = self.weights[(node.name, -1)][1]
@@ -167,7 +171,7 @@ class BlockSteps:
         return self.out.add(Chunk.LOADER, k.name, 0, groups, in_addr=place.address, in_stride=place.stride,
                             blocks=place.stride, weight_addr=slot)  # fmt: skip
 
-    def attend(self, m: Softmax, a: Attend, first: int, rows: int):
+    def attend(self, m: Softmax, a: Attend, first: int, rows: int) -> None:
         """Softmax and attention x value of some groups of a head, or of the average over tokens."""
         net, c = self.net, self.config
         x, values, out = (self.places[n] for n in (m.x.name, a.v.name, a.out.name))
@@ -179,7 +183,7 @@ class BlockSteps:
                      keys=net.tokens, blocks=blocks, rule=CodeRule.of(a.rule), factor=int(a.factor), shift=a.shift,
                      out_addr=out.row(first) + self.block(a), out_stride=out.stride)  # fmt: skip
 
-    def layernorm(self, node: LayerNorm, first: int, rows: int, params: int):
+    def layernorm(self, node: LayerNorm, first: int, rows: int, params: int) -> None:
         x, out = self.places[node.x.name], self.places[node.out.name]
         self.out.rings[DEST_LN_PARAMS].use(params, f"{node.name}:params", node.name, self.cycles, self.cycles)
         self.out.add(
@@ -190,13 +194,13 @@ class BlockSteps:
 
     # ------------------------------------------------------------ DMA
 
-    def image(self):
+    def image(self) -> None:
         """The job's image."""
         x, c = self.places[self.net.graph.input], self.config
         self.out.add(Chunk.IMAGE_DMA, x.name, 0, x.groups, job=1, source=0, beats=x.stride * c.beats_per_row,
                      out_addr=x.address)  # fmt: skip
 
-    def constant(self, name: str):
+    def constant(self, name: str) -> None:
         """A constant tensor from the memory image."""
         place, c = self.places[name], self.config
         rows = memmap.to_rows(self.net.graph.constants[name], c.cores, c.word, place.planes == 2)
@@ -204,6 +208,6 @@ class BlockSteps:
         self.out.add(Chunk.IMAGE_DMA, name, 0, place.groups, source=piece.beat, beats=place.stride * c.beats_per_row,
                      out_addr=place.address)  # fmt: skip
 
-    def result(self):
+    def result(self) -> None:
         out = self.places[self.net.graph.output]
         self.out.add(Chunk.RESULT_DMA, out.name, 0, 1, in_addr=out.address, count=out.stride)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .files import list_images
+from .text import shown
 from .timm_import import import_timm
 
 WNID = re.compile(r"n\d{8}")
@@ -86,8 +87,8 @@ def folder_classes(
             f"do not say which class they mean; {how}"
         )
     return [order.index(name) for name in found], (
-        f"labels: {len(found)} class folders in alphabetical order ({order[0]} = 0"
-        + (f", {order[-1]} = {len(order) - 1})" if len(order) > 1 else ")")
+        f"labels: {len(found)} class folders in alphabetical order ({shown(order[0])} = 0"
+        + (f", {shown(order[-1])} = {len(order) - 1})" if len(order) > 1 else ")")
     )
 
 

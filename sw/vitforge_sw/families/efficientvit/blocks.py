@@ -54,15 +54,13 @@ def hardswish_layer(
 def hardswish_node(b: Builder, p, x: Act, fmt: Format) -> Act:
     name = p.conv.name
     hs = lower.hardswish(name, fmt.base, float(p.h.max()), float(p.step.max()) / lower.FACTOR_TOP)
+    fmt = fmt.within(-hs.k, 31 - hs.k)
     step, zero = fmt.steps(hs.step), fmt.zeros(hs.step)
     post = dict(act="hardswish", q3=hs.q3, q6=hs.q6, offset=lower.to_int(zero))
     if fmt.exponents is None:
         post["m2"], post["s2"] = lower.dyadic(name, hs.h_step / step, 31, lower.M1_TOP - 1)
     else:
-        s2 = hs.k + fmt.exponents
-        if int(s2.min()) < 0 or int(s2.max()) > 31:
-            raise ValueError(f"{name}: s2 must be in 0..31, needs {int(s2.min())}..{int(s2.max())}")
-        post["s2"] = lower.to_int(s2)
+        post["s2"] = lower.to_int(hs.k + fmt.exponents)
     return b.conv_node(p, x, Act(name, step, zero), torch.tensor(hs.p_step, dtype=torch.float64), **post)
 
 

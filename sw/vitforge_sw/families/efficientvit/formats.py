@@ -25,6 +25,13 @@ class Format:
     lowest: torch.Tensor | None = None  #: asymmetric, one zero-point: the real values that -128 stands for are >= this
     centre: torch.Tensor | None = None  #: a zero-point per channel: the value that 0 stands for
 
+    def within(self, least: int, most: int) -> "Format":
+        """Powers of two from 2^least (channels with hardly any signal get coarser steps) to 2^most."""
+        if self.exponents is None or least <= int(self.exponents.min()) <= int(self.exponents.max()) <= most:
+            return self
+        e = self.exponents.clamp(least, most)
+        return dataclasses.replace(self, exponents=e, factors=2.0 ** e.double())
+
     def steps(self, base: float) -> torch.Tensor:
         return base * self.factors
 

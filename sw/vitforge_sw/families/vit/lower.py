@@ -41,6 +41,11 @@ def least_exponents(bias: torch.Tensor) -> torch.Tensor:
     return torch.ceil(torch.log2(bias.abs().clamp(min=2.0**-40) / 2**24)).int()
 
 
+def reachable(ea: torch.Tensor, e_out: torch.Tensor) -> torch.Tensor:
+    """Output exponents raised by one amount until accumulators of ``ea`` reach them (keys without signal)."""
+    return e_out + (ea - SPANS["eh"][1] - e_out).max().clamp(min=0)
+
+
 def shifts_plain(ea: torch.Tensor, e_out: torch.Tensor) -> tuple[torch.Tensor, dict]:
     """p's exponents and the shift fields of an output without residual: p has four bits more than y where it can."""
     e_out = _full(e_out, len(ea))
@@ -76,8 +81,17 @@ def coarse_enough(out: torch.Tensor, ep: torch.Tensor, e_res: torch.Tensor) -> t
 def linear_fields(
     name: str, weight: torch.Tensor, bias: torch.Tensor, ea: torch.Tensor, shifts: dict, offset=0
 ) -> dict:
-    """Node fields: weight int8 (integers in float), real-valued bias rounded to the accumulator's exponent."""
+    """Node fields: weight int8 (integers in float), real-valued bias rounded to the accumulator's exponent.
+
+    Rows whose bias would not fit (branches of zeros or nearly so: the corrected bias is all that they give) get coarser
+    weights: what they lose lies far below one step of an output that holds the bias.
+    """
     n = len(ea)
+    steps = scaled(bias.double().abs(), -ea).round_()
+    room = torch.ceil(torch.log2(steps.clamp(min=1) / SPANS["bias"][1])).clamp(min=0).int()
+    if bool(room.any()):
+        weight, ea = scaled(weight, -room[:, None]).round_(), ea + room
+        shifts = shifts | dict(s1=shifts["s1"] - room)
     for key in ("s1", "eh", "er", "s2"):
         top = SPANS[key][1]
         lo, hi = int(shifts[key].min()), int(shifts[key].max())

@@ -262,6 +262,7 @@ class Quantizer:
             node = f"{name}.{part}.h{h}"
             norm = norms.get(part)
             if norm is None:
+                e[part] = lower.reachable(ea[cut], e[part])
                 _, shifts = lower.shifts_plain(ea[cut], e[part])
                 info = TensorInfo(node, t, d, "int8", self._single(e[part]))
             else:  # LayerNorm reads 12 bits

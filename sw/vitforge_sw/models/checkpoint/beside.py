@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..resolve import ModelSpec, read_hub_json
-from .text import shown
+from ..text import shown
 
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  #: Pillow's numbers, as Hugging Face writes them
 

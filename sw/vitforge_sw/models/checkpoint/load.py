@@ -6,6 +6,7 @@ import torch
 
 from ..images import ImageConfig
 from ..resolve import ModelSpec, build_model, image_config
+from ..text import few, reason_of, shown
 from ..timm_import import import_timm
 from .beside import hub_json_beside
 from .families import State
@@ -13,7 +14,6 @@ from .names import apply_map, fit_names, unsupported_names
 from .nesting import state_dict_of
 from .read import read_file
 from .tensors import COUNTER, as_weight, check_kinds
-from .text import few, reason_of, shown
 
 
 def read_state_dict(path: str | Path, notes: list[str] | None = None) -> State:

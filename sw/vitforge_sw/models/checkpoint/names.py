@@ -8,8 +8,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..text import few, shown
 from .families import FAMILIES, State
-from .text import few, shown
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "base_model.", "student.")
 AVERAGES = ("ema_model.", "model_ema.", "ema.", "module_ema.")  #: an averaged copy inside the same state dict

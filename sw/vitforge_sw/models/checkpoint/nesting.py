@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import torch
 
-from .text import few, shown
+from ..text import few, shown
 
 EMA_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict", "ema_model", "ema")
 PLAIN_KEYS = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params", "module")

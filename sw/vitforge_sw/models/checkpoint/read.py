@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from ..text import reason_of, shown
 from .stand_ins import harmless_globals
-from .text import reason_of, shown
 
 _MAGIC = (  #: (offset, bytes, what it is)
     (0, b"version https://git-lfs", "is a Git LFS pointer, not the weights themselves; fetch them with git lfs pull"),

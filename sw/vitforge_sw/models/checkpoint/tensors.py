@@ -2,7 +2,7 @@
 
 import torch
 
-from .text import shown
+from ..text import shown
 
 COUNTER = "num_batches_tracked"  #: BatchNorm's count of training steps: an integer, and not needed
 

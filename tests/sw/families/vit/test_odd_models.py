@@ -2,12 +2,14 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
 from vitforge_sw.evaluate import evaluate
 from vitforge_sw.families import quantize_model
 from vitforge_sw.families.vit import get_scheme
+from vitforge_sw.models.resolve import ModelSpec, build_model, image_config
 
 
 def dead_rows(m):
@@ -45,8 +47,33 @@ def zero_attention(m):
     m.blocks[1].attn.qkv.bias.zero_()
 
 
+def zero_branches(m):
+    """As zero-initialised branches are before training: what they add is exactly nothing."""
+    for b in m.blocks[:2]:
+        for layer in (b.attn.proj, b.mlp.fc2):
+            layer.weight.zero_()
+            layer.bias.zero_()
+
+
+def small_branches(m):
+    """A fresh layer scale of 1e-5 folded in."""
+    for b in m.blocks:
+        for layer in (b.attn.proj, b.mlp.fc2):
+            layer.weight *= 1e-5
+            layer.bias *= 1e-5
+
+
+def constant_norms(m):
+    m.blocks[1].norm1.weight.zero_()
+    m.blocks[2].norm2.weight.zero_()
+    m.blocks[2].norm2.bias.zero_()
+
+
+CHANGES = [dead_rows, big_biases, outlier_channel, dead_norm, no_position, zero_attention]
+
+
 @pytest.mark.parametrize("scheme", ["vitforge", "p2vit"])
-@pytest.mark.parametrize("change", [dead_rows, big_biases, outlier_channel, dead_norm, no_position, zero_attention])
+@pytest.mark.parametrize("change", [*CHANGES, zero_branches, small_branches, constant_norms])
 def test_odd_model(digits, scheme, change):
     model = copy.deepcopy(digits.model)
     with torch.no_grad():
@@ -55,3 +82,17 @@ def test_odd_model(digits, scheme, change):
     result = evaluate(graph, digits.test[:100], digits.labels[:100], model)
     print(change.__name__, result)
     assert result["logit_sqnr_db"] >= {"vitforge": 15, "p2vit": 7.5}[scheme]
+
+
+def test_fresh_deit3():
+    """timm's own initial weights: a layer scale of 1e-6."""
+    args = dict(img_size=32, patch_size=8, embed_dim=64, depth=2, num_heads=2)
+    spec = ModelSpec("fresh", "deit3_small_patch16_224", args, num_classes=10)
+    model = build_model(spec, seed=1)
+    assert float(model.blocks[0].ls1.gamma.abs().max()) < 1e-5
+    image = image_config(model, spec)
+    rng = np.random.default_rng(0)
+    patches = rng.integers(-128, 128, (8, image.patches, image.patch_bytes), dtype=np.int8)
+    graph = quantize_model(model, spec, image, get_scheme("vitforge"), patches, progress=False)
+    result = evaluate(graph, patches, [0] * 8, model)
+    assert result["logit_sqnr_db"] >= 30 and result["agreement"] == 100

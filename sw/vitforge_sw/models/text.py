@@ -1,4 +1,4 @@
-"""Names and reasons from a file inside a one-line message: nothing in them may be a line or an escape code."""
+"""Names and reasons from outside inside a one-line message: nothing in them may be a line or an escape code."""
 
 from collections.abc import Iterable
 

@@ -439,8 +439,10 @@ def test_patches_of_another_size_are_refused(state, tmp_path):
 
 def test_distilled(tmp_path):
     spec = ModelSpec("distilled", "deit_tiny_distilled_patch16_224", ARGS, num_classes=5)
-    save_file(random_weights(spec), tmp_path / "c.safetensors")
-    assert "is a distilled DeiT (dist_token, head_dist): two class tokens are not supported" in refusal(
+    state = random_weights(spec)
+    save_file(state, tmp_path / "c.safetensors")
+    assert torch.equal(loaded(tmp_path / "c.safetensors", spec)[0], reference(spec, state))
+    assert "is a distilled DeiT (dist_token, head_dist), which MODEL is not; give the distilled one" in refusal(
         tmp_path / "c.safetensors"
     )
 

@@ -16,6 +16,9 @@ from .read import read_file
 from .tensors import COUNTER, as_weight, check_kinds
 
 
+_VITS = ("VisionTransformer", "VisionTransformerDistilled")  #: what timm's adaptations are for
+
+
 def read_state_dict(path: str | Path, notes: list[str] | None = None) -> State:
     """Tensors by name, as they are in the file: safetensors or ``torch.save``, by content, weights only."""
     return state_dict_of(read_file(path), f"checkpoint {path}", [] if notes is None else notes)
@@ -47,7 +50,7 @@ def _adapted(state: State, model: torch.nn.Module, name: str, where: str, notes:
     Not its resampling of patch weights, which makes another model.
     """
     patch, own = state.get("patch_embed.proj.weight"), getattr(getattr(model, "patch_embed", None), "proj", None)
-    if type(model).__name__ != "VisionTransformer" or patch is None or own is None:
+    if type(model).__name__ not in _VITS or patch is None or own is None:
         return state
     if patch.ndim == 4 and patch.shape != own.weight.shape:
         shape, wanted = tuple(patch.shape), tuple(own.weight.shape)

@@ -15,7 +15,6 @@ from .nesting import state_dict_of
 from .read import read_file
 from .tensors import COUNTER, as_weight, check_kinds
 
-
 _VITS = ("VisionTransformer", "VisionTransformerDistilled")  #: what timm's adaptations are for
 
 

@@ -105,6 +105,6 @@ def unsupported_names(found: State, expected: set[str], where: str) -> None:
     """Refuse by name what is known to be another model than the one asked for."""
     if "dist_token" in found and "dist_token" not in expected:
         raise ValueError(
-            f"{where}: is a distilled DeiT (dist_token, head_dist), which MODEL is not; give the distilled one, such as "
+            f"{where}: is a distilled DeiT (dist_token, head_dist), which MODEL is not; give the distilled one, as "
             "deit_tiny_distilled_patch16_224"
         )

@@ -90,7 +90,7 @@ def test_read_error(digits, place, resp):
     s.soft_reset().interrupt(0).error("cleared")
     digits.good(s, 3, 1)
     out = machine.run(s, err_addr=address, err_resp=resp, err_write=False, err_count=1)
-    assert out.error("first") == (registers.ERROR_READ, address, resp)
+    assert out.error("first") == (registers.Error.READ, address, resp)
     assert out.values["irq_status"] & FAILED and out.values["status"] & ERROR
     assert out.error("cleared") == (0, 0, 0)
     if place == "program":
@@ -105,7 +105,7 @@ def test_read_error_on_each_beat_of_a_burst(digits):
         digits.machine.submit(s, 1, 0).poll("completed", 1).error("first").soft_reset()
         digits.good(s, 2, 1)
         out = digits.machine.run(s, err_addr=base + 16 * beat, err_resp=DECERR, err_write=False, err_count=1)
-        assert out.error("first") == (registers.ERROR_READ, base + 16 * beat, DECERR)
+        assert out.error("first") == (registers.Error.READ, base + 16 * beat, DECERR)
         digits.check(out, {1: 2})
 
 
@@ -120,7 +120,7 @@ def test_write_error(digits, resp):
     s.read("irq_status").error("first").soft_reset()
     digits.good(s, 4, 5)
     out = machine.run(s, err_addr=machine.result[0], err_resp=resp, err_read=False, err_count=1)
-    assert out.error("first") == (registers.ERROR_WRITE, machine.result[0], resp)
+    assert out.error("first") == (registers.Error.WRITE, machine.result[0], resp)
     assert out.values["irq_status"] == IMAGE_DONE | FAILED
     digits.check(out, {5: 4})
 
@@ -136,8 +136,8 @@ def test_addresses_outside_the_memory(digits):
     s.soft_reset()
     digits.good(s, 5, 1)
     out = machine.run(s)
-    assert out.error("image") == (registers.ERROR_READ, nowhere, DECERR)
-    assert out.error("result") == (registers.ERROR_WRITE, nowhere, DECERR)
+    assert out.error("image") == (registers.Error.READ, nowhere, DECERR)
+    assert out.error("result") == (registers.Error.WRITE, nowhere, DECERR)
     digits.check(out, {1: 5})
 
 

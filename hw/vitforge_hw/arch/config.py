@@ -74,8 +74,10 @@ class AcceleratorConfig:
         256, "read data that each master can have in flight or waiting; two bursts at least", "beats", most=1 << 16,
         power_of_two=True,
     )  # fmt: skip
-    job_depth: int = parameter(8, "job queue", "jobs", most=1 << 16, power_of_two=True)
-    watchdog_bits: int = parameter(24, "2^n cycles without progress while busy latch an error", "bits", most=40)
+    job_depth: int = parameter(8, "job queue", "jobs", most=128, power_of_two=True)
+    watchdog_bits: int = parameter(
+        24, "2^n cycles without progress are an error, until register watchdog is written", "bits", most=31
+    )
 
     # ---- derived
     lanes = property(lambda s: s.word)

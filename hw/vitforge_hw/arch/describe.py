@@ -39,12 +39,16 @@ def isa_page() -> str:
 
 
 def register_page() -> str:
-    """The AXI4-Lite register map."""
+    """The AXI4-Lite register map and the errors."""
     rows = []
+    errors = [[int(e), f"`{e.name.lower()}`", doc] for e, doc in registers.ERROR_DOCS.items()]
     for r in registers.REGISTERS.values():
         bits = "; ".join(f"`{n}` {lo + w - 1}:{lo}" + (f" {d}" if d else "") for n, lo, w, d in r.bits)
+        bits += f"; after aresetn {r.reset:#x}" if r.reset else ""
         rows.append([f"0x{r.offset:03x}", f"`{r.name}`", r.access, r.doc + (f" ({bits})" if bits else "")])
-    return "\n\n".join(["# Registers", NOTE, _table(["offset", "name", "access", "meaning"], rows)]) + "\n"
+    parts = ["# Registers", NOTE, registers.__doc__.strip(), _table(["offset", "name", "access", "meaning"], rows)]
+    parts += ["## Errors", _table(["code, bit", "name", "meaning"], errors)]
+    return "\n\n".join(parts) + "\n"
 
 
 def memory_page() -> str:

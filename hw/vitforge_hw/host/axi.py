@@ -24,6 +24,7 @@ def _address(prefix: str) -> dict:
         f"{prefix}cache": Out(4),
         f"{prefix}prot": Out(3),
         f"{prefix}qos": Out(4),
+        f"{prefix}user": Out(1),
         f"{prefix}valid": Out(1),
         f"{prefix}ready": In(1),
     }
@@ -75,11 +76,17 @@ def join_channels(m: Module, outer, inner, signature: Signature):
         m.d.comb += a.eq(b) if member.flow == Out else b.eq(a)
 
 
-def address_constants(m: Module, port, prefix: str):
-    """INCR bursts of 16-byte beats, modifiable and bufferable, unprivileged secure data."""
-    for name, value in (("size", 4), ("burst", 1), ("lock", 0), ("cache", 0b0011), ("prot", 0), ("qos", 0)):
+#: what register axi_attributes says of one direction
+ATTRIBUTES = data.StructLayout({"cache": 4, "prot": 3, "user": 1})
+
+
+def address_constants(m: Module, port, prefix: str, attributes=None):
+    """INCR bursts of 16-byte beats with these attributes (ATTRIBUTES; none: modifiable, bufferable, secure data)."""
+    values = {"size": 4, "burst": 1, "lock": 0, "cache": 0b0011, "prot": 0, "qos": 0, "user": 0}
+    for name, value in values.items():
         signal = getattr(port, prefix + name)
-        m.d.comb += signal.eq(C(value, len(signal)))
+        given = attributes is not None and name in ATTRIBUTES.members
+        m.d.comb += signal.eq(getattr(attributes, name) if given else C(value, len(signal)))
 
 
 def burst_limit(config: AcceleratorConfig) -> int:
@@ -108,6 +115,7 @@ class ReadMaster(wiring.Component):
     Members
     -------
     reset : In(1), clears everything; only while ``idle``
+    attributes : In(ATTRIBUTES), of every burst; changes only while ``idle``
     burst : In(stream(BURST)); the sender has reserved FIFO space for each of its beats
     beat0, beat1 : Out(stream(READ_BEAT)), beats of id 0 (weights, program) and id 1 (images), in order
     idle : Out(1), no burst is waiting or outstanding
@@ -122,6 +130,7 @@ class ReadMaster(wiring.Component):
         super().__init__(
             {
                 "reset": In(1),
+                "attributes": In(ATTRIBUTES),
                 "burst": In(stream.Signature(BURST)),
                 "beat0": Out(stream.Signature(READ_BEAT)),
                 "beat1": Out(stream.Signature(READ_BEAT)),
@@ -133,7 +142,7 @@ class ReadMaster(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         axi = self.axi
-        address_constants(m, axi, "ar")
+        address_constants(m, axi, "ar", self.attributes)
         m.submodules.bursts = bursts = SyncFIFO(width=BURST.size, depth=4)
         burst = data.View(BURST, bursts.r_data)
         m.d.comb += [
@@ -186,11 +195,12 @@ class WriteMaster(wiring.Component):
     -------
     reset : In(1), clears everything; only while ``idle``
     stop : In(1), accept no further burst
+    attributes : In(ATTRIBUTES), of every burst; changes only while ``idle``
     burst : In(stream(WRITE_BURST)); its beats must follow without waiting for anything but ``beat``
     beat : In(stream(128)), whole beats
     done : Out(1), one cycle for each burst, at its response
     error, error_addr, error_resp : one cycle with ``done`` when the response is not OKAY
-    idle : Out(1)
+    idle : Out(1); moved : Out(1), a beat or response moves in this cycle
     axi : Out(AXI4Write)
 
     Latency: burst to AWVALID and WVALID 1 cycle; throughput: one beat a cycle inside a burst.
@@ -201,6 +211,7 @@ class WriteMaster(wiring.Component):
             {
                 "reset": In(1),
                 "stop": In(1),
+                "attributes": In(ATTRIBUTES),
                 "burst": In(stream.Signature(WRITE_BURST)),
                 "beat": In(stream.Signature(DATA_BITS)),
                 "done": Out(1),
@@ -208,6 +219,7 @@ class WriteMaster(wiring.Component):
                 "error_addr": Out(64),
                 "error_resp": Out(2),
                 "idle": Out(1),
+                "moved": Out(1),
                 "axi": Out(AXI4Write()),
             }
         )
@@ -215,12 +227,13 @@ class WriteMaster(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         axi = self.axi
-        address_constants(m, axi, "aw")
+        address_constants(m, axi, "aw", self.attributes)
         burst = Signal(WRITE_BURST)
         active, address_left, data_left = Signal(), Signal(), Signal()
         count = Signal(4)
         m.d.comb += [
             self.idle.eq(~active),
+            self.moved.eq((axi.wvalid & axi.wready) | (axi.bvalid & axi.bready)),
             self.burst.ready.eq(~active & ~self.stop),
             axi.awaddr.eq(burst.addr),
             axi.awlen.eq(burst.len),

@@ -7,6 +7,7 @@ from amaranth.utils import exact_log2
 
 from ..arch import isa
 from ..arch.config import AcceleratorConfig
+from ..arch.memmap import BASE_ALIGNMENT
 from ..interfaces import fields_layout
 from .read_engine import BEATS_BITS
 
@@ -21,10 +22,10 @@ def header_members() -> dict:
 class Boot(wiring.Component):
     """Loads the program when enabled, lets jobs run, and takes the machine down without breaking AXI transfers.
 
-    Enabling loads ``program_beats`` beats and checks magic, configuration hash, and that every chunk's instructions lie
-    within what was loaded (a truncated program does not run), an absent chunk having none. Clearing enable, or soft
-    reset, stops new bursts, waits until everything outstanding has come back, and holds ``core_reset`` for
-    RESET_CYCLES.
+    Enabling takes over base and length of the program, loads it, and checks magic, configuration hash, and that every
+    chunk's instructions lie within what was loaded (a truncated program does not run), an absent chunk having none.
+    Clearing enable, or soft reset, stops new bursts, waits until everything outstanding has come back, and holds
+    ``core_reset`` for RESET_CYCLES.
 
     Parameters
     ----------
@@ -33,16 +34,17 @@ class Boot(wiring.Component):
     Members
     -------
     enable, soft_reset : In(1), control register
-    program_beats : In(32)
+    program_base, program_beats : In(64), In(32), registers; base : Out(64), as it was when enabled
     load : Out(stream(20)), to the weight DMA; loaded : In(1), its pulse
     program_valid, program_addr, program_data : In, the program memory's accepted writes (the header is taken from them)
     read_error : In(1), pulse; a program that was loaded with one does not run
     idle : In(1), no AXI transfer is outstanding
     stop : Out(1), start no further AXI burst
+    stopping : Out(1), the machine was told to stop and is not down yet: a job that enters now would be dropped
     core_reset : Out(1), reset of sequencers, chunks, buffers' control, FIFOs and job queue
     clear : Out(1), one cycle at the end of a soft reset: clear enable, soft_reset, errors, counters
     started : Out(1), one cycle when enabled: clear the counters
-    bad_program : Out(1), one cycle
+    bad_program, misaligned : Out(1), one cycle: the program is refused
     run : Out(1), program loaded and enabled
     booting : Out(1), the program is being loaded
     <chunk>_start, <chunk>_count : Out(16), from the header
@@ -57,7 +59,9 @@ class Boot(wiring.Component):
             {
                 "enable": In(1),
                 "soft_reset": In(1),
+                "program_base": In(64),
                 "program_beats": In(32),
+                "base": Out(64),
                 "load": Out(stream.Signature(BEATS_BITS)),
                 "loaded": In(1),
                 "program_valid": In(1),
@@ -66,10 +70,12 @@ class Boot(wiring.Component):
                 "read_error": In(1),
                 "idle": In(1),
                 "stop": Out(1),
+                "stopping": Out(1),
                 "core_reset": Out(1),
                 "clear": Out(1),
                 "started": Out(1),
                 "bad_program": Out(1),
+                "misaligned": Out(1),
                 "run": Out(1),
                 "booting": Out(1),
             }
@@ -93,7 +99,8 @@ class Boot(wiring.Component):
         # every chunk's instructions lie in what was loaded, an absent chunk has none; registered, as the header is
         # complete before CHECK
         complete = Signal()
-        instructions = self.program_beats >> exact_log2(c.instruction_beats)
+        beats = Signal(32)  # as base
+        instructions = beats >> exact_log2(c.instruction_beats)
         fits = []
         for chunk in isa.Chunk:
             start, count = (getattr(self, f"{chunk.name.lower()}_{what}") for what in ("start", "count"))
@@ -105,18 +112,22 @@ class Boot(wiring.Component):
             m.d.sync += broken.eq(1)
         leave = Signal()
         count = Signal(range(RESET_CYCLES))
-        m.d.comb += [leave.eq(self.soft_reset | ~self.enable), self.load.payload.eq(self.program_beats[:BEATS_BITS])]
-        with m.FSM():
+        m.d.comb += [leave.eq(self.soft_reset | ~self.enable), self.load.payload.eq(beats[:BEATS_BITS])]
+        with m.FSM() as fsm:
+            m.d.comb += self.stopping.eq(self.stop | self.soft_reset | (leave & ~fsm.ongoing("OFF")))
             with m.State("OFF"):
                 with m.If(self.soft_reset):
                     m.next = "DRAIN"
                 with m.Elif(self.enable):
                     m.d.comb += self.started.eq(1)
-                    m.d.sync += broken.eq(0)
+                    m.d.sync += [broken.eq(0), self.base.eq(self.program_base), beats.eq(self.program_beats)]
                     m.next = "START"
             with m.State("START"):
+                with m.If((self.base & (BASE_ALIGNMENT - 1)).any()):
+                    m.d.comb += self.misaligned.eq(1)
+                    m.next = "FAILED"
                 # larger than the memory, or without a header
-                with m.If((self.program_beats > c.program_rows) | (self.program_beats < c.instruction_beats)):
+                with m.Elif((beats > c.program_rows) | (beats < c.instruction_beats)):
                     m.d.comb += self.bad_program.eq(1)
                     m.next = "FAILED"
                 with m.Else():

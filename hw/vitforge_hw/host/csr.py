@@ -1,14 +1,23 @@
 """Registers: what each one of arch.registers means."""
 
-from amaranth import C, Cat, Module, Mux, Signal
+from amaranth import C, Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch import isa, registers
+from ..arch.build_hash import build_hash
 from ..arch.config import AcceleratorConfig
+from ..arch.memmap import BASE_ALIGNMENT
+from ..arch.registers import field
 from .axi import AXI4Lite
+from .counters import Counters
+from .error_log import ErrorLog
+from .job_status import STATUS
 from .jobs import COUNT_BITS
 from .register_file import RegisterFile
+from .watchdog import Watchdog
+
+ATTRIBUTES = 16  #: bits of axi_attributes
 
 
 class Csr(wiring.Component):
@@ -21,21 +30,24 @@ class Csr(wiring.Component):
     Members
     -------
     bus : In(AXI4Lite())
-    enable, soft_reset : Out(1); program_base, program_beats : Out
-    clear : In(1), end of a soft reset; started : In(1), clear the counters; core_reset : In(1)
+    enable, soft_reset : Out(1); program_base, program_beats, attributes : Out
+    clear : In(1), end of a soft reset; started : In(1), clear the counters; stopping : In(1), jobs are refused
+    base : In(64), the program that was enabled
     run, booting : In(1)
-    push, push_image, push_result : Out, a job for the queue (never while it is full or in reset)
-    job_full, job_free, submitted, completed : In, from the job queue
+    push, push_image, push_result : Out, a job for the queue (never while it is full or would be dropped)
+    job_full, job_free, submitted, completed : In, from the job queue; working : Out(1), jobs are outstanding
     image_done : In(1), one cycle per image whose result is in memory
-    read_error, write_error, bad_program : In(1), pulses; read_addr, read_resp, write_addr, write_resp : In
+    done_count, done : In, from JobStatus; done_pop : Out(1)
+    read_error, write_error, bad_program, misaligned : In(1), pulses; read_addr, read_resp, write_addr, write_resp : In
+    hangs : Out(1), pulse: the watchdog has expired while jobs run
     busy, stall : In, one bit per chunk of isa.Chunk: counted in its registers; those of an absent chunk read 0
-    progress : In(1), some chunk has finished a row
+    progress : In(1), some chunk has finished a row; moved : In(1), some AXI beat or response came or went
     active : In(1), some chunk is inside an image's program
     error : Out(1), an error is latched
     interrupt : Out(1), level
 
     Latency: event to register 1 cycle; RegisterFile for the bus.
-    Reference: arch.registers.REGISTERS. The first error wins and stays until soft reset. Counters start when enabled.
+    Reference: arch.registers.REGISTERS. Counters start when enabled.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -48,9 +60,11 @@ class Csr(wiring.Component):
                 "soft_reset": Out(1),
                 "program_base": Out(64),
                 "program_beats": Out(32),
+                "attributes": Out(ATTRIBUTES, init=registers.REGISTERS["axi_attributes"].reset),
                 "clear": In(1),
                 "started": In(1),
-                "core_reset": In(1),
+                "stopping": In(1),
+                "base": In(64),
                 "run": In(1),
                 "booting": In(1),
                 "push": Out(1),
@@ -60,7 +74,11 @@ class Csr(wiring.Component):
                 "job_free": In(range(config.job_depth + 1)),
                 "submitted": In(COUNT_BITS),
                 "completed": In(COUNT_BITS),
+                "working": Out(1),
                 "image_done": In(1),
+                "done_count": In(range(2 * config.job_depth + 1)),
+                "done": In(STATUS),
+                "done_pop": Out(1),
                 "read_error": In(1),
                 "read_addr": In(64),
                 "read_resp": In(2),
@@ -68,9 +86,12 @@ class Csr(wiring.Component):
                 "write_addr": In(64),
                 "write_resp": In(2),
                 "bad_program": In(1),
+                "misaligned": In(1),
+                "hangs": Out(1),
                 "busy": In(chunks),
                 "stall": In(chunks),
                 "progress": In(1),
+                "moved": In(1),
                 "active": In(1),
                 "error": Out(1),
                 "interrupt": Out(1),
@@ -79,109 +100,131 @@ class Csr(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        c = self._config
-        m.submodules.file = file = RegisterFile()
+        resets = {"watchdog": registers.reset_value("watchdog", self._config)}
+        m.submodules.file = file = RegisterFile(resets=resets)
+        m.submodules.log = log = ErrorLog()
         wiring.connect(m, wiring.flipped(self.bus), file.bus)
+        self._control(m, file)
+        self._jobs(m, file, log)
+        self._errors(m, file, log)
+        self._counters(m, file)
+        return m
 
-        def field(register: str, name: str) -> int:
-            return next(low for n, low, _, _ in registers.REGISTERS[register].bits if n == name)
-
-        # ---- identification and control
-        for name, value in (
-            ("cores", c.cores), ("word", c.word), ("masters", c.masters), ("job_depth", c.job_depth),
-        ):  # fmt: skip
-            _, low, width, _ = next(b for b in registers.REGISTERS["capabilities"].bits if b[0] == name)
-            m.d.comb += file.capabilities[low : low + width].eq(C(value, width))
-        working = Signal()
+    def _control(self, m: Module, file):
+        """Identification, control, status, settings."""
+        c = self._config
+        for name in ("cores", "word", "masters", "job_depth"):
+            low, width = field("capabilities", name)
+            m.d.comb += file.capabilities[low : low + width].eq(C(getattr(c, name), width))
         m.d.comb += [
             file.id.eq(registers.IDENT),
             file.version.eq(registers.VERSION),
             file.config_hash.eq(c.hash),
-            self.enable.eq(file.control[field("control", "enable")]),
-            self.soft_reset.eq(file.control[field("control", "soft_reset")]),
+            file.build_hash.eq(build_hash(c)),
+            self.enable.eq(file.control[field("control", "enable")[0]]),
+            self.soft_reset.eq(file.control[field("control", "soft_reset")[0]]),
             file.control_load.eq(self.clear),
             file.irq_status_clear.eq(self.clear),
+            file.errors_clear.eq(self.clear),
             self.program_base.eq(Cat(file.program_lo, file.program_hi)),
             self.program_beats.eq(file.program_beats),
-            working.eq(self.submitted != self.completed),
-            file.status[field("status", "busy")].eq(working),
-            file.status[field("status", "ready")].eq(self.run),
-            file.status[field("status", "error")].eq(self.error),
-            file.status[field("status", "active")].eq(self.active),
+            self.working.eq(self.submitted != self.completed),
         ]
+        for name, value in (
+            ("busy", self.working), ("ready", self.run), ("error", self.error), ("active", self.active),
+            ("stopping", self.stopping),
+        ):  # fmt: skip
+            m.d.comb += file.status[field("status", name)[0]].eq(value)
+        with m.If(self.started):
+            m.d.sync += self.attributes.eq(file.axi_attributes)
 
-        # ---- jobs
-        accepted = Signal()
+    def _jobs(self, m: Module, file, log):
+        """Submits, and what becomes of jobs."""
         m.d.comb += [
-            accepted.eq(file.job_submit & ~self.job_full & ~self.core_reset),
-            self.push.eq(accepted),
             self.push_image.eq(Cat(file.job_image_lo, file.job_image_hi)),
             self.push_result.eq(Cat(file.job_result_lo, file.job_result_hi)),
             file.job_free.eq(self.job_free),
+            file.job_number.eq(self.submitted),
             file.completed.eq(self.completed),
+            file.done_count.eq(self.done_count),
+            file.done_job.eq(self.done.job),
+            file.done_errors.eq(self.done.errors),
+            file.done_cycles.eq(self.done.cycles),
+            self.done_pop.eq(file.done_pop),
         ]
-        for name in ("image", "result"):
+        strides = (file.job_image_stride, file.job_result_stride)
+        odd = [(value & (BASE_ALIGNMENT - 1)).any() for value in (self.push_image, self.push_result, *strides)]
+        with m.If(file.job_submit):
+            with m.If(self.stopping):
+                m.d.comb += [log.stopped.eq(1), log.stopped_addr.eq(self.push_image)]
+            with m.Elif(Cat(odd).any()):
+                m.d.comb += log.alignment.eq(1)
+                for number, value in reversed(list(enumerate((self.push_image, self.push_result, *strides)))):
+                    with m.If(odd[number]):
+                        m.d.comb += [log.alignment_addr.eq(value), log.alignment_resp.eq(number)]
+            with m.Elif(self.job_full):
+                m.d.comb += [log.queue_full.eq(1), log.queue_full_addr.eq(self.push_image)]
+            with m.Else():
+                m.d.comb += self.push.eq(1)
+        with m.If(self.misaligned):
+            m.d.comb += [log.alignment.eq(1), log.alignment_addr.eq(self.base), log.alignment_resp.eq(0)]
+        for name, stride in zip(("image", "result"), strides, strict=True):
             lo, hi = f"job_{name}_lo", f"job_{name}_hi"
             next_base = Signal(64, name=f"next_{name}")
             m.d.comb += [
-                next_base.eq(Cat(getattr(file, lo), getattr(file, hi)) + getattr(file, f"job_{name}_stride")),
+                next_base.eq(Cat(getattr(file, lo), getattr(file, hi)) + stride),
                 getattr(file, f"{lo}_value").eq(next_base[:32]),
                 getattr(file, f"{hi}_value").eq(next_base[32:]),
-                getattr(file, f"{lo}_load").eq(accepted),
-                getattr(file, f"{hi}_load").eq(accepted),
+                getattr(file, f"{lo}_load").eq(self.push),
+                getattr(file, f"{hi}_load").eq(self.push),
             ]
 
-        # ---- watchdog
-        idle_cycles = Signal(c.watchdog_bits + 1)
-        expired = Signal()
-        with m.If(self.progress | self.image_done | self.core_reset | ~(self.booting | (self.run & working))):
-            m.d.sync += idle_cycles.eq(0)
-        with m.Elif(~idle_cycles[-1]):
-            m.d.sync += idle_cycles.eq(idle_cycles + 1)
-        m.d.comb += expired.eq(idle_cycles[-1])
-
-        # ---- errors: the first one stays
-        code, addr, resp = Signal(3), Signal(64), Signal(2)
-        new_code, new_addr, new_resp = Signal(3), Signal(64), Signal(2)
-        with m.If(self.read_error):
-            m.d.comb += [new_code.eq(registers.ERROR_READ), new_addr.eq(self.read_addr), new_resp.eq(self.read_resp)]
-        with m.Elif(self.write_error):
-            m.d.comb += [new_code.eq(registers.ERROR_WRITE), new_addr.eq(self.write_addr)]
-            m.d.comb += new_resp.eq(self.write_resp)
-        with m.Elif(self.bad_program):
-            m.d.comb += [new_code.eq(registers.ERROR_PROGRAM), new_addr.eq(self.program_base)]
-        with m.Elif(file.job_submit & ~accepted):
-            m.d.comb += [new_code.eq(registers.ERROR_QUEUE_FULL), new_addr.eq(self.push_image)]
-        with m.Elif(expired):
-            m.d.comb += new_code.eq(registers.ERROR_WATCHDOG)
-        latch = Signal()
+    def _errors(self, m: Module, file, log):
+        """Error log, watchdog, interrupt."""
+        m.submodules.watchdog = watchdog = Watchdog()
+        stopping_before = Signal()
+        m.d.sync += stopping_before.eq(self.stopping)
         m.d.comb += [
-            latch.eq((new_code != 0) & ~self.error),
-            self.error.eq(code != 0),
-            file.error_code.eq(code),
-            file.error_addr_lo.eq(addr[:32]),
-            file.error_addr_hi.eq(addr[32:]),
-            file.error_resp.eq(resp),
-        ]
-        with m.If(latch):
-            m.d.sync += [code.eq(new_code), addr.eq(new_addr), resp.eq(new_resp)]
-        with m.If(self.clear):
-            m.d.sync += [code.eq(0), addr.eq(0), resp.eq(0)]
-
-        # ---- interrupt: the two registers have the same fields
-        events = {"image_done": self.image_done, "error": latch}
-        for name, event in events.items():
-            m.d.comb += file.irq_status_set[field("irq_status", name)].eq(event)
+            watchdog.period.eq(file.watchdog),
+            watchdog.active.eq(self.booting | self.stopping | (self.run & self.working)),
+            watchdog.progress.eq(
+                self.progress & self.run | self.image_done
+                | self.moved & (self.booting | self.stopping) | (self.stopping ^ stopping_before)
+            ),
+            self.hangs.eq(watchdog.expired & self.run),
+            log.watchdog.eq(watchdog.expired & ~self.stopping),
+            log.drain.eq(watchdog.expired & self.stopping),
+            log.read.eq(self.read_error),
+            log.read_addr.eq(self.read_addr),
+            log.read_resp.eq(self.read_resp),
+            log.write.eq(self.write_error),
+            log.write_addr.eq(self.write_addr),
+            log.write_resp.eq(self.write_resp),
+            log.program.eq(self.bad_program),
+            log.program_addr.eq(self.base),
+            log.pending.eq(file.errors),
+            file.errors_set.eq(log.set),
+            self.error.eq(file.errors.any()),
+            file.error_code.eq(log.code),
+            file.error_addr_lo.eq(log.addr[:32]),
+            file.error_addr_hi.eq(log.addr[32:]),
+            file.error_resp.eq(log.resp),
+        ]  # fmt: skip
+        for name, event in {"image_done": self.image_done, "error": log.event}.items():
+            m.d.comb += file.irq_status_set[field("irq_status", name)[0]].eq(event)
         m.d.sync += self.interrupt.eq((file.irq_status & file.irq_enable).any())
 
-        # ---- counters
-        cycles = Signal(64)
-        m.d.comb += [file.cycles_lo.eq(cycles[:32]), file.cycles_hi.eq(cycles[32:])]
-        restart = self.started | self.clear
-        m.d.sync += cycles.eq(Mux(restart, 0, cycles + self.enable))
-        for chunk in c.chunks:
-            for name, event in (("busy", self.busy[chunk]), ("stall", self.stall[chunk])):
-                count = Signal(32, name=f"{name}_{chunk.name.lower()}")
-                m.d.sync += count.eq(Mux(restart, 0, count + event))
-                m.d.comb += getattr(file, count.name).eq(count)
-        return m
+    def _counters(self, m: Module, file):
+        """Cycles, and busy and stall cycles of each chunk."""
+        m.submodules.counters = counters = Counters()
+        m.d.comb += [
+            counters.restart.eq(self.started | self.clear),
+            counters.snapshot.eq(file.snapshot),
+            counters.select.eq(file.counter),
+            counters.events[0].eq(self.enable),
+            file.counter_value.eq(counters.value),
+            file.hold.eq(counters.busy),
+        ]
+        for chunk in self._config.chunks:
+            for stall, event in ((False, self.busy[chunk]), (True, self.stall[chunk])):
+                m.d.comb += counters.events[registers.counter_slot(chunk, stall)].eq(event)

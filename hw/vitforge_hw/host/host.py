@@ -6,13 +6,15 @@ from amaranth.lib.wiring import In, Out
 
 from ..arch import isa
 from ..arch.config import AcceleratorConfig
+from ..arch.registers import Error
 from ..emit import block
 from ..interfaces import BufferRead, BufferWrite, ChunkControl, WeightWrite
 from .axi import AXI4, AXI4Lite, AXI4Read, AXI4Write, WriteMaster, address_constants, join_channels
 from .boot import Boot, header_members
 from .csr import Csr
 from .dma import ImageDma, ResultDma, WeightDma
-from .jobs import COUNT_BITS, JobQueue
+from .job_status import JobStatus
+from .jobs import JobQueue
 from .read_engine import ReadEngine
 
 
@@ -35,7 +37,7 @@ class Host(wiring.Component):
     image_wr : Out(BufferWrite); result_rd : Out(BufferRead)
     run : Out(1), program loaded and enabled
     core_reset : Out(1), reset of everything outside, 8 cycles, after AXI has drained
-    submitted : Out(16), images queued since the last reset, modulo 2^16
+    submitted : Out(16), images queued since the last reset, modulo 2^16, as the progress counters count them
     <chunk>_start, <chunk>_count : Out(16), from the program's header
     image_end : In, one bit per chunk of isa.Chunk: its sequencer has finished an image's program (image and result DMA
         are used)
@@ -64,7 +66,7 @@ class Host(wiring.Component):
                 "result_rd": Out(BufferRead(c)),
                 "run": Out(1),
                 "core_reset": Out(1),
-                "submitted": Out(COUNT_BITS),
+                "submitted": Out(16),
                 "image_end": In(chunks),
                 "busy": In(chunks),
                 "stall": In(chunks),
@@ -84,6 +86,7 @@ class Host(wiring.Component):
         m.submodules.result_dma = result = block(ResultDma(c), "vf_result_dma")
         m.submodules.csr = csr = block(Csr(c), "vf_csr")
         m.submodules.jobs = jobs = block(JobQueue(c), "vf_job_queue")
+        m.submodules.status = status = block(JobStatus(c), "vf_job_status")
         m.submodules.boot = boot = block(Boot(c), "vf_boot")
 
         def outside(name, inner, inner_name=None):
@@ -113,8 +116,8 @@ class Host(wiring.Component):
         wiring.connect(m, result.burst, write.burst)
         wiring.connect(m, result.beat, write.beat)
         m.d.comb += [
-            weight.base.eq(csr.program_base),
-            image.base.eq(csr.program_base),
+            weight.base.eq(boot.base),
+            image.base.eq(boot.base),
             image.job_base.eq(jobs.image_base),
             result.base.eq(jobs.result_base),
             result.written.eq(write.done),
@@ -125,6 +128,7 @@ class Host(wiring.Component):
         m.d.comb += [
             boot.enable.eq(csr.enable),
             boot.soft_reset.eq(csr.soft_reset),
+            boot.program_base.eq(csr.program_base),
             boot.program_beats.eq(csr.program_beats),
             boot.loaded.eq(weight.boot_done),
             boot.program_valid.eq(weight.program.valid & self.program.ready),
@@ -132,16 +136,20 @@ class Host(wiring.Component):
             boot.program_data.eq(weight.program.data),
             boot.read_error.eq(read.error),
             boot.idle.eq(read.idle & write.idle),
+            read.attributes.as_value().eq(csr.attributes[:8]),
+            write.attributes.as_value().eq(csr.attributes[8:]),
             read.stop.eq(boot.stop),
             write.stop.eq(boot.stop),
             self.run.eq(boot.run),
             self.core_reset.eq(boot.core_reset),
             csr.clear.eq(boot.clear),
             csr.started.eq(boot.started),
-            csr.core_reset.eq(boot.core_reset),
+            csr.stopping.eq(boot.stopping),
+            csr.base.eq(boot.base),
             csr.run.eq(boot.run),
             csr.booting.eq(boot.booting),
             csr.bad_program.eq(boot.bad_program),
+            csr.misaligned.eq(boot.misaligned),
         ]
         m.d.comb += [part.reset.eq(boot.core_reset) for part in (read, write, weight, image, result, jobs)]
         m.d.comb += [getattr(self, name).eq(getattr(boot, name)) for name in header_members()]
@@ -160,6 +168,7 @@ class Host(wiring.Component):
             csr.submitted.eq(jobs.submitted),
             csr.completed.eq(jobs.completed),
             csr.image_done.eq(done),
+            csr.moved.eq(read.moved | write.moved),
             csr.read_error.eq(read.error),
             csr.read_addr.eq(read.error_addr),
             csr.read_resp.eq(read.error_resp),
@@ -170,5 +179,20 @@ class Host(wiring.Component):
             csr.stall.eq(self.stall),
             csr.progress.eq(self.progress),
             csr.active.eq(self.active),
+            status.reset.eq(boot.core_reset),
+            status.clear.eq(boot.started | boot.clear),
+            status.push.eq(csr.push),
+            status.submitted.eq(jobs.submitted),
+            status.weight_errors[Error.READ].eq(read.error_queue[0]),
+            status.image_errors[Error.READ].eq(read.error_queue[1]),
+            status.result_errors[Error.WRITE].eq(write.error),
+            status.result_errors[Error.WATCHDOG].eq(csr.hangs),
+            status.weight_end.eq(self.image_end[isa.Chunk.WEIGHT_DMA]),
+            status.image_end.eq(self.image_end[isa.Chunk.IMAGE_DMA]),
+            status.result_end.eq(done),
+            status.working.eq(csr.working),
+            status.pop.eq(csr.done_pop),
+            csr.done_count.eq(status.count),
+            csr.done.eq(status.head),
         ]
         return m

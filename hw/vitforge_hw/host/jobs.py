@@ -7,7 +7,7 @@ from amaranth.utils import exact_log2
 
 from ..arch.config import AcceleratorConfig
 
-COUNT_BITS = 16
+COUNT_BITS = 32
 
 
 class JobQueue(wiring.Component):
@@ -24,7 +24,7 @@ class JobQueue(wiring.Component):
     full, free : Out, free = entries that neither reader holds
     pop_image, pop_result : In(1), the reader has finished its image
     image_base, result_base : Out(64), of each reader's present job
-    submitted, completed : Out(16), jobs pushed and results popped since reset, modulo 2^16
+    submitted, completed : Out(32), jobs pushed and results popped since reset, modulo 2^32
 
     Latency: push to base 1 cycle, pop to the next base 1 cycle.
     """

@@ -4,7 +4,7 @@ from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..arch.registers import REGISTERS, Register
+from ..arch.registers import COUNTER_BASE, COUNTER_SLOTS, REGISTERS, Register
 from .axi import AXI4Lite
 
 
@@ -21,27 +21,38 @@ class RegisterFile(wiring.Component):
     Parameters
     ----------
     registers : the declaration, {name: Register}
+    resets : values after reset that differ from the declaration's, {name: value}
 
     Members
     -------
     bus : In(AXI4Lite()); every access is answered OKAY, undeclared addresses read 0
     <name> : of a ro register In(32), its value; of rw and w1c Out(32), the stored value; of wo Out(1), a pulse for
-        each write
+        each write of its lowest byte
     <name>_load, <name>_value : of a rw register In(1), In(32): the hardware replaces the value (wins over the bus)
+    counter, counter_value : Out, In(32): which half of which counter is read (Counters.select), and its value
+    hold : In(1), reads wait
     <name>_set : of a w1c register In(32): bits to set (wins over clearing); <name>_clear : In(1), clear all bits
 
     Latency: a write is stored one cycle after the later of AW and W and answered one cycle after that, a read is
-    answered two cycles after AR; one access of each kind at a time.
+    answered two cycles after AR; one access of each kind at a time. Registers at COUNTER_BASE and behind it are
+    counters: they have no members.
     """
 
-    def __init__(self, registers: dict[str, Register] = REGISTERS):
-        self._registers = registers
-        members = {"bus": In(AXI4Lite())}
+    def __init__(self, registers: dict[str, Register] = REGISTERS, resets: dict[str, int] | None = None):
+        self._registers = registers = {n: r for n, r in registers.items() if r.offset < COUNTER_BASE}
+        self._resets = resets or {}
+        members = {
+            "bus": In(AXI4Lite()),
+            "counter": Out(range(2 * COUNTER_SLOTS)),
+            "counter_value": In(32),
+            "hold": In(1),
+        }
         for name, register in registers.items():
             if register.access == "ro":
                 members[name] = In(32)
             elif register.access == "rw":
-                members |= {name: Out(32), f"{name}_load": In(1), f"{name}_value": In(32)}
+                reset = self._resets.get(name, register.reset)
+                members |= {name: Out(32, init=reset), f"{name}_load": In(1), f"{name}_value": In(32)}
             elif register.access == "w1c":
                 members |= {name: Out(32), f"{name}_set": In(32), f"{name}_clear": In(1)}
             else:
@@ -75,7 +86,7 @@ class RegisterFile(wiring.Component):
         # ---- reads
         raddr, have_read = Signal(10), Signal()
         value = Signal(32)
-        m.d.comb += bus.arready.eq(~have_read & ~bus.rvalid)
+        m.d.comb += bus.arready.eq(~have_read & ~bus.rvalid & ~self.hold)
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += [raddr.eq(bus.araddr[2:]), have_read.eq(1)]
         with m.If(have_read):
@@ -84,6 +95,9 @@ class RegisterFile(wiring.Component):
             m.d.sync += bus.rvalid.eq(0)
 
         # ---- registers
+        m.d.comb += self.counter.eq(raddr)
+        with m.If(raddr[len(self.counter) :] == COUNTER_BASE >> (len(self.counter) + 2)):
+            m.d.comb += value.eq(self.counter_value)
         with m.Switch(raddr):
             for name, register in self._registers.items():
                 if register.access != "wo":
@@ -97,7 +111,8 @@ class RegisterFile(wiring.Component):
             m.d.comb += selected.eq(write & (waddr == register.offset >> 2))
             if register.access == "rw":
                 merged = Signal(32, name=f"merged_{name}")
-                m.d.comb += merged.eq(((wdata & strobe) | (port & ~strobe)) & mask)
+                keep = register.sticky
+                m.d.comb += merged.eq((((wdata & strobe) | (port & ~strobe)) & mask) | (port & keep))
                 with m.If(getattr(self, f"{name}_load")):
                     m.d.sync += port.eq(getattr(self, f"{name}_value"))
                 with m.Elif(selected):
@@ -110,5 +125,5 @@ class RegisterFile(wiring.Component):
                 with m.Else():
                     m.d.sync += port.eq((port & ~clear) | (getattr(self, f"{name}_set") & mask))
             else:
-                m.d.comb += port.eq(selected)
+                m.d.comb += port.eq(selected & wstrb[0])
         return m

@@ -83,6 +83,11 @@ class HostBench:
     async def read64(self, name: str) -> int:
         return await self.read(f"{name}_lo") | await self.read(f"{name}_hi") << 32
 
+    async def counter(self, name: str) -> int:
+        """A counter as it is now."""
+        await self.write("snapshot", 1)
+        return await self.read64(name)
+
     async def write64(self, name: str, value: int):
         await self.write(f"{name}_lo", value & 0xFFFFFFFF)
         await self.write(f"{name}_hi", value >> 32)

@@ -9,7 +9,7 @@ import numpy as np
 from vitforge_hw.arch import memmap
 from vitforge_hw.arch.config import ACC_BITS, ATTEND_ACC_BITS, AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
-from vitforge_hw.arch.registers import REGISTERS
+from vitforge_hw.arch.registers import REGISTERS, Error
 from vitforge_hw.layernorm.stats import s1_bits, s2_bits
 from vitforge_hw.memory.activation import writers
 
@@ -21,6 +21,7 @@ CORE = "core"  # where Core sits below the top module
 ACTIVE = 8  #: status.active
 CHUNK_BITS = 6  #: per chunk in a timeline record (core._watch_timeline)
 UNIT_COUNTERS = tuple(f"{kind}_{c.name.lower()}" for c in Chunk for kind in ("busy", "stall"))
+READ_AT_END = ("error_code", *(f"{name}_{half}" for name in UNIT_COUNTERS for half in ("lo", "hi")))
 
 
 ENGINE_TAPS = ("tile", "rmac_tile", "attend")
@@ -135,7 +136,8 @@ def job_script(config: AcceleratorConfig, plan: MemoryPlan, program_beats: int, 
         commands.append(script.Write(reg["job_submit"], 1))
     commands.append(script.Poll(reg["completed"], images))
     commands.append(script.Poll(reg["status"], 0, ACTIVE))  # work that no result needs still runs: it is compared too
-    return commands + [script.Read(reg[name]) for name in ("error_code", *UNIT_COUNTERS)]
+    commands.append(script.Write(reg["snapshot"], 1))
+    return commands + [script.Read(reg[name]) for name in READ_AT_END]
 
 
 def place_images(plan: MemoryPlan, memory_image: bytes, images: Sequence[bytes]) -> np.ndarray:
@@ -176,17 +178,15 @@ def run_accelerator(
     )  # fmt: skip
     if result.axi_errors:
         raise SimulationError(f"AXI rule broken: {result.axi_errors[0]}", result)
-    values = dict(zip(("error_code", *UNIT_COUNTERS), (e.value for e in result.events[-1 - len(UNIT_COUNTERS) :])))
+    values = dict(zip(READ_AT_END, (e.value for e in result.events[-len(READ_AT_END) :]), strict=True))
     if code := values["error_code"]:
-        raise SimulationError(f"accelerator latched error code {code} (registers.py: error_code)", result)
+        raise SimulationError(f"accelerator latched error {Error(code).name.lower()} (registers.py: errors)", result)
     ends = result.monitors.get("image_end")
     mask = 1 << Chunk.RESULT_DMA
     image_end = [] if ends is None else [int(r["cycle"]) for r in ends if int(r["data"][0]) & mask]
     submit = REGISTERS["job_submit"].offset
     start = next(e.cycle for e, c in zip(result.events, commands) if isinstance(c, script.Write) and c.addr == submit)
     rows = result.memory.reshape(len(images), plan.result_stride)[:, :result_bytes]
-    units = {
-        c.name.lower(): {"busy": values[f"busy_{c.name.lower()}"], "stalled": values[f"stall_{c.name.lower()}"]}
-        for c in Chunk
-    }
+    count = {name: values[f"{name}_lo"] | values[f"{name}_hi"] << 32 for name in UNIT_COUNTERS}
+    units = {n: {"busy": count[f"busy_{n}"], "stalled": count[f"stall_{n}"]} for n in (c.name.lower() for c in Chunk)}
     return AcceleratorRun(rows, start, image_end, units, result)

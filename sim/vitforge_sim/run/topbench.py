@@ -29,7 +29,7 @@ _AXI = {  # signal -> (width in the bench, direction seen from the design)
     "rid": (4, "in"), "rdata": (128, "in"), "rresp": (2, "in"), "rlast": (1, "in"), "rvalid": (1, "in"),
     "rready": (1, "out"),
 }  # fmt: skip
-_AXI_UNUSED = {"awlock", "awcache", "awprot", "awqos", "awregion", "arlock", "arcache", "arprot", "arqos", "arregion"}
+_AXI_UNUSED = {"awlock", "awcache", "awprot", "awqos", "awregion", "awuser", "aruser", "arlock", "arcache", "arprot", "arqos", "arregion"}
 _LITE = {
     "awaddr": 12, "awvalid": 1, "awready": 1, "wdata": 32, "wvalid": 1, "wready": 1, "bresp": 2, "bvalid": 1,
     "bready": 1, "araddr": 12, "arvalid": 1, "arready": 1, "rdata": 32, "rresp": 2, "rvalid": 1, "rready": 1,

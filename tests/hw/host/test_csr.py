@@ -6,6 +6,7 @@ import random
 import pytest
 
 from vitforge_hw.arch import isa, registers
+from vitforge_hw.arch.build_hash import build_hash
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.host.jobs import JobQueue
 from vitforge_hw.host.register_file import writable_mask
@@ -33,11 +34,13 @@ def test_every_declared_register(preset):
             "config_hash": config.hash,
             "capabilities": config.cores | config.word << 8 | config.masters << 16 | config.job_depth << 20,
             "job_free": config.job_depth,
+            "build_hash": build_hash(config),
         }
         for name, register in registers.REGISTERS.items():
             if name == "control":
                 continue
             if register.access == "rw":
+                assert await bench.read(name) == registers.reset_value(name, config), name
                 value = bench.rng.getrandbits(32)
                 await bench.write(name, value)
                 assert await bench.read(name) == value & writable_mask(register), name
@@ -51,8 +54,7 @@ def test_every_declared_register(preset):
                 await bench.write(name, 0xFFFFFFFF)
                 assert await bench.read(name) == values.get(name, 0), name
         declared = {r.offset for r in registers.REGISTERS.values()}
-        end = registers.COUNTER_BASE + 8 * len(isa.Chunk)
-        for offset in (0x2C, 0x5C, end, 0xFFC):
+        for offset in (0x5C, 0x94, 0x100, 0x1FC, 0x2F8, 0x300, 0x604, 0xA00, 0xFFC):
             assert offset not in declared
             await bench.lite.write(offset, 0xFFFFFFFF)
             assert await bench.lite.read(offset) == 0
@@ -68,7 +70,7 @@ def test_jobs_fill_the_queue_and_complete():
         assert await bench.read64("job_image") == DRAM + JOB + TINY.job_depth * 0x1000
         assert ctx.get(host.submitted) == TINY.job_depth
         await bench.write("job_submit", 0)  # one too many: an error, and nothing advances
-        assert await bench.read("error_code") == registers.ERROR_QUEUE_FULL
+        assert await bench.read("error_code") == registers.Error.QUEUE_FULL
         assert await bench.read64("job_image") == DRAM + JOB + TINY.job_depth * 0x1000
         assert ctx.get(host.submitted) == TINY.job_depth
         await bench.write("control", 1)
@@ -155,7 +157,7 @@ def test_bad_programs_are_refused_and_a_good_one_runs_afterwards():
         await bench.write("control", 1)
         await bench.world.step(300)
         assert not bench.world.ctx.get(bench.host.run)
-        assert await bench.read("error_code") == registers.ERROR_PROGRAM
+        assert await bench.read("error_code") == registers.Error.PROGRAM
         assert await bench.read64("error_addr") == DRAM + IMAGE
         assert await bench.read("status") == 0b100
         await bench.soft_reset()
@@ -198,12 +200,12 @@ def test_a_program_with_a_read_error_does_not_run():
         await bench.write("control", 1)
         await bench.world.step(300)
         assert not bench.world.ctx.get(bench.host.run)
-        assert await bench.read("error_code") == registers.ERROR_READ
+        assert await bench.read("error_code") == registers.Error.READ
         assert await bench.read64("error_addr") == DRAM + IMAGE + 5 * 16
         await bench.write("job_submit", 1)
         for _ in range(TINY.job_depth):
             await bench.write("job_submit", 1)
-        assert await bench.read("error_code") == registers.ERROR_READ, "the first error stays"
+        assert await bench.read("error_code") == registers.Error.READ, "the first error stays"
 
     run(test)
 
@@ -216,7 +218,7 @@ def test_counters(preset):
     async def test(bench):
         ctx, host = bench.world.ctx, bench.host
         await bench.setup()
-        before = await bench.read("cycles_lo")
+        before = await bench.counter("cycles")
         assert 0 < before < 1000
         for chunk in isa.Chunk:
             ctx.set(host.busy, 1 << chunk)
@@ -225,17 +227,20 @@ def test_counters(preset):
             ctx.set(host.stall, 1 << chunk)
             await bench.world.step(20 + chunk)
             ctx.set(host.stall, 0)
+        assert await bench.read64("busy_mat") == 0, "as the last snapshot took it"
+        await bench.write("snapshot", 0)
         for chunk in isa.Chunk:
             there = chunk in config.chunks
-            assert await bench.read(f"busy_{chunk.name.lower()}") == (10 + chunk if there else 0)
-            assert await bench.read(f"stall_{chunk.name.lower()}") == (20 + chunk if there else 0)
-        assert await bench.read("cycles_lo") > before + 200
+            assert await bench.read64(f"busy_{chunk.name.lower()}") == (10 + chunk if there else 0)
+            assert await bench.read64(f"stall_{chunk.name.lower()}") == (20 + chunk if there else 0)
+        assert await bench.counter("cycles") > before + 200
         await bench.write("control", 0)  # they can be read after disabling, and start again with the next enable
         await bench.world.step(50)
-        stopped = await bench.read("cycles_lo")
-        assert await bench.read("busy_mat") == 10 and stopped == await bench.read("cycles_lo")
+        stopped = await bench.counter("cycles")
+        assert await bench.counter("busy_mat") == 10 and stopped == await bench.counter("cycles")
         await bench.setup()
-        assert await bench.read("busy_mat") == 0 and await bench.read("cycles_lo") < stopped
+        assert await bench.read64("busy_mat") == await bench.read64("cycles") == 0
+        assert await bench.counter("busy_mat") == 0 and await bench.counter("cycles") < stopped
 
     run(test, config)
 
@@ -256,7 +261,7 @@ def test_watchdog():
             ctx.set(host.progress, 0)
         assert await bench.read("error_code") == 0
         await bench.world.step(130)
-        assert await bench.read("error_code") == registers.ERROR_WATCHDOG
+        assert await bench.read("error_code") == registers.Error.WATCHDOG
         await bench.soft_reset()
         assert await bench.read("status") == 0
 
@@ -271,7 +276,7 @@ def test_watchdog_sees_a_memory_that_does_not_answer_at_boot():
         await bench.setup(enable=False, jobs=0)
         await bench.write("control", 1)
         await bench.world.step(150)
-        assert await bench.read("error_code") == registers.ERROR_WATCHDOG
+        assert await bench.read("error_code") == registers.Error.WATCHDOG
         bench.memory.frozen = False
 
     run(test, config)

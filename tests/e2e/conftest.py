@@ -35,9 +35,10 @@ class Digits:
         self.patches = patches = load_patches(list_images(paths.test)[:IMAGES], image)
         golden = Golden(graph)
         self.want = [golden.run(p[None])[graph.output].numpy()[0, 0] for p in patches]
-        bad = [bytearray(b.memory_image) for _ in range(2)]
+        bad = [bytearray(b.memory_image) for _ in range(3)]
         bad[0][0] ^= 1  # magic
         bad[1][5] ^= 1  # configuration hash
+        bad[2][7 * 64 + 40] ^= 4  # some instruction
         bench = prepare(b, folder, "verilator", SLOTS)
         self.machine = Machine(
             bench, [b.memory_image, *map(bytes, bad)], b.program_beats, [b.pack_image(p) for p in patches],

@@ -20,6 +20,7 @@ from vitforge_sim.run.machine import Machine, Script
 from vitforge_sim.run.mutants import Mutant, Mutated, mutate
 from vitforge_sim.run.topbench import BenchProgram, MemorySettings
 from vitforge_sw.compiler import Build
+from vitforge_sw.compiler.program.image import seal
 from vitforge_sw.golden import Golden
 from vitforge_sw.graph.ir import Graph
 from vitforge_sw.ops import Depthwise
@@ -162,7 +163,7 @@ def test_programs_in_turn(both):
             slots[3 * turn + image] = number, image
             both.machine.submit(s, both.image(number, image), 3 * turn + image)
         s.poll("completed", 3).read("error_code", f"error{turn}")
-        s.write("control", 0).poll("job_free", CONFIG.job_depth)
+        s.disable()
     out = both.machine.run(s)
     both.check(out, slots)
     assert [out.values[f"error{turn}"] for turn in range(3)] == [0, 0, 0]
@@ -235,7 +236,7 @@ def test_weight_sign(evit, bench, layer, channel, column):
     next(n for n in graph.nodes if n.name == layer).weight[channel, column] ^= -128
     good, wrong = (golden_acc(g, layer, evit.patches[0]) for g in (evit.graph, graph))
     assert set(np.argwhere(good != wrong)[:, 1]) == {channel}
-    found = simulate(evit, bench, memory_image=bytes(image))
+    found = simulate(evit, bench, memory_image=seal(bytes(image), CONFIG))
     verdict = verify(evit.graph, evit.build, evit.patches[:IMAGES], found)
     first = verdict.first
     assert not verdict.bit_exact

@@ -2,8 +2,8 @@
 
 import pytest
 
-from vitforge_hw.arch import registers
 from vitforge_hw.arch.config import get_config
+from vitforge_hw.arch.registers import Error
 from vitforge_sim.run.machine import ACTIVE, BUSY, ENABLE, ERROR, FAILED, IMAGE_DONE, READY, SOFT_RESET, Script
 
 CONFIG = get_config("tiny")
@@ -45,7 +45,7 @@ def test_submit_to_a_full_queue(digits, enabled):
     digits.good(s, 9, 6)
     out = machine.run(s)
     assert out.values["job_free"] == 0
-    assert out.error("full") == (registers.Error.QUEUE_FULL, machine.image[DEPTH], 0)
+    assert out.error("full") == (Error.QUEUE_FULL, machine.image[DEPTH], 0)
     assert out.values["job_image_lo"] == machine.image[DEPTH]
     assert out.values["irq"] & FAILED and out.values["status"] & ERROR
     digits.check(out, {i: i for i in range(DEPTH + 1)} | {6: 9})
@@ -88,14 +88,15 @@ def test_an_interrupt_per_image(digits):
 # ---- programs
 
 
-BAD = ["magic", "hash", "truncated", "header only", "too short", "too long", "nothing there"]
+BAD = ["magic", "hash", "instruction", "truncated", "header only", "too short", "too long", "nothing there"]
 
 
 @pytest.mark.parametrize("fault", BAD)
 def test_a_bad_program_does_not_run(digits, fault):
-    """Code 4 with the program's address, no job starts; after a soft reset the good program runs."""
+    """An error with the program's address, no job starts; after a soft reset the good program runs."""
     machine = digits.machine
-    program = {"magic": 1, "hash": 2}.get(fault, 0)
+    program = {"magic": 1, "hash": 2, "instruction": 3}.get(fault, 0)
+    code = {"hash": Error.BUILD} | dict.fromkeys(("instruction", "truncated", "header only"), Error.CHECKSUM)
     instruction = CONFIG.instruction_beats
     beats = {
         "truncated": machine.beats - 1, "header only": instruction, "too short": instruction - 1,
@@ -105,13 +106,14 @@ def test_a_bad_program_does_not_run(digits, fault):
     machine.submit(s, 0, 0)
     machine.enable(s, program, beats, ready=False)
     if fault == "nothing there":  # empty memory: no magic
-        s.write("control", 0).poll("job_free", DEPTH).write64("program", 1 << 19)
+        s.disable().write64("program", 1 << 19)
         machine.submit(s, 0, 0).write("control", ENABLE)
-    s.interrupt().error("bad").read("status").wait(3000).read("completed").write("snapshot", 1).read("busy_mat_lo").soft_reset()
+    s.interrupt().error("bad").read("status").wait(3000).read("completed")
+    s.write("snapshot", 1).read("busy_mat_lo").soft_reset()
     digits.good(s, 8, 1)
     out = machine.run(s)
     address = 1 << 19 if fault == "nothing there" else machine.program[program]
-    assert out.error("bad") == (registers.Error.PROGRAM, address, 0)
+    assert out.error("bad") == (code.get(fault, Error.PROGRAM), address, 0)
     assert not out.values["status"] & READY and out.values["status"] & ERROR
     assert out.values["completed"] == out.values["busy_mat_lo"] == 0 and out.untouched(0)
     digits.check(out, {1: 8})
@@ -121,12 +123,12 @@ def test_another_program_after_disabling(digits):
     """Disable, then a bad program, then the good one again, without soft reset in between: the error stays latched."""
     machine = digits.machine
     s = digits.good(Script(), 0, 0)
-    s.write("control", 0).poll("job_free", DEPTH)
-    machine.enable(s, program=1, ready=False).poll("error_code", registers.Error.PROGRAM)
+    s.disable()
+    machine.enable(s, program=1, ready=False).poll("error_code", Error.PROGRAM)
     s.write("control", 0)
     machine.submit(machine.enable(s), 1, 1).poll("completed", 1).error("still")
     out = machine.run(s)
-    assert out.error("still") == (registers.Error.PROGRAM, machine.program[1], 0)
+    assert out.error("still") == (Error.PROGRAM, machine.program[1], 0)
     digits.check(out, {0: 0, 1: 1})
 
 
@@ -147,7 +149,7 @@ def test_watchdog(digits, cycles, part):
     start, end = cycles
     at = start // 2 if part == "load" else int(start + (end - start) * part)
     out = machine.run(s, hold_from=at, hold_cycles=HOLD)
-    assert out.error("hang") == (registers.Error.WATCHDOG, 0, 0)
+    assert out.error("hang") == (Error.WATCHDOG, 0, 0)
     assert out.values["control"] == ENABLE | SOFT_RESET and out.bench.events[ready].cycle > at + HOLD
     digits.check(out, {1: 2})
 

@@ -6,6 +6,7 @@ without one chosen it must be bit-exact, so that a failure comes from the operat
 
 import copy
 import dataclasses
+import random
 import re
 
 import numpy as np
@@ -17,6 +18,7 @@ from vitforge_sim.compare import verify as verify_module
 from vitforge_sim.compare.verify import verify
 from vitforge_sim.run.accelerator import build_accelerator, run_accelerator
 from vitforge_sim.run.mutants import Mutant, Mutated, mutate
+from vitforge_sim.run.topbench import SimulationError
 from vitforge_sw.compiler import compile_graph
 from vitforge_sw.golden import Golden
 from vitforge_sw.ops import Matmul
@@ -191,11 +193,23 @@ def test_weight_sign(digits, patches, layer):
     weight[channel, column] ^= -128
     image = np.frombuffer(compile_graph(graph, CONFIG).memory_image, np.uint8)
     good = np.frombuffer(digits.build.memory_image, np.uint8)
-    differs = np.flatnonzero(image != good)
+    program = digits.build.program_beats * CONFIG.beat_bytes  # where the checksums differ too
+    differs = np.flatnonzero(image[program:] != good[program:]) + program
     assert len(differs) == 1 and image[differs[0]] ^ good[differs[0]] == 0x80, "one bit of the memory image"
     found = simulate(digits, digits.machine.bench, patches, image.tobytes())
     first = verify(digits.graph, digits.build, patches, found).first
     assert first.image == 0 and first.layer == node.name and first.tensor.endswith(".acc"), first
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_damaged_data_are_reported(digits, patches, seed):
+    """A random bit of weights, parameters or constants in DRAM: the checksum notices, whatever the result is."""
+    build, rng = digits.build, random.Random(seed)
+    piece = rng.choice(build.pieces)
+    image = bytearray(build.memory_image)
+    image[piece.beat * CONFIG.beat_bytes + rng.randrange(piece.beats * CONFIG.beat_bytes)] ^= 1 << rng.randrange(8)
+    with pytest.raises(SimulationError, match="latched error checksum"):
+        simulate(digits, digits.machine.bench, patches[:1], bytes(image))
 
 
 def test_mutants_are_off(digits, patches, mutated):

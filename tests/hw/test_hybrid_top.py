@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from vitforge_hw.arch import isa, memmap
+from vitforge_hw.arch.build_hash import build_hash
+from vitforge_hw.arch.checksum import balance
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.arch.isa import Chunk, Instruction, Wait
 from vitforge_hw.verilog import emit
@@ -31,14 +33,17 @@ PROGRAM = {
 
 def image(programs) -> bytes:
     """Header and instructions, logical bytes."""
-    header, words = {"magic": isa.MAGIC, "config_hash": CONFIG.hash}, []
+    header, words = {"magic": isa.MAGIC, "config_hash": CONFIG.hash, "build_hash": build_hash(CONFIG)}, []
     for chunk in Chunk:
         mine = programs.get(chunk, [])
         name = chunk.name.lower()
         header |= {f"{name}_start": 1 + len(words), f"{name}_count": len(mine)}
         words += [i.encode() for i in mine]
     first = isa.pack(isa.HEADER_FIELDS, header, "header")
-    return b"".join(w.to_bytes(isa.INSTRUCTION_BYTES, "little") for w in (first, *words))
+    logical = b"".join(w.to_bytes(isa.INSTRUCTION_BYTES, "little") for w in (first, *words))
+    at = 4 * isa.CHECKSUM_WORD
+    checksum = balance(logical, CONFIG.beat_bytes, isa.CHECKSUM_WORD)
+    return logical[:at] + checksum.to_bytes(4, "little") + logical[at + 4 :]
 
 
 @pytest.mark.campaign

@@ -186,12 +186,14 @@ OP_FIELDS: dict[Chunk, tuple[Field, ...]] = {
         Field("beats", 20, "number of beats"),
         Field("dest", 2, "0 weight buffer, 1 post-processing parameters, 2 LayerNorm parameters"),
         Field("dest_addr", 16, "first weight row, or first parameter beat"),
+        Field("checksum", 32, "signature of the data of all rows (arch/checksum.py)"),
     ),
     Chunk.IMAGE_DMA: (
         Field("job", 1, "0: source in the memory image; 1: source in the job's image"),
         Field("source", 26, "first beat"),
         Field("beats", 14, "beats per row (group); whole buffer rows"),
         Field("out_addr", _ACT, "first buffer row; rows follow each other without gaps"),
+        Field("checksum", 32, "signature of the data of all rows, where the source is the memory image"),
     ),
     Chunk.RESULT_DMA: (
         Field("in_addr", _ACT, "first buffer row"),
@@ -264,6 +266,8 @@ PARAM_BYTES = 8
 HEADER_FIELDS = (
     Field("magic", 32, "'VITF'"),
     Field("config_hash", 32, "AcceleratorConfig.hash; the hardware refuses another one"),
+    Field("build_hash", 32, "configuration, instruction set and generator; the hardware refuses another one"),
+    Field("checksum", 32, "makes the signature of header and instructions 0 (arch/checksum.py)"),
     *(
         field
         for chunk in Chunk
@@ -276,6 +280,7 @@ HEADER_FIELDS = (
     ),
 )
 MAGIC = int.from_bytes(b"VITF", "little")
+CHECKSUM_WORD = 3  #: the header's word of 32 bits that holds its checksum
 
 
 def pack(fields: tuple[Field, ...], values: dict[str, int], what: str) -> int:

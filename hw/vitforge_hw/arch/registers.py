@@ -44,7 +44,8 @@ ERROR_DOCS: dict[Error, str] = {
     Error.WATCHDOG: "no progress for watchdog cycles while jobs run or the program loads",
     Error.ALIGNMENT: "a base or stride is no multiple of 4096: submit or program refused; the value; response 0 image "
     "base, 1 result base, 2 image stride, 3 result stride; the program: 0 and its address",
-    Error.CHECKSUM: "program, weights or constants differ from what was compiled; address where the piece ends",
+    Error.CHECKSUM: "loaded data differ from what was compiled; the memory image; response 0 program (does not run), 1 "
+    "weights or parameters, 2 constants",
     Error.BUILD: "the program was compiled for another configuration or generator: does not run; its address",
     Error.STOPPED: "a submit while the machine stops (enable cleared, or soft reset): refused; address of its image",
     Error.STRAY: "an answer came that nobody waits for (of reads before aresetn): dropped",

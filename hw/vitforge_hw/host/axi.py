@@ -1,6 +1,6 @@
 """AXI4 and AXI4-Lite signatures, the read and the write side of one master port."""
 
-from amaranth import C, Module, Mux, ResetInserter, Signal
+from amaranth import C, Cat, Module, Mux, ResetInserter, ResetSignal, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, Signature
@@ -9,7 +9,8 @@ from ..arch.config import AcceleratorConfig
 from ..arch.memmap import STRIPE_BEATS
 
 DATA_BITS = 128
-WEIGHT_ID, IMAGE_ID = 0, 1  #: AXI ids of the two read queues
+WEIGHT_ID, IMAGE_ID = 0, 1  #: bit 0 of AXI ids: the two read queues; above it the epoch
+EPOCH_BITS = 3  #: counts resets with something outstanding, so that late answers are known as such
 OKAY = 0
 
 
@@ -116,10 +117,12 @@ class ReadMaster(wiring.Component):
     -------
     reset : In(1), clears everything; only while ``idle``
     attributes : In(ATTRIBUTES), of every burst; changes only while ``idle``
+    epoch : In(3), upper bits of ids; changes only at aresetn
     burst : In(stream(BURST)); the sender has reserved FIFO space for each of its beats
     beat0, beat1 : Out(stream(READ_BEAT)), beats of id 0 (weights, program) and id 1 (images), in order
     idle : Out(1), no burst is waiting or outstanding
-    axi : Out(AXI4Read); rready never drops when data may come, because the space is reserved
+    stray : Out(1), a beat came that nobody waits for: of another epoch, or more than was asked for; it is dropped
+    axi : Out(AXI4Read); rready is always 1, because the space is reserved
 
     Latency/throughput: burst to ARVALID 1 cycle, RVALID to beat 2 cycles; one beat a cycle.
     Reference: memmap.stripe for the addresses.
@@ -131,10 +134,12 @@ class ReadMaster(wiring.Component):
             {
                 "reset": In(1),
                 "attributes": In(ATTRIBUTES),
+                "epoch": In(EPOCH_BITS),
                 "burst": In(stream.Signature(BURST)),
                 "beat0": Out(stream.Signature(READ_BEAT)),
                 "beat1": Out(stream.Signature(READ_BEAT)),
                 "idle": Out(1),
+                "stray": Out(1),
                 "axi": Out(AXI4Read()),
             }
         )
@@ -151,38 +156,40 @@ class ReadMaster(wiring.Component):
             self.burst.ready.eq(bursts.w_rdy),
             axi.araddr.eq(burst.addr),
             axi.arlen.eq(burst.len),
-            axi.arid.eq(burst.id),
+            axi.arid.eq(Cat(burst.id, self.epoch)),
             axi.arvalid.eq(bursts.r_rdy),
             bursts.r_en.eq(axi.arready),
         ]
 
-        ready = []
+        started, taken, waiting = axi.arvalid & axi.arready, [], []
         for i, (depth, out) in enumerate(zip(self._depths, (self.beat0, self.beat1), strict=True)):
             # one more than the credits: the memory behind the output register then has a power of two of rows
             m.submodules[f"fifo{i}"] = fifo = SyncFIFOBuffered(width=READ_BEAT.size, depth=depth + 1)
             incoming = Signal(READ_BEAT, name=f"incoming{i}")
+            missing = Signal(range(depth + 1), name=f"missing{i}")  # beats outstanding
+            take = Signal(name=f"take{i}")
             m.d.comb += [
+                take.eq(axi.rvalid & (axi.rid == Cat(C(i, 1), self.epoch)) & missing.any()),
                 incoming.data.eq(axi.rdata),
                 incoming.resp.eq(axi.rresp),
                 fifo.w_data.eq(incoming.as_value()),
-                fifo.w_en.eq(axi.rvalid & (axi.rid == i)),
+                fifo.w_en.eq(take),
                 out.payload.as_value().eq(fifo.r_data),
                 out.valid.eq(fifo.r_rdy),
                 fifo.r_en.eq(out.ready),
             ]
-            ready.append(fifo.w_rdy)
-        m.d.comb += axi.rready.eq(Mux(axi.rid == IMAGE_ID, ready[IMAGE_ID], ready[WEIGHT_ID]))
-
-        outstanding = Signal(range(sum(self._depths) + 1))
-        started = axi.arvalid & axi.arready
-        ended = axi.rvalid & axi.rready & axi.rlast
-        with m.If(started & ~ended):
-            m.d.sync += outstanding.eq(outstanding + 1)
-        with m.Elif(ended & ~started):
-            m.d.sync += outstanding.eq(outstanding - 1)
-        m.d.comb += self.idle.eq(~outstanding.any() & ~bursts.r_rdy)
+            m.d.sync += missing.eq(missing - take + Mux(started & (burst.id == i), burst.len + 1, 0))
+            taken.append(take)
+            waiting.append(missing.any())
+        m.d.comb += [
+            axi.rready.eq(1),
+            self.stray.eq(axi.rvalid & ~Cat(taken).any()),
+            self.idle.eq(~Cat(waiting).any() & ~bursts.r_rdy),
+        ]
         return ResetInserter(self.reset)(m)
 
+
+PATIENCE = 4096  #: cycles that a memory may take to accept a beat that it waits for
 
 #: a write burst: its data are complete in the sender's FIFO
 WRITE_BURST = data.StructLayout({"addr": 64, "len": 4})
@@ -191,15 +198,21 @@ WRITE_BURST = data.StructLayout({"addr": 64, "len": 4})
 class WriteMaster(wiring.Component):
     """AW, W and B of one master, one burst at a time.
 
+    Only whole bursts end: one of which aresetn finds a part sent is ended afterwards, with strobes of 0, because a
+    memory that was not reset waits for it. One that was reset does not: after PATIENCE cycles in which nothing moves
+    the burst is forgotten. Its response, and that of a burst sent whole, is stray.
+
     Members
     -------
     reset : In(1), clears everything; only while ``idle``
+    epoch : In(3), upper bits of ids; changes only at aresetn
     stop : In(1), accept no further burst
     attributes : In(ATTRIBUTES), of every burst; changes only while ``idle``
     burst : In(stream(WRITE_BURST)); its beats must follow without waiting for anything but ``beat``
     beat : In(stream(128)), whole beats
     done : Out(1), one cycle for each burst, at its response
     error, error_addr, error_resp : one cycle with ``done`` when the response is not OKAY
+    stray : Out(1), a response came that nobody waits for; it is dropped
     idle : Out(1); moved : Out(1), a beat or response moves in this cycle
     axi : Out(AXI4Write)
 
@@ -211,6 +224,7 @@ class WriteMaster(wiring.Component):
             {
                 "reset": In(1),
                 "stop": In(1),
+                "epoch": In(EPOCH_BITS),
                 "attributes": In(ATTRIBUTES),
                 "burst": In(stream.Signature(WRITE_BURST)),
                 "beat": In(stream.Signature(DATA_BITS)),
@@ -218,6 +232,7 @@ class WriteMaster(wiring.Component):
                 "error": Out(1),
                 "error_addr": Out(64),
                 "error_resp": Out(2),
+                "stray": Out(1),
                 "idle": Out(1),
                 "moved": Out(1),
                 "axi": Out(AXI4Write()),
@@ -228,23 +243,31 @@ class WriteMaster(wiring.Component):
         m = Module()
         axi = self.axi
         address_constants(m, axi, "aw", self.attributes)
-        burst = Signal(WRITE_BURST)
-        active, address_left, data_left = Signal(), Signal(), Signal()
-        count = Signal(4)
+        # these survive aresetn
+        burst, count = Signal(WRITE_BURST, reset_less=True), Signal(4, reset_less=True)
+        active, address_left, data_left, cut = (
+            Signal(name=n, reset_less=True) for n in ("active", "address_left", "data_left", "cut")
+        )
+        patience = Signal(range(PATIENCE), reset_less=True)
+        aresetn, own = Signal(), Signal()
         m.d.comb += [
+            aresetn.eq(~ResetSignal()),
+            own.eq(active & ~address_left & ~data_left & ~cut & (axi.bid == Cat(C(0, 1), self.epoch))),
             self.idle.eq(~active),
-            self.moved.eq((axi.wvalid & axi.wready) | (axi.bvalid & axi.bready)),
+            self.moved.eq((axi.wvalid & axi.wready) | self.done),
             self.burst.ready.eq(~active & ~self.stop),
+            axi.awid.eq(Cat(cut, self.epoch)),  # never that of a burst whose response counts
             axi.awaddr.eq(burst.addr),
             axi.awlen.eq(burst.len),
-            axi.awvalid.eq(active & address_left),
+            axi.awvalid.eq(active & address_left & aresetn),
             axi.wdata.eq(self.beat.payload),
-            axi.wstrb.eq(C(0xFFFF, 16)),
+            axi.wstrb.eq(Mux(cut, 0, 0xFFFF)),
             axi.wlast.eq(count == burst.len),
-            axi.wvalid.eq(active & data_left & self.beat.valid),
-            self.beat.ready.eq(active & data_left & axi.wready),
-            axi.bready.eq(active & ~address_left & ~data_left),
-            self.done.eq(axi.bready & axi.bvalid),
+            axi.wvalid.eq(active & data_left & (cut | self.beat.valid) & aresetn),
+            self.beat.ready.eq(active & data_left & axi.wready & ~cut),
+            axi.bready.eq(1),
+            self.done.eq(own & axi.bvalid),
+            self.stray.eq(axi.bvalid & ~own),
             self.error.eq(self.done & (axi.bresp != OKAY)),
             self.error_addr.eq(burst.addr),
             self.error_resp.eq(axi.bresp),
@@ -265,4 +288,12 @@ class WriteMaster(wiring.Component):
                 m.d.sync += data_left.eq(0)
         with m.If(self.done):
             m.d.sync += active.eq(0)
+        moved = (axi.awvalid & axi.awready) | (axi.wvalid & axi.wready)
+        with m.If(cut):
+            m.d.sync += patience.eq(Mux(moved, 0, patience + 1))
+            with m.If((~address_left & ~data_left) | patience.all()):
+                m.d.sync += [active.eq(0), cut.eq(0)]
+        with m.If(~aresetn):
+            begun = (~address_left & data_left) | (address_left & (count.any() | ~data_left))
+            m.d.sync += [cut.eq(active & begun), active.eq(active & begun), patience.eq(0)]
         return ResetInserter(self.reset)(m)

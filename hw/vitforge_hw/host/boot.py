@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..arch import isa
+from ..arch.build_hash import build_hash
 from ..arch.config import AcceleratorConfig
 from ..arch.memmap import BASE_ALIGNMENT
 from ..interfaces import fields_layout
@@ -16,13 +17,13 @@ RESET_CYCLES = 8  #: longer than any on-chip read is under way
 
 def header_members() -> dict:
     """Start and count of each chunk's instructions, named as in isa.HEADER_FIELDS."""
-    return {f.name: Out(f.bits) for f in isa.HEADER_FIELDS[2:]}
+    return {f.name: Out(f.bits) for f in isa.HEADER_FIELDS if f.name.endswith(("_start", "_count"))}
 
 
 class Boot(wiring.Component):
     """Loads the program when enabled, lets jobs run, and takes the machine down without breaking AXI transfers.
 
-    Enabling takes over base and length of the program, loads it, and checks magic, configuration hash, and that every
+    Enabling takes over base and length of the program, loads it, and checks magic, hashes, checksum, and that every
     chunk's instructions lie within what was loaded (a truncated program does not run), an absent chunk having none.
     Clearing enable, or soft reset, stops new bursts, waits until everything outstanding has come back, and holds
     ``core_reset`` for RESET_CYCLES.
@@ -35,7 +36,7 @@ class Boot(wiring.Component):
     -------
     enable, soft_reset : In(1), control register
     program_base, program_beats : In(64), In(32), registers; base : Out(64), as it was when enabled
-    load : Out(stream(20)), to the weight DMA; loaded : In(1), its pulse
+    load : Out(stream(20)), to the weight DMA; loaded : In(1), its pulse; damaged : In(1), with it: wrong checksum
     program_valid, program_addr, program_data : In, the program memory's accepted writes (the header is taken from them)
     read_error : In(1), pulse; a program that was loaded with one does not run
     idle : In(1), no AXI transfer is outstanding
@@ -44,7 +45,7 @@ class Boot(wiring.Component):
     core_reset : Out(1), reset of sequencers, chunks, buffers' control, FIFOs and job queue
     clear : Out(1), one cycle at the end of a soft reset: clear enable, soft_reset, errors, counters
     started : Out(1), one cycle when enabled: clear the counters
-    bad_program, misaligned : Out(1), one cycle: the program is refused
+    bad_program, bad_build, bad_checksum, misaligned : Out(1), one cycle: the program is refused
     run : Out(1), program loaded and enabled
     booting : Out(1), the program is being loaded
     <chunk>_start, <chunk>_count : Out(16), from the header
@@ -64,6 +65,7 @@ class Boot(wiring.Component):
                 "base": Out(64),
                 "load": Out(stream.Signature(BEATS_BITS)),
                 "loaded": In(1),
+                "damaged": In(1),
                 "program_valid": In(1),
                 "program_addr": In(16),
                 "program_data": In(config.beat_bytes * 8),
@@ -75,6 +77,8 @@ class Boot(wiring.Component):
                 "clear": Out(1),
                 "started": Out(1),
                 "bad_program": Out(1),
+                "bad_build": Out(1),
+                "bad_checksum": Out(1),
                 "misaligned": Out(1),
                 "run": Out(1),
                 "booting": Out(1),
@@ -107,7 +111,7 @@ class Boot(wiring.Component):
             fits.append(start + count <= instructions if chunk in c.chunks else count == 0)
         m.d.sync += complete.eq(Cat(fits).all())
 
-        broken = Signal()
+        broken, damaged = Signal(), Signal()
         with m.If(self.read_error):
             m.d.sync += broken.eq(1)
         leave = Signal()
@@ -139,13 +143,20 @@ class Boot(wiring.Component):
                 with m.If(leave):
                     m.next = "DRAIN"
                 with m.Elif(self.loaded):
+                    m.d.sync += damaged.eq(self.damaged)
                     m.next = "CHECK"
             with m.State("CHECK"):
-                with m.If((header.magic != isa.MAGIC) | (header.config_hash != c.hash) | ~complete):
+                m.next = "FAILED"
+                with m.If(broken):
+                    pass  # the read error has been reported
+                with m.Elif(header.magic != isa.MAGIC):
                     m.d.comb += self.bad_program.eq(1)
-                    m.next = "FAILED"
-                with m.Elif(broken):
-                    m.next = "FAILED"
+                with m.Elif((header.config_hash != c.hash) | (header.build_hash != build_hash(c))):
+                    m.d.comb += self.bad_build.eq(1)
+                with m.Elif(damaged):
+                    m.d.comb += self.bad_checksum.eq(1)
+                with m.Elif(~complete):
+                    m.d.comb += self.bad_program.eq(1)
                 with m.Else():
                     m.next = "RUN"
             with m.State("RUN"):

@@ -21,6 +21,7 @@ class Counters(wiring.Component):
     restart : In(1), all counters and the snapshot become 0; this cycle's events are not counted
     snapshot : In(1), take the counters without this cycle's events
     busy : Out(1), the snapshot is not complete yet
+    totals : the first memory (tests)
     select : In, number of a 32-bit half: slot * 2 + upper; value : Out(32)
 
     Latency: snapshot to value SLOTS + 1 cycles, select to value 0.
@@ -60,7 +61,7 @@ class Counters(wiring.Component):
             with m.Elif(self.snapshot):
                 m.d.sync += kept[i].eq(left)
 
-        m.submodules.totals = totals = memory.Memory(shape=64, depth=SLOTS, init=[])
+        m.submodules.totals = self.totals = totals = memory.Memory(shape=64, depth=SLOTS, init=[])
         m.submodules.shadow = shadow = memory.Memory(shape=64, depth=SLOTS, init=[])
         read, write = totals.read_port(domain="comb"), totals.write_port()
         keep, answer = shadow.write_port(), shadow.read_port(domain="comb")

@@ -1,6 +1,6 @@
 """Registers: what each one of arch.registers means."""
 
-from amaranth import C, Cat, Module, Signal
+from amaranth import C, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -38,7 +38,10 @@ class Csr(wiring.Component):
     job_full, job_free, submitted, completed : In, from the job queue; working : Out(1), jobs are outstanding
     image_done : In(1), one cycle per image whose result is in memory
     done_count, done : In, from JobStatus; done_pop : Out(1)
-    read_error, write_error, bad_program, misaligned : In(1), pulses; read_addr, read_resp, write_addr, write_resp : In
+    read_error, write_error : In(1), pulses; read_addr, read_resp, write_addr, write_resp : In
+    bad_program, bad_build, bad_checksum, misaligned : In(1), pulses: the program is refused
+    stray : In(1), pulse: an AXI answer was dropped
+    damaged : In(2), pulses: weights or parameters, constants have a wrong signature
     hangs : Out(1), pulse: the watchdog has expired while jobs run
     busy, stall : In, one bit per chunk of isa.Chunk: counted in its registers; those of an absent chunk read 0
     progress : In(1), some chunk has finished a row; moved : In(1), some AXI beat or response came or went
@@ -86,7 +89,11 @@ class Csr(wiring.Component):
                 "write_addr": In(64),
                 "write_resp": In(2),
                 "bad_program": In(1),
+                "bad_build": In(1),
+                "bad_checksum": In(1),
                 "misaligned": In(1),
+                "damaged": In(2),
+                "stray": In(1),
                 "hangs": Out(1),
                 "busy": In(chunks),
                 "stall": In(chunks),
@@ -156,18 +163,18 @@ class Csr(wiring.Component):
         odd = [(value & (BASE_ALIGNMENT - 1)).any() for value in (self.push_image, self.push_result, *strides)]
         with m.If(file.job_submit):
             with m.If(self.stopping):
-                m.d.comb += [log.stopped.eq(1), log.stopped_addr.eq(self.push_image)]
+                m.d.comb += [log.stopped_error.eq(1), log.stopped_addr.eq(self.push_image)]
             with m.Elif(Cat(odd).any()):
-                m.d.comb += log.alignment.eq(1)
+                m.d.comb += log.alignment_error.eq(1)
                 for number, value in reversed(list(enumerate((self.push_image, self.push_result, *strides)))):
                     with m.If(odd[number]):
                         m.d.comb += [log.alignment_addr.eq(value), log.alignment_resp.eq(number)]
             with m.Elif(self.job_full):
-                m.d.comb += [log.queue_full.eq(1), log.queue_full_addr.eq(self.push_image)]
+                m.d.comb += [log.queue_full_error.eq(1), log.queue_full_addr.eq(self.push_image)]
             with m.Else():
                 m.d.comb += self.push.eq(1)
         with m.If(self.misaligned):
-            m.d.comb += [log.alignment.eq(1), log.alignment_addr.eq(self.base), log.alignment_resp.eq(0)]
+            m.d.comb += [log.alignment_error.eq(1), log.alignment_addr.eq(self.base), log.alignment_resp.eq(0)]
         for name, stride in zip(("image", "result"), strides, strict=True):
             lo, hi = f"job_{name}_lo", f"job_{name}_hi"
             next_base = Signal(64, name=f"next_{name}")
@@ -192,16 +199,22 @@ class Csr(wiring.Component):
                 | self.moved & (self.booting | self.stopping) | (self.stopping ^ stopping_before)
             ),
             self.hangs.eq(watchdog.expired & self.run),
-            log.watchdog.eq(watchdog.expired & ~self.stopping),
-            log.drain.eq(watchdog.expired & self.stopping),
-            log.read.eq(self.read_error),
+            log.watchdog_error.eq(watchdog.expired & ~self.stopping),
+            log.drain_error.eq(watchdog.expired & self.stopping),
+            log.read_error.eq(self.read_error),
             log.read_addr.eq(self.read_addr),
             log.read_resp.eq(self.read_resp),
-            log.write.eq(self.write_error),
+            log.write_error.eq(self.write_error),
             log.write_addr.eq(self.write_addr),
             log.write_resp.eq(self.write_resp),
-            log.program.eq(self.bad_program),
+            log.program_error.eq(self.bad_program),
             log.program_addr.eq(self.base),
+            log.build_error.eq(self.bad_build),
+            log.build_addr.eq(self.base),
+            log.checksum_error.eq(self.bad_checksum | self.damaged.any()),
+            log.checksum_addr.eq(self.base),
+            log.checksum_resp.eq(Mux(self.bad_checksum, 0, Mux(self.damaged[0], 1, 2))),
+            log.stray_error.eq(self.stray),
             log.pending.eq(file.errors),
             file.errors_set.eq(log.set),
             self.error.eq(file.errors.any()),
@@ -210,7 +223,7 @@ class Csr(wiring.Component):
             file.error_addr_hi.eq(log.addr[32:]),
             file.error_resp.eq(log.resp),
         ]  # fmt: skip
-        for name, event in {"image_done": self.image_done, "error": log.event}.items():
+        for name, event in {"image_done": self.image_done, "error": log.happened}.items():
             m.d.comb += file.irq_status_set[field("irq_status", name)[0]].eq(event)
         m.d.sync += self.interrupt.eq((file.irq_status & file.irq_enable).any())
 

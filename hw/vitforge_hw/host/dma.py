@@ -6,10 +6,12 @@ from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from ..arch import isa
+from ..arch.checksum import BITS
 from ..arch.config import AcceleratorConfig
 from ..interfaces import BufferRead, BufferWrite, ChunkControl, WeightWrite, op_layout
 from .axi import DATA_BITS, WRITE_BURST, burst_limit
 from .read_engine import BEATS_BITS, REQUEST, REQUEST_DEPTH, beat_layout
+from .signature import Signature
 
 DEST_PROGRAM = 3  #: the program memory, at boot; instructions use isa.DEST_*
 
@@ -23,6 +25,21 @@ def _accept_op(m: Module, ctl, op: Signal) -> tuple[Signal, Signal]:
     with m.Elif(start & ctl.go.payload):
         m.d.sync += held.eq(0)
     return held, start
+
+
+def _check(m: Module, dma, config: AcceleratorConfig, accepted, ends, checksum, skip=0):
+    """Signature over the accepted beats up to ``ends``; ``dma.damaged`` a cycle later if it is not ``checksum``."""
+    m.submodules.signature = signature = Signature(config.beat_bytes * 8)
+    first, ended, skipped, wanted = Signal(init=1), Signal(), Signal(), Signal(BITS)
+    with m.If(accepted):
+        m.d.sync += first.eq(ends)
+    m.d.sync += [ended.eq(ends), skipped.eq(skip), wanted.eq(checksum)]
+    m.d.comb += [
+        signature.valid.eq(accepted),
+        signature.data.eq(dma.beat.payload.data),
+        signature.first.eq(first),
+        dma.damaged.eq(ended & ~skipped & (signature.value != wanted)),
+    ]
 
 
 class WeightDma(wiring.Component):
@@ -41,6 +58,8 @@ class WeightDma(wiring.Component):
     ctl : In(ChunkControl(WEIGHT_DMA)); ``done`` one cycle after a piece's last write was accepted
     boot : In(stream(20)), load that many beats from beat 0 into the program memory; only while no instruction runs
     boot_done : Out(1), one cycle when the program is written
+    damaged : Out(1), one cycle, with the last ``done`` of an instruction, or with ``boot_done``: its data, or the
+        program, do not have the signature that they should have
     base : In(64), the memory image
     request, beat : to and from the read engine's queue 0
     weights : Out(WeightWrite), beat i of a piece goes to row dest_addr + i // beats_per_weight_row, column
@@ -61,6 +80,7 @@ class WeightDma(wiring.Component):
                 "ctl": In(ChunkControl(isa.Chunk.WEIGHT_DMA)),
                 "boot": In(stream.Signature(BEATS_BITS)),
                 "boot_done": Out(1),
+                "damaged": Out(1),
                 "base": In(64),
                 "request": Out(stream.Signature(REQUEST)),
                 "beat": In(stream.Signature(beat_layout(c))),
@@ -80,7 +100,7 @@ class WeightDma(wiring.Component):
         columns = c.beats_per_weight_row
 
         # ---- requests and where their data go
-        target = data.StructLayout({"addr": 16, "dest": 2})
+        target = data.StructLayout({"addr": 16, "dest": 2, "ends": 1, "checksum": BITS})
         m.submodules.targets = targets = SyncFIFO(width=target.size, depth=REQUEST_DEPTH)
         new, payload = Signal(target), self.request.payload
         m.d.comb += [
@@ -93,10 +113,10 @@ class WeightDma(wiring.Component):
         ]
         with m.If(self.boot.valid):
             m.d.comb += [payload.beat.eq(0), payload.beats.eq(self.boot.payload), new.addr.eq(0)]
-            m.d.comb += new.dest.eq(DEST_PROGRAM)
+            m.d.comb += [new.dest.eq(DEST_PROGRAM), new.ends.eq(1)]  # and checksum 0
         with m.Else():
             m.d.comb += [payload.beat.eq(op.source), payload.beats.eq(op.beats), new.addr.eq(op.dest_addr)]
-            m.d.comb += new.dest.eq(op.dest)
+            m.d.comb += [new.dest.eq(op.dest), new.ends.eq(self.ctl.go.payload), new.checksum.eq(op.checksum)]
         with m.If(start):  # the next row's piece follows
             m.d.sync += op.source.eq(op.source + op.beats)
             whole_rows = op.beats >> (columns.bit_length() - 1)
@@ -130,6 +150,7 @@ class WeightDma(wiring.Component):
             self.ctl.done.eq(ended & (now.dest != DEST_PROGRAM)),
             self.boot_done.eq(ended & (now.dest == DEST_PROGRAM)),
         ]
+        _check(m, self, c, accepted, accepted & self.beat.payload.last & now.ends, now.checksum)
         m.d.comb += self.busy.eq(active | targets.r_rdy | self.ctl.done)
         return ResetInserter(self.reset)(m)
 
@@ -152,6 +173,7 @@ class ImageDma(wiring.Component):
     base, job_base : In(64), the memory image and the present job's image; read while a row starts
     request, beat : to and from the read engine's queue 1
     image_wr : Out(BufferWrite)
+    damaged : Out(1), one cycle after the last beat of an instruction: a constant does not have its signature
     busy : Out(1), rows are under way
 
     Latency: go to request 0 cycles, last beat to write 1 cycle; throughput: one beat a cycle.
@@ -169,6 +191,7 @@ class ImageDma(wiring.Component):
                 "request": Out(stream.Signature(REQUEST)),
                 "beat": In(stream.Signature(beat_layout(config))),
                 "image_wr": Out(BufferWrite(config)),
+                "damaged": Out(1),
                 "busy": Out(1),
             }
         )
@@ -181,7 +204,7 @@ class ImageDma(wiring.Component):
         per_row = c.beats_per_row
 
         # ---- requests and the first buffer row of each instruction: later rows follow
-        target = data.StructLayout({"addr": 16, "first": 1})
+        target = data.StructLayout({"addr": 16, "first": 1, "ends": 1, "job": 1, "checksum": BITS})
         m.submodules.targets = targets = SyncFIFO(width=target.size, depth=REQUEST_DEPTH)
         new, now = Signal(target), data.View(target, targets.r_data)
         first = Signal(init=1)
@@ -196,12 +219,16 @@ class ImageDma(wiring.Component):
             targets.w_data.eq(new.as_value()),
             new.addr.eq(op.out_addr),
             new.first.eq(first),
+            new.ends.eq(self.ctl.go.payload),
+            new.job.eq(op.job),
+            new.checksum.eq(op.checksum),
         ]
         with m.If(start):
             m.d.sync += [op.source.eq(op.source + op.beats), first.eq(self.ctl.go.payload)]
 
         # ---- gather beats: the newest enters at the top
         addr, active = Signal(16), Signal()
+        present = Signal(target)  # what the arriving beats belong to
         column = Signal(range(max(per_row, 2)))
         write, free, accepted = self.image_wr, Signal(), Signal()
         row = Signal(per_row * c.beat_bytes * 8)
@@ -226,9 +253,11 @@ class ImageDma(wiring.Component):
             with m.Else():
                 m.d.sync += column.eq(column + 1)
         with m.If(targets.r_en):
-            m.d.sync += active.eq(targets.r_rdy)
+            m.d.sync += [active.eq(targets.r_rdy), present.as_value().eq(targets.r_data)]
             with m.If(targets.r_rdy & now.first):
                 m.d.sync += addr.eq(now.addr)
+        ends = accepted & self.beat.payload.last & present.ends
+        _check(m, self, c, accepted, ends, present.checksum, present.job)
         m.d.sync += self.ctl.done.eq(write.valid & write.ready & last)
         m.d.comb += self.busy.eq(active | targets.r_rdy | write.valid | self.ctl.done)
         return ResetInserter(self.reset)(m)

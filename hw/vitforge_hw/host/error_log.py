@@ -16,20 +16,20 @@ class ErrorLog(wiring.Component):
 
     Members
     -------
-    <kind>, <kind>_addr, <kind>_resp : In(1), In(64), In(2) for each of registers.Error: one cycle for an error
+    <kind>_error, <kind>_addr, <kind>_resp : In(1), In(64), In(2) for each of registers.Error: one cycle for an error
     pending : In(ERRORS), register ``errors``
     set : Out(ERRORS), bits to set in it
-    event : Out(1), some error in this cycle
+    happened : Out(1), some error in this cycle
     code, addr, resp : Out, the first error; 0 when its bit is clear. Of several in one cycle the lowest code.
 
     Latency: pulse to code 1 cycle.
     """
 
     def __init__(self):
-        members = {"pending": In(ERRORS), "set": Out(ERRORS), "event": Out(1)}
+        members = {"pending": In(ERRORS), "set": Out(ERRORS), "happened": Out(1)}
         for e in KINDS:
             name = e.name.lower()
-            members |= {name: In(1), f"{name}_addr": In(64), f"{name}_resp": In(2)}
+            members |= {f"{name}_error": In(1), f"{name}_addr": In(64), f"{name}_resp": In(2)}
         super().__init__(members | {"code": Out(CODE_BITS), "addr": Out(64), "resp": Out(2)})
 
     def elaborate(self, platform):
@@ -38,14 +38,14 @@ class ErrorLog(wiring.Component):
         held = Signal()
         m.d.comb += [
             held.eq(self.pending.bit_select(code, 1)),
-            self.event.eq(self.set.any()),
+            self.happened.eq(self.set.any()),
             self.code.eq(Mux(held, code, 0)),
             self.addr.eq(Mux(held, addr, 0)),
             self.resp.eq(Mux(held, resp, 0)),
         ]
         for e in reversed(KINDS):
             name = e.name.lower()
-            pulse = getattr(self, name)
+            pulse = getattr(self, f"{name}_error")
             m.d.comb += self.set[e].eq(pulse)
             with m.If(pulse & ~held):
                 m.d.sync += [

@@ -1,6 +1,6 @@
 """The side of the machine that faces the system: AXI ports, DMA chunks, registers, job queue, boot and soft reset."""
 
-from amaranth import Module
+from amaranth import Cat, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -9,7 +9,7 @@ from ..arch.config import AcceleratorConfig
 from ..arch.registers import Error
 from ..emit import block
 from ..interfaces import BufferRead, BufferWrite, ChunkControl, WeightWrite
-from .axi import AXI4, AXI4Lite, AXI4Read, AXI4Write, WriteMaster, address_constants, join_channels
+from .axi import AXI4, EPOCH_BITS, AXI4Lite, AXI4Read, AXI4Write, WriteMaster, address_constants, join_channels
 from .boot import Boot, header_members
 from .csr import Csr
 from .dma import ImageDma, ResultDma, WeightDma
@@ -123,6 +123,13 @@ class Host(wiring.Component):
             result.written.eq(write.done),
         ]
 
+        # ---- late answers: aresetn with something outstanding begins another epoch, which it does not reset itself
+        epoch, before = Signal(EPOCH_BITS, reset_less=True), Signal(reset_less=True)
+        m.d.sync += before.eq(ResetSignal())
+        with m.If(ResetSignal() & ~before & ~(read.idle & write.idle)):
+            m.d.sync += epoch.eq(epoch + 1)
+        m.d.comb += [read.epoch.eq(epoch), write.epoch.eq(epoch), csr.stray.eq(read.stray | write.stray)]
+
         # ---- boot and reset
         wiring.connect(m, boot.load, weight.boot)
         m.d.comb += [
@@ -131,6 +138,7 @@ class Host(wiring.Component):
             boot.program_base.eq(csr.program_base),
             boot.program_beats.eq(csr.program_beats),
             boot.loaded.eq(weight.boot_done),
+            boot.damaged.eq(weight.damaged),
             boot.program_valid.eq(weight.program.valid & self.program.ready),
             boot.program_addr.eq(weight.program.addr),
             boot.program_data.eq(weight.program.data),
@@ -149,6 +157,8 @@ class Host(wiring.Component):
             csr.run.eq(boot.run),
             csr.booting.eq(boot.booting),
             csr.bad_program.eq(boot.bad_program),
+            csr.bad_build.eq(boot.bad_build),
+            csr.bad_checksum.eq(boot.bad_checksum),
             csr.misaligned.eq(boot.misaligned),
         ]
         m.d.comb += [part.reset.eq(boot.core_reset) for part in (read, write, weight, image, result, jobs)]
@@ -168,6 +178,7 @@ class Host(wiring.Component):
             csr.submitted.eq(jobs.submitted),
             csr.completed.eq(jobs.completed),
             csr.image_done.eq(done),
+            csr.damaged.eq(Cat(weight.damaged & ~weight.boot_done, image.damaged)),
             csr.moved.eq(read.moved | write.moved),
             csr.read_error.eq(read.error),
             csr.read_addr.eq(read.error_addr),
@@ -185,6 +196,8 @@ class Host(wiring.Component):
             status.submitted.eq(jobs.submitted),
             status.weight_errors[Error.READ].eq(read.error_queue[0]),
             status.image_errors[Error.READ].eq(read.error_queue[1]),
+            status.weight_errors[Error.CHECKSUM].eq(csr.damaged[0]),
+            status.image_errors[Error.CHECKSUM].eq(csr.damaged[1]),
             status.result_errors[Error.WRITE].eq(write.error),
             status.result_errors[Error.WATCHDOG].eq(csr.hangs),
             status.weight_end.eq(self.image_end[isa.Chunk.WEIGHT_DMA]),

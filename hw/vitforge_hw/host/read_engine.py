@@ -10,7 +10,18 @@ from ..arch.config import AcceleratorConfig
 from ..arch.latency import CYCLES
 from ..arch.memmap import STRIPE_BEATS
 from ..emit import block
-from .axi import ATTRIBUTES, BURST, DATA_BITS, OKAY, AXI4Read, ReadMaster, burst_limit, image_fifo_beats, join_channels
+from .axi import (
+    ATTRIBUTES,
+    BURST,
+    DATA_BITS,
+    EPOCH_BITS,
+    OKAY,
+    AXI4Read,
+    ReadMaster,
+    burst_limit,
+    image_fifo_beats,
+    join_channels,
+)
 
 REQUEST_DEPTH = CYCLES.dma_requests  #: requests of one queue under way
 BEATS_BITS = 20
@@ -144,11 +155,12 @@ class ReadEngine(wiring.Component):
     reset : In(1), clears everything; only while ``stop`` and ``idle``
     stop : In(1), request no further burst
     attributes : In(ATTRIBUTES), of every burst; changes only while ``idle``
+    epoch : In(3), upper bits of AXI ids; changes only at aresetn
     idle : Out(1), nothing is outstanding on any master
     request0, beat0 : weights and program (AXI id 0); request1, beat1: images (id 1)
     error, error_addr, error_resp : one cycle for a beat with a response other than OKAY; the beat is delivered too
     error_queue : Out(2), with ``error``: of which queues
-    moved : Out(1), some beat came in this cycle
+    moved : Out(1), some beat came in this cycle; stray : Out(1), one that nobody waits for
     m_axi<n> : Out(AXI4Read)
 
     Latency: request to ARVALID 3 cycles, last RVALID to beat 2 cycles. Throughput: one joined beat a cycle while
@@ -164,6 +176,7 @@ class ReadEngine(wiring.Component):
                 "reset": In(1),
                 "stop": In(1),
                 "attributes": In(ATTRIBUTES),
+                "epoch": In(EPOCH_BITS),
                 "idle": Out(1),
                 "request0": In(stream.Signature(REQUEST)),
                 "request1": In(stream.Signature(REQUEST)),
@@ -174,6 +187,7 @@ class ReadEngine(wiring.Component):
                 "error_resp": Out(2),
                 "error_queue": Out(2),
                 "moved": Out(1),
+                "stray": Out(1),
             }
             | {f"m_axi{i}": Out(AXI4Read()) for i in range(config.masters)}
         )
@@ -186,9 +200,14 @@ class ReadEngine(wiring.Component):
         for i in range(c.masters):
             m.submodules[f"master{i}"] = master = block(ReadMaster(c), "vf_read_master")
             join_channels(m, getattr(self, f"m_axi{i}"), master.axi, AXI4Read())
-            m.d.comb += [master.reset.eq(self.reset), master.attributes.eq(self.attributes)]
+            m.d.comb += [
+                master.reset.eq(self.reset),
+                master.attributes.eq(self.attributes),
+                master.epoch.eq(self.epoch),
+            ]
             masters.append(master)
         m.d.comb += self.moved.eq(Cat(*(master.axi.rvalid & master.axi.rready for master in masters)).any())
+        m.d.comb += self.stray.eq(Cat(*(master.stray for master in masters)).any())
         m.d.comb += self.idle.eq(Cat(*(master.idle for master in masters)).all())
 
         # ---- requests

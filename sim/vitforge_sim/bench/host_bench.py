@@ -3,6 +3,8 @@
 import random
 
 from vitforge_hw.arch import isa, memmap
+from vitforge_hw.arch.build_hash import build_hash
+from vitforge_hw.arch.checksum import balance, signature
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.registers import REGISTERS
 from vitforge_hw.host.host import Host
@@ -14,6 +16,21 @@ DRAM = 0x5_4321_0000_0000  #: byte address of the memory: all of the upper addre
 IMAGE, JOB, RESULT = 0x0000, 0x40000, 0x60000  #: memory image, first job's image, first result, behind DRAM
 SIZE = 0x80000
 INSTRUCTIONS = 12  #: header included: the program's size as the registers and the header say it
+
+
+class _Checked(ChunkDriver):
+    """Fills in the checksum of what an instruction loads from the memory image."""
+
+    def __init__(self, bench: "HostBench", *args):
+        self._bench = bench
+        super().__init__(*args)
+
+    def add(self, **op):
+        size = self._bench.config.beat_bytes
+        if not op.get("job") and "checksum" not in op:
+            data = bytes(self._bench.image[op["source"] * size :][: op["rows"] * op["beats"] * size])
+            op["checksum"] = signature(data, size)
+        super().add(**op)
 
 
 class HostBench:
@@ -31,9 +48,8 @@ class HostBench:
         ends = {k: INSTRUCTIONS - self.starts[f"{k.name.lower()}_start"] for k in isa.Chunk}
         counts = {k: rng.randint(0, ends[k]) for k in isa.Chunk}  # of an absent chunk: none
         self.starts |= {f"{k.name.lower()}_count": counts[k] if k in c.chunks else 0 for k in isa.Chunk}
-        header = {"magic": isa.MAGIC, "config_hash": c.hash} | self.starts
         self.image = bytearray(rng.randbytes(JOB - IMAGE))
-        self.image[:64] = isa.pack(isa.HEADER_FIELDS, header, "header").to_bytes(64, "little")
+        self.seal()
         self.job = rng.randbytes(RESULT - JOB)
         self.rows = [rng.randbytes(c.row_bytes) for _ in range(512)]
         self.dram = bytearray(SIZE)
@@ -41,8 +57,8 @@ class HostBench:
         ports = [getattr(h, f"m_axi_gmem{i}") for i in range(c.masters)]
         self.memory = AxiMemory(ports, self.dram, latency, stall, seed, c.burst_beats, DRAM)
         self.lite = AxiLite(h.s_axi_ctrl, seed)
-        self.weight = ChunkDriver(h.weight_ctl, pause, seed + 1)
-        self.image_in = ChunkDriver(h.image_ctl, pause, seed + 2)
+        self.weight = _Checked(self, h.weight_ctl, pause, seed + 1)
+        self.image_in = _Checked(self, h.image_ctl, pause, seed + 2)
         self.result = ChunkDriver(h.result_ctl, pause, seed + 3)
         b = c.beat_bytes
         self.sinks = [
@@ -55,6 +71,15 @@ class HostBench:
         self.source = ReadSource(h.result_rd, self.rows, buffer_stall, seed + 8)
         self.drivers = [self.weight, self.image_in, self.result]
         self.models = [self.memory, self.lite, *self.drivers, *self.sinks, self.program, self.buffer, self.source]
+
+    def seal(self, instructions: int = INSTRUCTIONS, **header: int):
+        """Write the header, with a checksum over so many instructions; ``header``: fields that differ."""
+        fields = {"magic": isa.MAGIC, "config_hash": self.config.hash, "build_hash": build_hash(self.config)}
+        packed = isa.pack(isa.HEADER_FIELDS, fields | self.starts | header, "header")
+        self.image[: isa.INSTRUCTION_BYTES] = packed.to_bytes(isa.INSTRUCTION_BYTES, "little")
+        program = bytes(self.image[: instructions * isa.INSTRUCTION_BYTES])
+        at = 4 * isa.CHECKSUM_WORD
+        self.image[at : at + 4] = balance(program, self.config.beat_bytes, isa.CHECKSUM_WORD).to_bytes(4, "little")
 
     def store(self):
         """Write ``image`` and ``job`` to the memory in the masters' order."""

@@ -1,7 +1,8 @@
 // AXI4 slave memory for simulation: MASTERS ports of 128 bits share one byte-addressed DRAM. Runs in Verilator at full
 // speed and in Icarus 11 (-g2012), cycle for cycle alike: random stalls come from its own generator.
 //
-// Per master: in-order responses with the request's ID, up to 2**DEPTH_LOG2 read and as many write bursts outstanding,
+// Per master: responses with the request's ID, in order or, with interleave, those of different IDs (by their lowest
+// two bits) in any order, beat by beat; up to 2**DEPTH_LOG2 read bursts (of each ID) and as many write bursts outstanding,
 // INCR bursts of 1 to 256 full beats. The first R beat is transferred `latency` cycles after its AR at the earliest
 // (B likewise after the last W); afterwards a beat a cycle. All masters' read and written beats together take at most
 // `bandwidth` bytes a cycle; who goes first is random.
@@ -14,6 +15,8 @@
 //   seed=N  stall_ar=P stall_r=P stall_aw=P stall_w=P stall_b=P   probability P/256 that a channel stalls in a cycle
 //   err_addr=HEX err_bytes=N (16) err_resp=N (2 SLVERR, 3 DECERR) err_read=0/1 (1) err_write=0/1 (1)
 //   err_count=N      faulty beats before the fault heals (0: never heals)
+//   interleave=0/1 (0)   keep_reset=0/1 (0: aresetn forgets what is outstanding; 1: the first one alone does, as a
+//                    port that the fabric cannot reset: it answers what was asked before)
 //   hold_from=N hold_cycles=N (0)   for so many cycles from cycle hold_from on the memory takes and answers nothing new
 // A beat outside the memory answers DECERR. Rule violations print "AXI_ERROR master rule value" and count in `errors`.
 module axi_memory #(
@@ -56,6 +59,7 @@ module axi_memory #(
 );
     localparam DEPTH = 1 << DEPTH_LOG2;
     localparam WORDS = 1 << (SIZE_LOG2 - 4);
+    localparam IDS = 4;  // read queues of a master
     localparam QUEUES = MASTERS * DEPTH;
 
     reg [127:0] mem [0:WORDS-1];
@@ -65,7 +69,7 @@ module axi_memory #(
     integer latency, jitter, bandwidth, seed;
     integer stall_ar, stall_r, stall_aw, stall_w, stall_b;
     integer err_resp, err_read, err_write, err_count;
-    integer hold_from, hold_cycles;
+    integer hold_from, hold_cycles, interleave, keep_reset;
     reg err_on, random_on, holds;
     reg [8*512-1:0] mem_file;
     integer errors, fd, got, i;
@@ -111,15 +115,15 @@ module axi_memory #(
         end
     endgenerate
 
-    // ---- queues: entry of master m at m*DEPTH + position; heads and counts per master
-    reg [63:0] arq_addr [0:QUEUES-1], awq_addr [0:QUEUES-1];
-    reg [7:0] arq_len [0:QUEUES-1], awq_len [0:QUEUES-1];
-    reg [ID_WIDTH-1:0] arq_id [0:QUEUES-1], awq_id [0:QUEUES-1], bq_id [0:QUEUES-1];
+    // ---- queues: entry of queue a at a*DEPTH + position; read queues a = m*IDS + id, the others a = m
+    reg [63:0] arq_addr [0:IDS*QUEUES-1], awq_addr [0:QUEUES-1];
+    reg [7:0] arq_len [0:IDS*QUEUES-1], awq_len [0:QUEUES-1];
+    reg [ID_WIDTH-1:0] arq_id [0:IDS*QUEUES-1], awq_id [0:QUEUES-1], bq_id [0:QUEUES-1];
     reg [1:0] bq_resp [0:QUEUES-1];
-    reg [31:0] arq_time [0:QUEUES-1], bq_time [0:QUEUES-1];
-    integer arq_head [0:MASTERS-1], awq_head [0:MASTERS-1], bq_head [0:MASTERS-1];
-    integer arq_count [0:MASTERS-1], awq_count [0:MASTERS-1], bq_count [0:MASTERS-1];
-    reg [8:0] r_beat [0:MASTERS-1], w_beat [0:MASTERS-1];
+    reg [31:0] arq_time [0:IDS*QUEUES-1], bq_time [0:QUEUES-1];
+    integer arq_head [0:IDS*MASTERS-1], awq_head [0:MASTERS-1], bq_head [0:MASTERS-1];
+    integer arq_count [0:IDS*MASTERS-1], awq_count [0:MASTERS-1], bq_count [0:MASTERS-1];
+    reg [8:0] r_beat [0:IDS*MASTERS-1], w_beat [0:MASTERS-1];
     reg [1:0] w_resp [0:MASTERS-1];
     integer read_beats [0:MASTERS-1], write_beats [0:MASTERS-1];
     reg [63:0] rng [0:MASTERS-1];
@@ -130,7 +134,8 @@ module axi_memory #(
     reg [128+16:0] last_w [0:MASTERS-1];
 
     reg [31:0] now;
-    integer tokens, k, m, q, byte_lane;
+    integer tokens, k, m, q, a, j, byte_lane;
+    reg cold, found;
     reg [15:0] turn;
     reg [63:0] addr, roll;
     reg [127:0] word;
@@ -189,16 +194,21 @@ module axi_memory #(
         if ($value$plusargs("err_read=%d", err_read)) ;
         if ($value$plusargs("err_write=%d", err_write)) ;
         if ($value$plusargs("err_count=%d", err_count)) ;
-        hold_from = 0; hold_cycles = 0; holds = 1'b0;
+        hold_from = 0; hold_cycles = 0; holds = 1'b0; interleave = 0; keep_reset = 0; cold = 1'b1;
+        if ($value$plusargs("interleave=%d", interleave)) ;
+        if ($value$plusargs("keep_reset=%d", keep_reset)) ;
         if ($value$plusargs("hold_from=%d", hold_from)) ;
         if ($value$plusargs("hold_cycles=%d", hold_cycles)) ;
-        random_on = jitter != 0 || (stall_ar + stall_r + stall_aw + stall_w + stall_b) != 0;
+        random_on = interleave != 0 || jitter != 0 || (stall_ar + stall_r + stall_aw + stall_w + stall_b) != 0;
         for (i = 0; i < MASTERS; i = i + 1) begin
             rng[i] = {seed[31:0] ^ 32'h9e3779b9, 32'h85ebca6b * (i[31:0] + 32'd1)};
             read_beats[i] = 0; write_beats[i] = 0;
-            arq_count[i] = 0; awq_count[i] = 0; bq_count[i] = 0;
-            arq_head[i] = 0; awq_head[i] = 0; bq_head[i] = 0;
-            r_beat[i] = 9'd0; w_beat[i] = 9'd0; w_resp[i] = 2'd0;
+            awq_count[i] = 0; bq_count[i] = 0;
+            awq_head[i] = 0; bq_head[i] = 0;
+            w_beat[i] = 9'd0; w_resp[i] = 2'd0;
+        end
+        for (i = 0; i < IDS * MASTERS; i = i + 1) begin
+            arq_count[i] = 0; arq_head[i] = 0; r_beat[i] = 9'd0;
         end
         now = 32'd0; tokens = 0; turn = 16'hace1;
         r_valid = 0; b_valid = 0; s_arready = 0; s_awready = 0; s_wready = 0; r_last = 0;
@@ -233,13 +243,19 @@ module axi_memory #(
 
     always @(posedge aclk) begin
         now = now + 32'd1;
-        if (!aresetn) begin
-            r_valid <= 0; b_valid <= 0; s_arready <= 0; s_awready <= 0; s_wready <= 0;
+        if (aresetn) cold = 1'b0;
+        else begin
             held_ar = 0; held_aw = 0; held_w = 0;
+        end
+        if (!aresetn && (cold || keep_reset == 0)) begin
+            r_valid <= 0; b_valid <= 0; s_arready <= 0; s_awready <= 0; s_wready <= 0;
             tokens = 0;
             for (k = 0; k < MASTERS; k = k + 1) begin
-                arq_count[k] = 0; awq_count[k] = 0; bq_count[k] = 0;
-                r_beat[k] = 9'd0; w_beat[k] = 9'd0; w_resp[k] = 2'd0;
+                awq_count[k] = 0; bq_count[k] = 0;
+                w_beat[k] = 9'd0; w_resp[k] = 2'd0;
+            end
+            for (k = 0; k < IDS * MASTERS; k = k + 1) begin
+                arq_count[k] = 0; r_beat[k] = 9'd0;
             end
         end else begin
             tokens = tokens + bandwidth;
@@ -275,12 +291,13 @@ module axi_memory #(
                 // -- AR and AW: into their queues
                 if (arvalid[m] && s_arready[m]) begin
                     check_burst(m, ar_addr[m], ar_len[m], ar_size[m], ar_burst[m]);
-                    q = m * DEPTH + ((arq_head[m] + arq_count[m]) & (DEPTH - 1));
+                    a = m * IDS + (interleave != 0 ? {30'd0, ar_id[m][1:0]} : 0);
+                    q = a * DEPTH + ((arq_head[a] + arq_count[a]) & (DEPTH - 1));
                     arq_addr[q] = ar_addr[m];
                     arq_len[q] = ar_len[m];
                     arq_id[q] = ar_id[m];
                     arq_time[q] = now + latency - 32'd1 + (jitter == 0 ? 32'd0 : {16'd0, roll[55:40]} % jitter);
-                    arq_count[m] = arq_count[m] + 1;
+                    arq_count[a] = arq_count[a] + 1;
                 end
                 if (awvalid[m] && s_awready[m]) begin
                     check_burst(m, aw_addr[m], aw_len[m], aw_size[m], aw_burst[m]);
@@ -321,13 +338,18 @@ module axi_memory #(
                     end else w_beat[m] = w_beat[m] + 9'd1;
                 end
 
-                // -- R: the next beat of the oldest burst whose time has come
+                // -- R: the next beat of a queue whose oldest burst's time has come; which queue is random
                 if (!r_valid[m] || rready[m]) begin
-                    q = m * DEPTH + arq_head[m];
+                    a = m * IDS;
+                    found = 1'b0;
+                    for (j = 0; j < (interleave != 0 ? IDS : 1); j = j + 1) if (!found) begin
+                        a = m * IDS + (interleave != 0 ? ({30'd0, roll[57:56]} + j) % IDS : 0);
+                        q = a * DEPTH + arq_head[a];
+                        found = arq_count[a] != 0 && $signed(now - arq_time[q]) >= 0;
+                    end
                     r_valid[m] <= 1'b0;
-                    if (!holds && arq_count[m] != 0 && tokens >= 16 && {1'b0, roll[7:0]} >= stall_r[8:0]
-                        && $signed(now - arq_time[q]) >= 0) begin
-                        addr = arq_addr[q] + {51'd0, r_beat[m], 4'd0};
+                    if (!holds && found && tokens >= 16 && {1'b0, roll[7:0]} >= stall_r[8:0]) begin
+                        addr = arq_addr[q] + {51'd0, r_beat[a], 4'd0};
                         tokens = tokens - 16;
                         read_beats[m] = read_beats[m] + 1;
                         respond(addr, 1'b0, resp);
@@ -336,12 +358,12 @@ module axi_memory #(
                         r_id[m] <= arq_id[q];
                         r_data[m] <= resp == 2'b00 ? mem[addr[SIZE_LOG2-5:0]] : {4{32'hdeadbeef}};
                         r_resp[m] <= resp;
-                        r_last[m] <= r_beat[m] == {1'b0, arq_len[q]};
-                        if (r_beat[m] == {1'b0, arq_len[q]}) begin
-                            r_beat[m] = 9'd0;
-                            arq_head[m] = (arq_head[m] + 1) & (DEPTH - 1);
-                            arq_count[m] = arq_count[m] - 1;
-                        end else r_beat[m] = r_beat[m] + 9'd1;
+                        r_last[m] <= r_beat[a] == {1'b0, arq_len[q]};
+                        if (r_beat[a] == {1'b0, arq_len[q]}) begin
+                            r_beat[a] = 9'd0;
+                            arq_head[a] = (arq_head[a] + 1) & (DEPTH - 1);
+                            arq_count[a] = arq_count[a] - 1;
+                        end else r_beat[a] = r_beat[a] + 9'd1;
                     end
                 end
 
@@ -360,7 +382,9 @@ module axi_memory #(
                 end
 
                 // -- readiness in the next cycle; a W beat that is let in owes its tokens
-                s_arready[m] <= !holds && arq_count[m] < DEPTH && {1'b0, roll[23:16]} >= stall_ar[8:0];
+                found = 1'b1;
+                for (j = 0; j < IDS; j = j + 1) if (arq_count[m * IDS + j] >= DEPTH) found = 1'b0;
+                s_arready[m] <= !holds && found && {1'b0, roll[23:16]} >= stall_ar[8:0];
                 s_awready[m] <= !holds && awq_count[m] + bq_count[m] < DEPTH && {1'b0, roll[31:24]} >= stall_aw[8:0];
                 s_wready[m] <= !holds && awq_count[m] != 0 && tokens > 0 && {1'b0, roll[39:32]} >= stall_w[8:0];
                 m = (m + 1 == MASTERS) ? 0 : m + 1;

@@ -15,7 +15,7 @@ from . import script
 from .topbench import BenchProgram, BenchResult, MemorySettings, run_bench
 
 ENABLE, SOFT_RESET = 1, 2  #: control
-BUSY, READY, ERROR, ACTIVE = 1, 2, 4, 8  #: status
+BUSY, READY, ERROR, ACTIVE, STOPPING = 1, 2, 4, 8, 16  #: status
 IMAGE_DONE, FAILED = 1, 2  #: irq_enable, irq_status
 EMPTY = np.frombuffer(bytes.fromhex("efbeadde"), np.uint8)  #: what the memory model holds where nobody wrote
 
@@ -61,6 +61,10 @@ class Script(list):
     def soft_reset(self) -> "Script":
         return self.write("control", SOFT_RESET).poll("control", 0)
 
+    def disable(self) -> "Script":
+        """Clear enable and wait until the machine is down."""
+        return self.write("control", 0).poll("status", 0, STOPPING)
+
     def error(self, label: str) -> "Script":
         """Read code, address and response of the latched error: labels label.code, .lo, .hi, .resp."""
         for name, part in (("code", "code"), ("addr_lo", "lo"), ("addr_hi", "hi"), ("resp", "resp")):
@@ -75,6 +79,10 @@ class Outcome:
     values: dict[str, int]
     results: np.ndarray
     bench: BenchResult
+
+    def disable(self) -> "Script":
+        """Clear enable and wait until the machine is down."""
+        return self.write("control", 0).poll("status", 0, STOPPING)
 
     def error(self, label: str) -> tuple[int, int, int]:
         """(code, address, response) as ``Script.error`` read them."""

@@ -29,7 +29,7 @@ _AXI = {  # signal -> (width in the bench, direction seen from the design)
     "rid": (4, "in"), "rdata": (128, "in"), "rresp": (2, "in"), "rlast": (1, "in"), "rvalid": (1, "in"),
     "rready": (1, "out"),
 }  # fmt: skip
-_AXI_UNUSED = {"awlock", "awcache", "awprot", "awqos", "awregion", "awuser", "aruser", "arlock", "arcache", "arprot", "arqos", "arregion"}
+_AXI_UNUSED = {f"a{channel}{name}" for channel in "wr" for name in ("lock", "cache", "prot", "qos", "region", "user")}
 _LITE = {
     "awaddr": 12, "awvalid": 1, "awready": 1, "wdata": 32, "wvalid": 1, "wready": 1, "bresp": 2, "bvalid": 1,
     "bready": 1, "araddr": 12, "arvalid": 1, "arready": 1, "rdata": 32, "rresp": 2, "rvalid": 1, "rready": 1,
@@ -96,6 +96,8 @@ class MemorySettings:
     latency: cycles from AR to the first R beat, and from the last W to B; jitter: random extra cycles below it;
     bandwidth: bytes a cycle for all masters together; stall_*: probability in 1/256 that a channel stalls in a cycle;
     err_addr: byte address whose beats answer err_resp (2 SLVERR, 3 DECERR), for err_count beats (0: always).
+    interleave: reads of different ids are answered in any order, beat by beat; keep_reset: aresetn does not reset the
+    memory, what was asked before is answered.
     hold_cycles: for so many cycles from cycle hold_from on the memory takes and answers nothing new.
     """
 
@@ -115,6 +117,8 @@ class MemorySettings:
     err_read: bool = True
     err_write: bool = True
     err_count: int = 0
+    interleave: bool = False
+    keep_reset: bool = False
     hold_from: int = 0
     hold_cycles: int = 0
 

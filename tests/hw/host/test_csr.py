@@ -10,7 +10,7 @@ from vitforge_hw.arch.build_hash import build_hash
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.host.jobs import JobQueue
 from vitforge_hw.host.register_file import writable_mask
-from vitforge_sim.bench.host_bench import DRAM, IMAGE, JOB, HostBench
+from vitforge_sim.bench.host_bench import DRAM, IMAGE, INSTRUCTIONS, JOB, HostBench
 from vitforge_sim.bench.replay import Simulator
 
 TINY = get_config("tiny")
@@ -152,40 +152,46 @@ def test_header_reaches_the_sequencers():
 
 
 def test_bad_programs_are_refused_and_a_good_one_runs_afterwards():
-    async def refused(bench, beats):
+    async def refused(bench, beats, error=registers.Error.PROGRAM):
+        bench.store()
         await bench.setup(program_beats=beats, jobs=0, enable=False)
         await bench.write("control", 1)
         await bench.world.step(300)
         assert not bench.world.ctx.get(bench.host.run)
-        assert await bench.read("error_code") == registers.Error.PROGRAM
+        assert await bench.read("error_code") == error
+        assert await bench.read("errors") == 1 << error
         assert await bench.read64("error_addr") == DRAM + IMAGE
         assert await bench.read("status") == 0b100
         await bench.soft_reset()
         assert await bench.read("error_code") == 0
 
     async def test(bench):
-        for byte in (0, 5):  # magic, hash
-            bench.image[byte] ^= 1
-            bench.store()
-            await refused(bench, 0)
-            bench.image[byte] ^= 1
-        bench.store()
+        bench.seal(magic=isa.MAGIC ^ 1)
+        await refused(bench, 0)
+        for name in ("config_hash", "build_hash"):
+            bench.seal(**{name: 77})
+            await refused(bench, 0, registers.Error.BUILD)
+        for bit in (100, 0x60, INSTRUCTIONS * 64 * 8 - 1):  # checksum, header, the last bit
+            bench.seal()
+            bench.image[bit // 8] ^= 1 << bit % 8
+            await refused(bench, 0, registers.Error.CHECKSUM)
+        bench.seal()
         await refused(bench, TINY.program_rows + 1)
         await refused(bench, TINY.instruction_beats - 1)
+        await refused(bench, 1 << 25)
+        await refused(bench, INSTRUCTIONS * TINY.instruction_beats - 1, registers.Error.CHECKSUM)
         names = [chunk.name.lower() for chunk in TINY.chunks]
         longest = max(bench.starts[f"{name}_start"] + bench.starts[f"{name}_count"] for name in names)
-        await refused(bench, longest * TINY.instruction_beats - 1)  # truncated
+        bench.seal(longest - 1)
+        await refused(bench, (longest - 1) * TINY.instruction_beats)  # truncated
+        bench.seal(longest)
+        bench.store()
         await bench.setup(program_beats=longest * TINY.instruction_beats)
         await bench.soft_reset()
-        await refused(bench, 1 << 25)
-        good = bytes(bench.image[:64])
-        header = isa.unpack(isa.HEADER_FIELDS, int.from_bytes(good, "little"))
         assert isa.Chunk.RMAC not in TINY.chunks
-        header |= {"rmac_start": 1, "rmac_count": 1}  # for a chunk that is not there
-        bench.image[:64] = isa.pack(isa.HEADER_FIELDS, header, "header").to_bytes(64, "little")
-        bench.store()
+        bench.seal(rmac_start=1, rmac_count=1)  # for a chunk that is not there
         await refused(bench, 0)
-        bench.image[:64] = good
+        bench.seal()
         bench.store()
         await bench.setup()
         assert await bench.read("error_code") == 0

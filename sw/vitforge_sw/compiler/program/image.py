@@ -9,8 +9,20 @@ import dataclasses
 import numpy as np
 
 from vitforge_hw.arch import memmap
+from vitforge_hw.arch.build_hash import build_hash
+from vitforge_hw.arch.checksum import balance, signature
 from vitforge_hw.arch.config import AcceleratorConfig
-from vitforge_hw.arch.isa import HEADER_FIELDS, INSTRUCTION_BYTES, MAGIC, Chunk, Instruction, Wait, pack, unpack
+from vitforge_hw.arch.isa import (
+    CHECKSUM_WORD,
+    HEADER_FIELDS,
+    INSTRUCTION_BYTES,
+    MAGIC,
+    Chunk,
+    Instruction,
+    Wait,
+    pack,
+    unpack,
+)
 
 from .steps import Piece
 
@@ -26,20 +38,18 @@ def link(
             f"program memory: {count} instructions of {INSTRUCTION_BYTES} bytes need {beats} beats, "
             f"program_rows = {config.program_rows} (preset {config.name})"
         )
-    header = {"magic": MAGIC, "config_hash": config.hash}
+    header = {"magic": MAGIC, "config_hash": config.hash, "build_hash": build_hash(config)}
     words: list[int] = []
-    final: dict[Chunk, list[Instruction]] = {}
     for chunk in Chunk:
         header |= {f"{chunk.name.lower()}_start": 1 + len(words), f"{chunk.name.lower()}_count": len(programs[chunk])}
-        final[chunk] = [_absolute(i, beats) for i in programs[chunk]]
-        words += [i.encode() for i in final[chunk]]
-        final[chunk] = [Instruction.decode(chunk, w) for w in words[len(words) - len(final[chunk]) :]]  # every field
+        words += [_absolute(i, beats).encode() for i in programs[chunk]]
     parts = [pack(HEADER_FIELDS, header, "program header").to_bytes(INSTRUCTION_BYTES, "little")]
     parts += [w.to_bytes(INSTRUCTION_BYTES, "little") for w in words]
     parts += [p.data.tobytes() for p in pieces]
     unit = memmap.STRIPE_BEATS * config.beat_bytes
     logical = b"".join(parts)
-    return final, logical + bytes(-len(logical) % unit)
+    logical = _seal(logical + bytes(-len(logical) % unit), config)
+    return _programs(logical), logical  # as decoded: with every field
 
 
 def _absolute(instruction: Instruction, beats: int) -> Instruction:
@@ -49,21 +59,13 @@ def _absolute(instruction: Instruction, beats: int) -> Instruction:
     return instruction
 
 
-def decode(memory_image: bytes, config: AcceleratorConfig) -> tuple[dict[Chunk, list[Instruction]], bytes]:
-    """Programs by chunk and the logical bytes, from a striped image. ValueError: wrong magic or configuration."""
-    unit = memmap.STRIPE_BEATS * config.beat_bytes
-    if not memory_image or len(memory_image) % unit:
-        raise ValueError(f"memory image: length must be a positive multiple of {unit} bytes, not {len(memory_image)}")
-    logical = memmap.unstripe(memory_image, config.masters)
-    header = unpack(HEADER_FIELDS, int.from_bytes(logical[:INSTRUCTION_BYTES], "little"))
-    if header["magic"] != MAGIC:
-        raise ValueError(f"memory image: magic must be {MAGIC:#x}, not {header['magic']:#x}")
-    if header["config_hash"] != config.hash:
-        raise ValueError(
-            f"memory image: made for configuration {header['config_hash']:#010x}, "
-            f"not for {config.hash:#010x} (preset {config.name})"
-        )
-    programs = {}
+def _header(logical: bytes) -> dict[str, int]:
+    return unpack(HEADER_FIELDS, int.from_bytes(logical[:INSTRUCTION_BYTES], "little"))
+
+
+def _programs(logical: bytes) -> dict[Chunk, list[Instruction]]:
+    """Instructions by chunk. ValueError: they end behind the image."""
+    header, programs = _header(logical), {}
     for chunk in Chunk:
         start, count = header[f"{chunk.name.lower()}_start"], header[f"{chunk.name.lower()}_count"]
         end = (start + count) * INSTRUCTION_BYTES
@@ -73,6 +75,63 @@ def decode(memory_image: bytes, config: AcceleratorConfig) -> tuple[dict[Chunk, 
             Instruction.decode(chunk, int.from_bytes(logical[i * INSTRUCTION_BYTES :][:INSTRUCTION_BYTES], "little"))
             for i in range(start, start + count)
         ]
+    return programs
+
+
+def _program_bytes(header: dict[str, int]) -> int:
+    """Length of header and instructions."""
+    names = [chunk.name.lower() for chunk in Chunk]
+    return INSTRUCTION_BYTES * max(1, *(header[f"{n}_start"] + header[f"{n}_count"] for n in names))
+
+
+def _seal(logical: bytes, config: AcceleratorConfig) -> bytes:
+    """The logical bytes with every checksum as the data are: of what instructions load, then of the program."""
+    out, header, unit = bytearray(logical), _header(logical), config.beat_bytes
+    for chunk in (Chunk.WEIGHT_DMA, Chunk.IMAGE_DMA):
+        for number, i in enumerate(_programs(logical)[chunk], header[f"{chunk.name.lower()}_start"]):
+            if i.op.get("job"):
+                continue
+            at = i.op["source"] * unit
+            data = logical[at : at + i.rows * i.op["beats"] * unit]
+            new = dataclasses.replace(i, op=i.op | {"checksum": signature(data, unit)})
+            at = number * INSTRUCTION_BYTES
+            out[at : at + INSTRUCTION_BYTES] = new.encode().to_bytes(INSTRUCTION_BYTES, "little")
+    field = slice(4 * CHECKSUM_WORD, 4 * CHECKSUM_WORD + 4)
+    out[field] = bytes(4)
+    out[field] = balance(bytes(out[: _program_bytes(header)]), unit, CHECKSUM_WORD).to_bytes(4, "little")
+    return bytes(out)
+
+
+def seal(memory_image: bytes, config: AcceleratorConfig) -> bytes:
+    """A changed memory image whose checksums fit again: for programs or weights that are wrong on purpose."""
+    return striped(_seal(memmap.unstripe(memory_image, config.masters), config), config)
+
+
+def decode(memory_image: bytes, config: AcceleratorConfig) -> tuple[dict[Chunk, list[Instruction]], bytes]:
+    """Programs by chunk and the logical bytes, from a striped image.
+
+    ValueError: wrong magic, configuration, generator or checksum of the program.
+    """
+    unit = memmap.STRIPE_BEATS * config.beat_bytes
+    if not memory_image or len(memory_image) % unit:
+        raise ValueError(f"memory image: length must be a positive multiple of {unit} bytes, not {len(memory_image)}")
+    logical = memmap.unstripe(memory_image, config.masters)
+    header = _header(logical)
+    if header["magic"] != MAGIC:
+        raise ValueError(f"memory image: magic must be {MAGIC:#x}, not {header['magic']:#x}")
+    if header["config_hash"] != config.hash:
+        raise ValueError(
+            f"memory image: made for configuration {header['config_hash']:#010x}, "
+            f"not for {config.hash:#010x} (preset {config.name})"
+        )
+    if header["build_hash"] != build_hash(config):
+        raise ValueError(
+            f"memory image: made by another generator (build hash {header['build_hash']:#010x}, "
+            f"not {build_hash(config):#010x}): compile again"
+        )
+    programs = _programs(logical)
+    if found := signature(logical[: _program_bytes(header)], config.beat_bytes):
+        raise ValueError(f"memory image: signature of the program must be 0, not {found:#010x}")
     return programs, logical
 
 
@@ -82,12 +141,11 @@ def striped(logical: bytes, config: AcceleratorConfig) -> bytes:
 
 
 def replace(memory_image: bytes, chunk: Chunk, number: int, new: Instruction, config: AcceleratorConfig) -> bytes:
-    """The memory image with one instruction changed (what-if runs, negative controls)."""
+    """The memory image with one instruction changed and sealed again (what-if runs, negative controls)."""
     _, logical = decode(memory_image, config)
-    header = unpack(HEADER_FIELDS, int.from_bytes(logical[:INSTRUCTION_BYTES], "little"))
-    at = (header[f"{chunk.name.lower()}_start"] + number) * INSTRUCTION_BYTES
+    at = (_header(logical)[f"{chunk.name.lower()}_start"] + number) * INSTRUCTION_BYTES
     word = new.encode().to_bytes(INSTRUCTION_BYTES, "little")
-    return striped(logical[:at] + word + logical[at + INSTRUCTION_BYTES :], config)
+    return striped(_seal(logical[:at] + word + logical[at + INSTRUCTION_BYTES :], config), config)
 
 
 def image_beats(beats: int) -> int:

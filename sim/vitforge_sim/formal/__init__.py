@@ -1,0 +1,1 @@
+"""Properties proved about emitted blocks."""

@@ -1,0 +1,279 @@
+"""What is proved about the host side: each class is a module with a block, its assumptions and its assertions."""
+
+from amaranth import ClockDomain, Elaboratable, Module, Signal
+from amaranth.hdl import Assert, Assume
+
+from vitforge_hw.arch.config import get_config
+from vitforge_hw.arch.registers import Register
+from vitforge_hw.host.axi import ReadMaster, WriteMaster, burst_limit
+from vitforge_hw.host.jobs import JobQueue
+from vitforge_hw.host.read_engine import ReadQueue
+from vitforge_hw.host.register_file import RegisterFile
+from vitforge_hw.host.watchdog import Watchdog
+
+TINY = get_config("tiny")
+
+
+class Property(Elaboratable):
+    """``depth``, ``induction``: how it is proved."""
+
+    depth, induction = 4, True
+
+    def __init__(self, dut):
+        self.dut = dut
+        self._domain = ClockDomain("sync")
+        self._free: dict[str, Signal] = {}
+
+    @property
+    def ports(self) -> list[Signal]:
+        """The free inputs."""
+        self.elaborate(None)._MustUse__silence = True
+        return [self._domain.clk, *self._free.values()]
+
+    def module(self) -> Module:
+        """With the block, out of reset."""
+        m = Module()
+        m.domains.sync = self._domain
+        m.d.comb += self._domain.rst.eq(0)
+        m.submodules.dut = self.dut
+        return m
+
+    def free(self, shape, name: str) -> Signal:
+        return self._free.setdefault(name, Signal(shape, name=f"free_{name}"))
+
+    def drive(self, m: Module, *paths: str):
+        """Inputs of the block that may be anything in any cycle."""
+        for path in paths:
+            port = self.dut
+            for part in path.split("."):
+                port = getattr(port, part)
+            value = port.as_value() if hasattr(port, "as_value") else port
+            m.d.comb += value.eq(self.free(len(value), path.replace(".", "_")))
+
+    @staticmethod
+    def stable(m: Module, valid, ready, *payload):
+        """What is offered stays as it is until it is taken."""
+        held = Signal(name=f"{valid.name}_held")
+        before = [Signal(len(p), name=f"{p.name}_before") for p in payload]
+        m.d.sync += [held.eq(valid & ~ready), *(b.eq(p) for b, p in zip(before, payload, strict=True))]
+        with m.If(held):
+            m.d.comb += [Assert(valid), *(Assert(b == p) for b, p in zip(before, payload, strict=True))]
+
+
+class LiteSlave(Property):
+    """AXI4-Lite: answers stay, one for each request, none without, within two cycles; sticky and w1c bits."""
+
+    depth = 6
+    held = False  #: may a snapshot hold reads back
+
+    def __init__(self):
+        table = (
+            Register("a", 0x0, "rw", "", (("x", 0, 1, ""), ("y", 1, 1, "")), sticky=0b10),
+            Register("b", 0x4, "w1c", "", (("x", 0, 1, ""),)),
+            Register("c", 0x8, "wo", ""),
+            Register("d", 0xC, "ro", ""),
+        )
+        super().__init__(RegisterFile({r.name: r for r in table}))
+
+    def elaborate(self, platform):
+        m, dut = self.module(), self.dut
+        bus = dut.bus
+        self.drive(m, *(f"bus.{n}" for n in "awaddr awvalid wdata wstrb wvalid bready araddr arvalid rready".split()))
+        self.drive(m, "a_load", "a_value", "b_set", "b_clear", "d", "counter_value", *["hold"] * self.held)
+        self.stable(m, bus.bvalid, bus.bready, bus.bresp)
+        self.stable(m, bus.rvalid, bus.rready, bus.rdata, bus.rresp)
+        aw, w, ar = Signal(2), Signal(2), Signal(2)  # requests taken without their answer
+        for count, took, gave in (
+            (aw, bus.awvalid & bus.awready, bus.bvalid & bus.bready),
+            (w, bus.wvalid & bus.wready, bus.bvalid & bus.bready),
+            (ar, bus.arvalid & bus.arready, bus.rvalid & bus.rready),
+        ):
+            m.d.sync += count.eq(count + took - gave)
+        m.d.comb += [
+            Assert(aw <= 2),
+            Assert(w <= 2),
+            Assert(ar <= 1),
+            Assert((aw != 0) & (w != 0) | ~bus.bvalid),
+            Assert((ar != 0) | ~bus.rvalid),
+            # what is taken is known: an answer, or a request that waits for its other half
+            Assert(aw == bus.bvalid + ~bus.awready),
+            Assert(w == bus.bvalid + ~bus.wready),
+            Assert(dut.hold | (ar == ~bus.arready)),
+        ]
+        late = Signal(2)
+        with m.If((aw != 0) & (w != 0) & ~bus.bvalid):
+            m.d.sync += late.eq(late + 1)
+        with m.Else():
+            m.d.sync += late.eq(0)
+        m.d.comb += Assert(late <= 1)
+        sticky, loaded = Signal(), Signal()
+        m.d.sync += [sticky.eq(dut.a[1]), loaded.eq(dut.a_load)]
+        with m.If(sticky & ~loaded):
+            m.d.comb += Assert(dut.a[1])
+        was_set, cleared = Signal(), Signal()
+        m.d.sync += [was_set.eq(dut.b_set[0]), cleared.eq(dut.b_clear)]
+        with m.If(was_set & ~cleared):
+            m.d.comb += Assert(dut.b[0])
+        m.d.comb += [Assume(dut.a_value[2:] == 0), Assert(dut.a[2:] == 0), Assert(dut.b[1:] == 0)]
+        return m
+
+
+class LiteSlaveHeld(LiteSlave):
+    """The same while a snapshot holds reads back at any time (bounded)."""
+
+    depth, induction, held = 10, False, True
+
+
+class Jobs(Property):
+    """Never more than job_depth jobs, counters in order; a chosen job's bases are what was pushed (bounded)."""
+
+    depth, induction = 10, False
+
+    def __init__(self):
+        super().__init__(JobQueue(TINY))
+
+    def elaborate(self, platform):
+        m, dut = self.module(), self.dut
+        self.drive(m, "push", "image", "result", "pop_image", "pop_result", "reset")
+        images = Signal(32)
+        chosen = self.free(32, "chosen")
+        before, known = Signal(32), Signal()
+        m.d.sync += [before.eq(chosen), known.eq(1)]
+        m.d.comb += [
+            Assume(~known | (chosen == before)),
+            Assume(~dut.pop_image | (images != dut.submitted)),
+            Assume(~dut.pop_result | (dut.completed != images)),
+            Assert(dut.submitted - dut.completed <= TINY.job_depth),
+            Assert(dut.free == TINY.job_depth - (dut.submitted - dut.completed)[:8]),
+            Assert(dut.full == (dut.free == 0)),
+        ]
+        with m.If(dut.pop_image):
+            m.d.sync += images.eq(images + 1)
+        image, result, there = Signal(64), Signal(64), Signal()
+        with m.If(dut.push & ~dut.full & (dut.submitted == chosen)):
+            m.d.sync += [image.eq(dut.image), result.eq(dut.result), there.eq(1)]
+        with m.If(there & (images == chosen)):
+            m.d.comb += Assert(dut.image_base == image)
+        with m.If(there & (dut.completed == chosen)):
+            m.d.comb += Assert(dut.result_base == result)
+        with m.If(dut.reset):
+            m.d.sync += [images.eq(0), there.eq(0)]
+        return m
+
+
+class Reads(Property):
+    """A read master: requests stay; rready always; beats for whom they were asked, as many as asked, no other."""
+
+    depth, induction = 8, False
+
+    def __init__(self):
+        super().__init__(ReadMaster(TINY))
+
+    def elaborate(self, platform):
+        m, dut = self.module(), self.dut
+        self.drive(m, "burst.valid", "burst.payload", "beat0.ready", "beat1.ready", "epoch")
+        self.drive(m, *(f"axi.{n}" for n in "arready rid rdata rresp rlast rvalid".split()))
+        before, known = Signal(3), Signal()
+        m.d.sync += [before.eq(dut.epoch), known.eq(1)]
+        m.d.comb += Assume(~known | (dut.epoch == before))
+        axi = dut.axi
+        self.stable(m, axi.arvalid, axi.arready, axi.araddr, axi.arlen, axi.arid)
+        m.d.comb += [Assert(axi.rready), Assert(axi.arsize == 4), Assert(axi.arburst == 1)]
+        asked, kept = Signal(12), Signal(12)
+        m.d.comb += kept.eq(asked)
+        started, came = axi.arvalid & axi.arready, axi.rvalid & ~dut.stray
+        m.d.sync += asked.eq(asked + (started * (axi.arlen + 1)) - came)
+        with m.If(asked == 0):
+            m.d.comb += Assert(~came)
+        with m.If(dut.idle):
+            m.d.comb += Assert(asked == 0)
+        with m.If(axi.rvalid & (axi.rid[1:] != dut.epoch)):
+            m.d.comb += Assert(dut.stray)
+        return m
+
+
+class ReadBursts(Property):
+    """Every read burst lies within a run of 256 bytes, at most as long as allowed, aligned; requests have beats."""
+
+    depth, induction = 8, False
+
+    def __init__(self):
+        super().__init__(ReadQueue(TINY, 16, 0))
+
+    def elaborate(self, platform):
+        m, dut = self.module(), self.dut
+        self.drive(m, "request.valid", "request.payload", "burst.ready", "popped", "stop", "reset")
+        burst = dut.burst.payload
+        m.d.comb += Assume(dut.request.payload.beats != 0)
+        with m.If(dut.burst.valid):
+            m.d.comb += [
+                Assert(burst.addr[:4] == 0),
+                Assert(burst.addr[4:8] + burst.len < 16),
+                Assert(burst.len < burst_limit(TINY)),
+            ]
+        return m
+
+
+class Writes(Property):
+    """The write master: AW and W stay, WLAST with the last beat and only there, one burst at a time, BREADY always."""
+
+    depth, induction = 12, False
+
+    def __init__(self):
+        super().__init__(WriteMaster())
+
+    def elaborate(self, platform):
+        m, dut = self.module(), self.dut
+        self.drive(m, "burst.valid", "burst.payload", "beat.valid", "beat.payload", "stop", "epoch")
+        self.drive(m, *(f"axi.{n}" for n in "awready wready bid bresp bvalid".split()))
+        axi = dut.axi
+        held, word = Signal(), Signal(128)  # the sender's stream is stable
+        before, known = Signal(3), Signal()
+        m.d.sync += [held.eq(dut.beat.valid & ~dut.beat.ready), word.eq(dut.beat.payload)]
+        m.d.sync += [before.eq(dut.epoch), known.eq(1)]
+        m.d.comb += [Assume(~held | (dut.beat.valid & (dut.beat.payload == word)))]
+        m.d.comb += Assume(~known | (dut.epoch == before))
+        self.stable(m, axi.awvalid, axi.awready, axi.awaddr, axi.awlen, axi.awid)
+        self.stable(m, axi.wvalid, axi.wready, axi.wdata, axi.wstrb, axi.wlast)
+        m.d.comb += Assert(axi.bready)
+        taken, length, open_ = Signal(5), Signal(4), Signal()
+        with m.If(dut.burst.valid & dut.burst.ready):
+            m.d.comb += Assert(~open_)
+            m.d.sync += [taken.eq(0), length.eq(dut.burst.payload.len), open_.eq(1)]
+        with m.If(axi.wvalid & axi.wready):
+            m.d.comb += [Assert(open_), Assert(taken <= length), Assert(axi.wlast == (taken == length))]
+            m.d.sync += taken.eq(taken + 1)
+        with m.If(dut.done):
+            m.d.comb += [Assert(open_), Assert(taken == length + 1)]
+            m.d.sync += open_.eq(0)
+        m.d.comb += Assert(dut.idle == ~open_)
+        return m
+
+
+class Dog(Property):
+    """The watchdog never speaks without reason, nor twice for one standstill, nor when off."""
+
+    depth, induction = 16, False
+
+    def __init__(self):
+        super().__init__(Watchdog())
+
+    def elaborate(self, platform):
+        m, dut = self.module(), self.dut
+        self.drive(m, "period", "active", "progress")
+        still, spoke = Signal(32), Signal()
+        with m.If(~dut.active | dut.progress):
+            m.d.sync += [still.eq(0), spoke.eq(0)]
+        with m.Else():
+            with m.If(~still.all()):
+                m.d.sync += still.eq(still + 1)
+            with m.If(dut.expired):
+                m.d.sync += spoke.eq(1)
+        with m.If(dut.expired):
+            m.d.comb += [
+                Assert(dut.active), Assert(dut.period != 0), Assert(still >= dut.period), Assert(~spoke),
+            ]  # fmt: skip
+        return m
+
+
+ALL = (LiteSlave, LiteSlaveHeld, Jobs, Reads, ReadBursts, Writes, Dog)

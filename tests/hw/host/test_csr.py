@@ -323,3 +323,131 @@ def test_disable_stops_and_enable_loads_again():
         assert len(bench.program.log) == 2 * loaded and ctx.get(host.submitted) == 1
 
     run(test)
+
+
+def test_doorbells_need_their_lowest_byte():
+    async def test(bench):
+        await bench.setup(jobs=0, enable=False)
+        offset = registers.REGISTERS["job_submit"].offset
+        for strobe, jobs in ((0, 0), (0b1110, 0), (0b0001, 1), (0b1111, 2)):
+            await bench.lite.write(offset, 1, strobe)
+            assert await bench.read("job_number") == jobs
+        assert await bench.read("errors") == 0
+
+    run(test)
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_soft_reset_cannot_be_taken_back(value):
+    """While the memory does not answer: control is written again, soft_reset stays, then all is clear."""
+
+    async def test(bench):
+        ctx, host = bench.world.ctx, bench.host
+        await bench.setup()
+        bench.weight.add(rows=1, source=64, beats=97, dest=0, dest_addr=0)
+        await bench.world.step(8)
+        bench.memory.frozen = True
+        await bench.write("job_image_stride", 1)
+        await bench.write("job_submit", 1)
+        await bench.write("control", 3)
+        await bench.write("control", value)
+        assert await bench.read("control") == 2 | value and await bench.read("status") & 0b10000
+        assert await bench.read("error_code") == registers.Error.ALIGNMENT
+        await bench.write("job_submit", 1)
+        assert await bench.read("errors") == 1 << registers.Error.ALIGNMENT | 1 << registers.Error.STOPPED
+        await bench.world.step(50)
+        assert bench.memory.outstanding and not ctx.get(host.core_reset)
+        bench.memory.frozen = False
+        await bench.world.until(lambda: ctx.get(host.core_reset))
+        bench.weight.reset()
+        while await bench.read("control"):
+            pass
+        assert await bench.read("errors") == await bench.read("status") == await bench.read("error_code") == 0
+        await bench.setup()
+
+    run(test)
+
+
+def test_refused_submits_change_nothing():
+    async def test(bench):
+        await bench.setup(jobs=0, enable=False)
+        values = dict(image=DRAM + JOB, result=DRAM + 0x60000)
+        for name, number in (("image", 0), ("result", 1)):
+            for bit in (0, 4, 11):
+                await bench.write64(f"job_{name}", values[name] | 1 << bit)
+                await bench.write("job_submit", 1)
+                assert await bench.read("error_code") == registers.Error.ALIGNMENT
+                assert await bench.read64("error_addr") == values[name] | 1 << bit
+                assert await bench.read("error_resp") == number
+                assert await bench.read64(f"job_{name}") == values[name] | 1 << bit
+                await bench.write("errors", 1 << registers.Error.ALIGNMENT)
+                assert await bench.read("error_code") == await bench.read64("error_addr") == 0
+            await bench.write64(f"job_{name}", values[name])
+        for name, number in (("image", 2), ("result", 3)):
+            await bench.write(f"job_{name}_stride", 0x1800)
+            await bench.write("job_submit", 1)
+            assert await bench.read64("error_addr") == 0x1800 and await bench.read("error_resp") == number
+            await bench.write("errors", 0xFFF)
+            await bench.write(f"job_{name}_stride", 0)
+        assert await bench.read("job_number") == 0
+        await bench.write("job_submit", 1)
+        assert await bench.read("job_number") == 1 and await bench.read("errors") == 0
+
+    run(test)
+
+
+def test_attributes_and_program_are_taken_over_when_enabled():
+    async def test(bench):
+        ctx, port = bench.world.ctx, bench.host.m_axi_gmem0
+        names = ("arcache", "arprot", "aruser", "awcache", "awprot", "awuser")
+        assert [ctx.get(getattr(port, n)) for n in names] == [3, 0, 0, 3, 0, 0]
+        await bench.write("axi_attributes", 0b1_101_1011_0_110_1111)
+        await bench.setup()
+        got = [0b1111, 0b110, 0, 0b1011, 0b101, 1]
+        assert [ctx.get(getattr(port, n)) for n in names] == got
+        await bench.write("axi_attributes", 0)
+        await bench.write64("program", 0x123000)
+        bench.weight.add(rows=1, source=70, beats=5, dest=1, dest_addr=3)
+        await bench.finish()
+        assert [ctx.get(getattr(port, n)) for n in names] == got and await bench.read("errors") == 0
+        await bench.write("control", 0)
+        await bench.write64("program", DRAM + IMAGE + 16)
+        await bench.write("control", 1)
+        await bench.world.step(100)
+        assert [ctx.get(getattr(port, n)) for n in names] == [0] * 6
+        assert await bench.read("error_code") == registers.Error.ALIGNMENT
+        assert await bench.read64("error_addr") == DRAM + IMAGE + 16 and not ctx.get(bench.host.run)
+
+    run(test)
+
+
+def test_status_of_jobs():
+    """Errors at a job's own chunk, results in order, interrupts again for later errors."""
+
+    async def test(bench):
+        ctx, host = bench.world.ctx, bench.host
+        await bench.setup(jobs=3)
+        await bench.write("irq_enable", 2)
+        bench.memory.read_errors[DRAM + IMAGE + 70 * 16] = 2
+        for i in range(3):
+            bench.weight.add(rows=1, source=64 + 10 * (i != 1), beats=8, dest=1, dest_addr=3)
+            await bench.finish()
+            await bench.world.step(4)
+            assert ctx.get(host.interrupt) == (i >= 1)
+            await bench.end_image(isa.Chunk.WEIGHT_DMA)
+        await bench.write("irq_status", 2)
+        await bench.world.step(2)
+        assert not ctx.get(host.interrupt) and await bench.read("done_count") == 0
+        await bench.write("errors", 0xFFF)
+        for _ in range(3):
+            await bench.end_image(isa.Chunk.IMAGE_DMA)
+            await bench.end_image(isa.Chunk.RESULT_DMA)
+        assert await bench.read("done_count") == 3
+        for i in range(3):
+            assert await bench.read("done_job") == i
+            assert await bench.read("done_errors") == (1 << registers.Error.READ if i == 1 else 0)
+            assert await bench.read("done_cycles") > 0
+            await bench.write("done_pop", 0)
+        assert await bench.read("done_count") == await bench.read("done_job") == await bench.read("done_cycles") == 0
+
+    run(test)

@@ -233,6 +233,46 @@ def test_read_error_is_latched_with_its_address(preset, beat, image):
         check_weights(bench, [dict(source=21, beats=40, dest=1, dest_addr=0)])
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("what", ["weights", "params", "constant", "image"])
+def test_damaged_data_are_reported(preset, what):
+    """A wrong checksum, of one row or of several: code 7 and whose data; images of jobs have none."""
+    bench = HostBench(get_config(preset))
+    c = bench.config
+    constant = dict(source=31, beats=2 * c.beats_per_row, out_addr=5)
+
+    def load(bench, **checksum):
+        if what in ("weights", "params"):
+            size = c.beats_per_weight_row if what == "weights" else 3
+            bench.weight.add(rows=2, source=40, beats=size, dest=int(what == "params"), dest_addr=3, **checksum)
+        else:
+            bench.image_in.add(rows=2, job=int(what == "image"), **constant, **checksum)
+
+    async def test(bench):
+        await bench.setup()
+        load(bench)
+        load(bench)
+        await bench.finish()
+        await bench.world.step(4)
+        assert await bench.read("errors") == 0
+        load(bench, checksum=0x12345678)
+        await bench.finish()
+        await bench.world.step(4)
+        if what == "image":
+            assert await bench.read("errors") == 0
+            return
+        assert await bench.read("error_code") == 7
+        assert await bench.read64("error_addr") == DRAM + IMAGE
+        assert await bench.read("error_resp") == (2 if what == "constant" else 1)
+        await bench.write("errors", 1 << 7)
+        load(bench)
+        await bench.finish()
+        await bench.world.step(4)
+        assert await bench.read("errors") == 0
+
+    bench.run(test)
+
+
 def test_write_error_is_latched_with_its_address():
     bench = HostBench(get_config("tiny"))
     address = DRAM + RESULT + 512
@@ -327,6 +367,8 @@ def test_program_is_loaded_with_its_header(preset):
     bench = HostBench(get_config(preset))
     c = bench.config
     beats = 37 * c.instruction_beats
+    bench.seal(37)
+    bench.store()
 
     async def test(bench):
         await bench.setup(program_beats=beats)

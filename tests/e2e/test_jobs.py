@@ -96,7 +96,7 @@ def test_a_bad_program_does_not_run(digits, fault):
     """An error with the program's address, no job starts; after a soft reset the good program runs."""
     machine = digits.machine
     program = {"magic": 1, "hash": 2, "instruction": 3}.get(fault, 0)
-    code = {"hash": Error.BUILD} | dict.fromkeys(("instruction", "truncated", "header only"), Error.CHECKSUM)
+    code = {"hash": Error.BUILD} | dict.fromkeys(("instruction", "header only"), Error.CHECKSUM)
     instruction = CONFIG.instruction_beats
     beats = {
         "truncated": machine.beats - 1, "header only": instruction, "too short": instruction - 1,

@@ -65,7 +65,8 @@ def _header(logical: bytes) -> dict[str, int]:
 
 def _programs(logical: bytes) -> dict[Chunk, list[Instruction]]:
     """Instructions by chunk. ValueError: they end behind the image."""
-    header, programs = _header(logical), {}
+    header = _header(logical)
+    programs: dict[Chunk, list[Instruction]] = {}
     for chunk in Chunk:
         start, count = header[f"{chunk.name.lower()}_start"], header[f"{chunk.name.lower()}_count"]
         end = (start + count) * INSTRUCTION_BYTES

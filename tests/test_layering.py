@@ -129,7 +129,7 @@ ARROWS = {
         "emulator": "compiler.layers compiler.program kinds",
         "evaluate": "golden graph models",
     },
-    SIM: {"run": "", "bench": "run", "compare": "run", "measure": "run", "synth": ""},
+    SIM: {"run": "", "bench": "run", "compare": "run", "measure": "run", "synth": "", "formal": "run synth"},
 }
 #: imports inside functions, which may point up: an operation runs its golden model, which needs PyTorch
 LATE = {("vitforge_sw.ops", "vitforge_sw.golden"), ("vitforge_sw.families", "vitforge_sw.models")}

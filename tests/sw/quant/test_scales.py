@@ -6,7 +6,7 @@ import torch
 
 from vitforge_hw.arch import arith
 from vitforge_sw.families.vit import lower
-from vitforge_sw.families.vit.smoothing import query_key_exponents, smooth_linear
+from vitforge_sw.families.vit.smoothing import nearest_power, query_key_exponents, smooth_linear
 from vitforge_sw.quant.rounding import quantize_weight, round_chosen, round_gptq, round_nearest, weight_exponents
 from vitforge_sw.quant.scales import error, pot, quantize, search, search_ptf
 
@@ -99,6 +99,11 @@ def test_smoothing_helps_where_channels_differ():
     assert len(plain.unique()) == 1 and len(smooth.unique()) > 2
     err = lambda e: float(((quantize(x, e, -128, 127) * pot(e) - x) @ weight.T).square().sum())  # noqa: E731
     assert err(smooth) < 0.5 * err(plain)
+
+
+def test_the_nearest_power_is_nearest_on_the_linear_scale():
+    s = torch.tensor([1.0, 1.45, 1.55, 2.9, 3.1, 0.74, 0.76])
+    assert nearest_power(torch.log2(s)).tolist() == [0, 0, 1, 1, 2, -1, 0]
 
 
 @pytest.mark.parametrize("channel", [False, True])

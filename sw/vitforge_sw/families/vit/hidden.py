@@ -1,28 +1,29 @@
-"""Steps of an MLP's hidden tensor by what fc2 makes of the errors; massive units divided and split.
+"""Steps of an MLP's hidden tensor, chosen on its ordinary units; massive units cut into segments.
 
-One unit that reaches 200 where the others end at 5 would set the steps of the whole tensor. Three means treat it, none
-of which costs hardware:
+One unit that reaches 200 where the others end at 5 would set the steps of the whole tensor, of GELU's input and,
+through its column, of fc2's weights. Instead it becomes several units with the same column,
 
-- an exponent and a zero-point of its own, the exponent folded into its column of fc2;
-- m GELU(x / m), m a power of two, where x would not fit GELU's 12-bit input: exact far from 0, which is where a massive
-  unit is when it fires; a least-squares factor goes into its column;
-- n copies with the column / n, so that its step does not set the scales of fc2's rows. The copies' thresholds are
-  shifted by fractions of a step, so that their sum has n times finer steps. They take one word of further units.
+    GELU(x) = min(GELU(x), R) + sum over j of m min(GELU((x - t_j) / m), R),    t_j = R + j m R
+
+exact up to R, to 0.17 m around each t_j. R is what GELU's 12-bit input and an 8-bit output in fine steps just hold: the
+clipping is the machine's saturation. m is 1 where one word of further units is enough for all segments, else a power of
+two. The segments' outputs have an exponent and a zero-point of their own.
 """
 
 import dataclasses
+import math
 
 import torch
 from torch.nn import functional as F
 
 from ...quant.scales import pot, quantize, scaled
 from .frontend import Affine
-from .hidden_cost import HiddenCost
 from .outliers import outliers, typical
 
 GELU_LOW = -0.17  #: GELU's minimum is -0.16997
 P_TOP = 2047  #: largest 12-bit GELU input
 WORD = 16  #: units by which a layer may grow: one word of channels
+STEP = 3  #: log2 of a segment's step over that of GELU's input: 255 steps of 8 are just below 2047
 
 
 @dataclasses.dataclass
@@ -31,110 +32,97 @@ class Hidden:
 
     unit: torch.Tensor  #: (F',) index
     divide: torch.Tensor  #: int32 (F',): log2 m
-    copies: torch.Tensor  #: (F',): n
-    dither: torch.Tensor  #: (F',) added to fc1's bias, zero sum over the copies of a unit
-    gain: torch.Tensor  #: (F',) least-squares factors, 1 where m = 1
-    exponent: torch.Tensor  #: int32 (F',): steps of the stored output, which is GELU(x / m)
+    threshold: torch.Tensor  #: (F',): t, where its segment begins
+    exponent: torch.Tensor  #: int32 (F',): steps of the stored output, which is GELU((x - t) / m)
     gelu_exp: int  #: fraction bits of GELU's input
-    notes: list[str]  #: what was found and done, one line a unit
+    notes: list[str]  #: what was found and done, one line a massive unit
 
     def fc1(self, layer: Affine) -> Affine:
         scale = pot(-self.divide)
-        return Affine(layer.weight[self.unit] * scale[:, None], layer.bias[self.unit] * scale + self.dither)
+        bias = layer.bias[self.unit] - self.threshold
+        return Affine(layer.weight[self.unit] * scale[:, None], bias * scale)
 
     def fc2(self, layer: Affine) -> Affine:
-        return Affine(layer.weight[:, self.unit] * (pot(self.divide) * self.gain / self.copies), layer.bias)
+        return Affine(layer.weight[:, self.unit] * pot(self.divide), layer.bias)
 
 
-def _input_scale(
-    rows: torch.Tensor, w: torch.Tensor, top: torch.Tensor, power: torch.Tensor, finest: int
-) -> tuple[int, torch.Tensor, torch.Tensor]:
-    """(fraction bits of GELU's input, log2 m, gains) with the least error behind fc2, column power (F,)."""
-    want = F.gelu(rows)
-    best = None
+def zero_point(e: torch.Tensor, low: float = GELU_LOW) -> torch.Tensor:
+    """Zero-points of outputs from ``low`` in steps of 2^e.
+
+    Rounded up: the minimum lands on -128 or -127: its plateau is exact and never clipped (post.clipped_ends).
+    """
+    return torch.ceil(-128 - scaled(torch.tensor(low), -e)).int()
+
+
+def _input_bits(rows: torch.Tensor, w: torch.Tensor, power: torch.Tensor, finest: int) -> int:
+    """Fraction bits of GELU's input with the least error behind fc2 for inputs (R, F) and column powers (F,)."""
+    want, errors = F.gelu(rows), {}
     for g in range(3, min(10, finest) + 1):
-        coded = lambda x: F.gelu(quantize(x, -g, -P_TOP - 1, P_TOP) * 2.0**-g)  # noqa: B023, E731
-        error = w @ (coded(rows) - want).square_()
-        divide = torch.ceil(torch.log2(top * 2.0**g / P_TOP).clamp(min=0)).int()
-        gain = torch.ones_like(top)
-        for c in torch.nonzero(divide).flatten().tolist():
-            got = coded(rows[:, c] * 2.0 ** -int(divide[c])) * 2.0 ** int(divide[c])
-            k = float((w * got * want[:, c]).sum() / (w * got * got).sum().clamp(min=1e-30))
-            k = k if 0.8 < k < 1.25 else 1.0
-            divided = float((w * (k * got - want[:, c]).square()).sum())
-            if divided < float(error[c]):
-                error[c], gain[c] = divided, k
-            else:
-                divide[c] = 0
-        cost = float(error @ power)
-        if best is None or cost < best[0]:
-            best = (cost, g, divide, gain)
-    if best is None:
-        raise ValueError(f"weights are too coarse for GELU's input (exponent {-finest}, at most -3)")
-    return best[1:]
+        got = F.gelu(quantize(rows, -g, -P_TOP - 1, P_TOP) * 2.0**-g)
+        errors[g] = float(w @ got.sub_(want).square_() @ power)
+    return min(errors, key=errors.get)
 
 
-def _split(cost: HiddenCost, e: torch.Tensor, n: torch.Tensor, fit: torch.Tensor, massive: torch.Tensor) -> None:
-    """One word of copies, each where it helps most (in place); a split unit is never clipped: e is at least ``fit``."""
-    for _ in range(WORD):
-        tries = []
-        worst = (cost.own(e, n)[0] + cost.columns(e, n).amax(0)).topk(2).indices
-        for c in {*massive.tolist(), *worst.tolist()}:
-            more = n.clone()
-            more[c] += 1
-            for d in (-1, 0, 1):
-                moved = e.clone()
-                moved[c] = min(max(int(e[c]) + d, int(fit[c])), cost.last)
-                tries.append((cost.total(moved, more), c, int(moved[c])))
-        _, c, at = min(tries)
-        n[c] += 1
-        e[c] = at
+def _output_exponent(h: torch.Tensor, w: torch.Tensor, power: torch.Tensor) -> int:
+    """The exponent of GELU's outputs h (R, F) from ``GELU_LOW`` on with the least error behind fc2."""
+    h = h - GELU_LOW
+    first = int(torch.ceil(torch.log2(h.max() / 255)))
+    errors = {}
+    for e in range(first - 2, first + 1):
+        errors[e] = float(w @ scaled(quantize(h, e, 0, 255), e).sub_(h).square_() @ power)
+    return min(errors, key=errors.get)
+
+
+def _segments(top: torch.Tensor, finest: int, coarsest: int) -> tuple[int, float, list[int], list[int]]:
+    """(exponent, R, log2 m, further segments) for massive units that reach ``top``; together one word of segments.
+
+    The finest exponent for which a word is enough: the segments' columns in fc2 grow with it. Beyond ``coarsest``,
+    which GELU's input holds, m grows.
+    """
+
+    def need(i: int) -> int:
+        return max(0, math.ceil((float(top[i]) / reach - 1) * 2.0 ** -divide[i]))
+
+    units, divide = range(len(top)), [0] * len(top)
+    for e in range(min(finest, coarsest), coarsest + 1):
+        reach = float(127 - zero_point(torch.tensor(e, dtype=torch.int32))) * 2.0**e
+        if sum(map(need, units)) <= WORD:
+            break
+    while sum(map(need, units)) > WORD:
+        divide[max(units, key=need)] += 1
+    n = [need(i) for i in units]
+    for _ in range(WORD - sum(n)):  # what is left is room for other images
+        n[min(units, key=lambda i: (n[i] + 1) * 2.0 ** divide[i] * reach / float(top[i]))] += 1
+    return e, reach, divide, n
 
 
 def plan_hidden(
-    x: torch.Tensor,
-    w: torch.Tensor,
-    rows: torch.Tensor,
-    rows_w: torch.Tensor,
-    weight: torch.Tensor,
-    wbits: int,
-    finest: int,
+    x: torch.Tensor, w: torch.Tensor, rows: torch.Tensor, rows_w: torch.Tensor, weight: torch.Tensor, finest: int
 ) -> Hidden:
     """The plan for GELU inputs x (R, F) of all calibration tokens, weights w (R,); ``rows``: some of them, searched.
 
-    ``weight`` (N, F) and ``wbits`` are fc2's; ``finest``: the most fraction bits that fc1 allows GELU's input.
+    ``weight`` (N, F) is fc2's; ``finest`` (at least 3): the most fraction bits that fc1 allows GELU's input.
     """
-    top = x.amax(0)  # GELU of the largest input is that input
-    g, divide, gain = _input_scale(rows, rows_w, top.clamp(min=2.0**-20), weight.square().sum(0), finest)
-    m = pot(divide)
-    h = F.gelu(x / m).mul_(m).sub_(GELU_LOW * m)
-    span = top.clamp(min=0) - GELU_LOW * m
-    massive = outliers(span)
-    ordinary = torch.ones_like(span, dtype=torch.bool)
+    top = x.amax(0).clamp(min=0) - GELU_LOW  # GELU of the largest input is that input
+    massive = outliers(top)
+    ordinary = torch.ones_like(top, dtype=torch.bool)
     ordinary[massive] = False
-    fit = torch.ceil(torch.log2(span / 255)).int()
-    first, last = int(fit[ordinary].max()) - 3, max(int(fit.max()), int(fit[ordinary].max()) + 1)
-    fit.clamp_(min=first)
-    variance = (w @ h.square() - (w @ h).square()).clamp(min=0)
-    errors = [w @ scaled(quantize(h, e, 0, 255), e).sub_(h).square_() for e in range(first, last + 1)]
-    cost = HiddenCost(torch.stack(errors), first, variance, weight, (1 << wbits - 1) - 1)
-    n = torch.ones_like(span)
-    starts = [torch.full_like(fit, e) for e in range(first, last + 1)]
-    base = min(starts, key=lambda e: float(cost.own(e, n)[0][ordinary].sum()))
-    # never finer than the ordinary units' step: a unit that stays small on these images may fire on others
-    e = cost.descend(torch.where(ordinary, base, torch.maximum(base, fit)), n, base)
+    power = weight.square().sum(0)[ordinary]
+    g = _input_bits(rows[:, ordinary], rows_w, power, finest)
+    base = _output_exponent(F.gelu(x[:, ordinary]), w, power)
+    unit, threshold = torch.arange(len(top)), torch.zeros_like(top)
+    divide, exponent = (torch.full((len(top),), v, dtype=torch.int32) for v in (0, base))
+    notes = []
     if len(massive):
-        _split(cost, e, n, fit, massive)
-        e = cost.descend(e, n, torch.where(n > 1, fit, base))
-    ratio = span / typical(span)
-    notes = [
-        f"unit {c}: largest {float(span[c]):.4g}, {float(ratio[c]):.1f} times what most reach; input / {int(m[c])}, "
-        f"steps 2^{int(e[c])} (most 2^{int(base[0])}), copies {int(n[c])}"
-        for c in massive.tolist()
-    ]
-    more = [torch.full((int(n[c]) - 1,), int(c)) for c in torch.nonzero(n > 1).flatten()]
-    unit = torch.cat([torch.arange(len(n)), *more])
-    stored, copies = (e - divide)[unit], n[unit]
-    turn = torch.tensor([int((unit[:i] == c).sum()) for i, c in enumerate(unit.tolist())])
-    dither = (turn - (copies - 1) / 2) / copies * pot(stored)
-    return Hidden(unit, divide[unit], copies, dither, gain[unit], stored, g, notes)
+        e, reach, shifts, counts = _segments(top[massive], base, STEP - g)
+        exponent[massive] = e
+        for c, m, n in zip(massive.tolist(), shifts, counts, strict=True):
+            unit = torch.cat([unit, torch.full((n,), c)])
+            divide = torch.cat([divide, torch.full((n,), m, dtype=torch.int32)])
+            threshold = torch.cat([threshold, reach + torch.arange(n) * (reach * 2.0**m)])
+            ratio = float(top[c] / typical(top))
+            notes.append(
+                f"unit {c}: largest {float(top[c]):.4g}, {ratio:.1f} times what most reach; segments: "
+                f"1 of {reach:.4g}, {n} of {reach * 2.0**m:.4g}, steps 2^{e} (others 2^{base})"
+            )
+    return Hidden(unit, divide, threshold, exponent[unit], g, notes)

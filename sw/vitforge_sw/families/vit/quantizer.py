@@ -21,7 +21,7 @@ from ...quant.scales import CANDIDATES, error, pot, quantize, scaled, search, se
 from ...quant.stream import Act, Sampler, Stream, split_moment
 from . import lower
 from .frontend import Affine, FloatBlock, FloatViT, Norm, attention, layer_norm
-from .hidden import GELU_LOW, plan_hidden
+from .hidden import GELU_LOW, plan_hidden, zero_point
 from .outliers import stream_outliers
 from .rotation import mixing, rotate
 from .schemes import Scheme
@@ -339,9 +339,7 @@ class Quantizer:
         f1 = F.linear(n2, b.fc1.weight, b.fc1.bias)
         coarsest = torch.floor(torch.log2(fc1.weight.abs().max().clamp(min=1e-9) / 127)) + max(CANDIDATES)
         finest = max(3, -int(torch.maximum(coarsest, lower.least_exponents(fc1.bias).max())))
-        plan = plan_hidden(
-            *sample.every(f1), sample.rows(f1), sample.w, b.fc2.weight, self.scheme.bits(f"{name}.fc2"), finest
-        )
+        plan = plan_hidden(*sample.every(f1), sample.rows(f1), sample.w, b.fc2.weight, finest)
         self.notes += [f"{name}.fc1: {note}" for note in plan.notes]
         exact, layer, hessian = plan.fc1(b.fc1), plan.fc1(fc1), self.hessian(x)
         weight, ea = self._weights(f"{name}.fc1", x, layer.weight, layer.bias, hessian)
@@ -355,8 +353,7 @@ class Quantizer:
         n = len(ea)
         if exp > -int(ea.max()):
             raise ValueError(f"{name}: weights are too coarse for GELU's input (exponent {int(ea.max())}, most {-exp})")
-        # rounded up: the minimum lands on -128 or -127: its plateau is exact and never clipped (golden.clipped_ends)
-        zero = torch.ceil(-128 - scaled(torch.tensor(low), -e)).int() if low else zeros(n)
+        zero = zero_point(e, low) if low else zeros(n)
         shifts = lower.shifts_given_p(ea, torch.full((n,), -exp, dtype=torch.int32), e)
         info = TensorInfo(name, self.tokens, n, "int8", self._single(e), self._single(zero) or 0)
         self._linear(name, role, x, weight, bias, ea, shifts, offset=zero, info=info, act="gelu", gelu_exp=exp)
@@ -422,8 +419,9 @@ class Quantizer:
         else:
             x, w = self.sample.rows(y), self.sample.w
         stacked = torch.cat([layer.weight for layer in layers])
-        if s.smoothing_factors == "pot":
-            return smooth_linear(x, w, stacked, s.smoothing, -128, 127, s.bits(name)), norm, layers
+        if s.smoothing_factors != "real":
+            linear = s.smoothing_factors == "pot_linear"
+            return smooth_linear(x, w, stacked, s.smoothing, -128, 127, s.bits(name), linear=linear), norm, layers
         step, centre = smooth_steps(x, w, stacked, s.smoothing, -128, 127, s.bits(name))
         folded = tuple(Affine(a.weight * step, a.bias + a.weight @ centre) for a in layers)
         return zeros(len(step)), Norm(norm.gamma / step, (norm.beta - centre) / step, norm.eps), folded

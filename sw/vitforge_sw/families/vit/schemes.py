@@ -20,7 +20,7 @@ class Scheme:
         "int12"  #: residual stream: int12 (one scale per tensor) | ptf8 (8 bits, exponents 0..3 per channel)
     )
     smoothing: tuple[float, ...] = (0.35, 0.40, 0.45, 0.50, 0.55)  #: candidates of alpha, LayerNorm -> linear; () = off
-    smoothing_factors: str = "pot"  #: powers of two (pot) | real, with centres, folded into LayerNorm (real)
+    smoothing_factors: str = "pot"  #: pot | pot_linear (rounded on the linear scale) | real, with centres
     rotation: str = "none"  #: of the residual stream: none | mixing (all channels; spreads its outliers)
     hidden_steps: str = "tensor"  #: of GELU's output: one for all (tensor) | unit (massive units divided and split)
     relative_errors: bool = False  #: errors in the stream count relative to their token's deviation, as LayerNorm sees
@@ -41,7 +41,7 @@ class Scheme:
         choices = dict(
             rule=("maxrel", "log2"),
             residual=("int12", "ptf8"),
-            smoothing_factors=("pot", "real"),
+            smoothing_factors=("pot", "pot_linear", "real"),
             rotation=("none", "mixing"),
             hidden_steps=("tensor", "unit"),
             weight_granularity=("channel", "layer"),
@@ -86,6 +86,17 @@ SCHEMES: dict[str, Scheme] = {
         # P2-ViT (2405.19915): adaptive rounding, PTF, log2 codes, PoT-aware smoothing; ours: weights per channel, and
         # two that cost nothing in hardware, attention_gain and class_share (worth 0.4 and 0.5 dB on DeiT-Tiny)
         Scheme(name="p2vit", rule="log2", row_factor=False, residual="ptf8", class_share=0.2),
+        # the same without anything of ours: weights per layer, factors rounded in the linear domain, signed GELU output
+        Scheme(
+            name="p2vit_literal",
+            rule="log2",
+            row_factor=False,
+            residual="ptf8",
+            smoothing_factors="pot_linear",
+            weight_granularity="layer",
+            gelu_zero_point=False,
+            attention_gain=False,
+        ),
     )
 }
 

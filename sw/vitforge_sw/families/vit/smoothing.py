@@ -8,6 +8,12 @@ from ...quant.scales import base_exponent, error, pot, quantize, search
 ROWS = 256  #: output channels on which candidates are compared
 
 
+def nearest_power(s: torch.Tensor) -> torch.Tensor:
+    """Exponents of the powers of two nearest to 2^s on the linear scale: 1.5 2^e is where e + 1 begins. int32."""
+    e = torch.floor(s)
+    return (e + (torch.exp2(s - e) >= 1.5)).int()
+
+
 def smooth_linear(
     x: torch.Tensor,
     w: torch.Tensor,
@@ -17,6 +23,7 @@ def smooth_linear(
     hi: int,
     wbits: int,
     top: torch.Tensor | None = None,
+    linear: bool = False,
 ) -> torch.Tensor:
     """Exponents of the input's channels, int32 (C,), chosen by the layer's output error.
 
@@ -31,7 +38,8 @@ def smooth_linear(
     top_w = weight.abs().amax(0).clamp(min=1e-9)
     for alpha in alphas:
         s = torch.log2(top_x**alpha / top_w ** (1 - alpha))
-        offset = torch.round(s - s.max()).int()  # nearest in the log domain: the ratio to the largest
+        # nearest in the log domain: the ratio to the largest; in the linear domain (P2-ViT): the factor itself
+        offset = nearest_power(s) if linear else torch.round(s - s.max()).int()
         if not any(torch.equal(offset, o) for o in offsets):
             offsets.append(offset)
     weight = weight[:: -(-len(weight) // ROWS)]  # a choice of output channels is enough to compare candidates

@@ -78,7 +78,7 @@ def compared(model, spec, image, calib, test, whole: float, seed: int):
 
 
 def test_planted_in_digits(digits):
-    calib, test = digits.calib[:30], digits.test[:50]
+    calib, test = digits.calib[:40], digits.test[:50]
     whole, plain = sqnr(digits.model, digits.spec, digits.image, calib, test)
     graph = compared(digits.model, digits.spec, digits.image, calib, test, whole, seed=0)
     assert not plain.meta["treated"]

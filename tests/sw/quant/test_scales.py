@@ -175,5 +175,5 @@ def test_ranges_are_refused_by_name():
     z = torch.zeros(1, dtype=torch.int32)
     with pytest.raises(ValueError, match=r"blk: s1 must be in 0\.\.47, needs -1\.\.-1"):
         lower.linear_fields("blk", torch.zeros(1, 1), torch.zeros(1), z, dict(s1=z - 1, eh=z, er=z, s2=z))
-    with pytest.raises(ValueError, match="blk: bias must have 27 bits"):
+    with pytest.raises(ValueError, match="blk: bias must be at most 33554431"):
         lower.linear_fields("blk", torch.zeros(1, 1), torch.tensor([1e9]), z, dict(s1=z, eh=z, er=z, s2=z))

@@ -30,6 +30,7 @@ class Latency:
     rmac_switch: int = 2  #: last tile of an instruction -> first step of one of another kind
     rmac_window_to_step: int = 2  #: the words of all map rows that an output row needs are asked for -> its first step
     rmac_step_to_result: int = 14  #: depthwise, K^T V: a step or pass -> its first tile
+    rmac_product_levels: int = 1  #: K^T V: so many more, and those of the adder tree over the cores
     rmac_pointwise_to_result: int = 18  #: the same of a pointwise instruction
     rmac_sum_to_result: int = 9  #: the same of a sum over tokens
     # layernorm

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from vitforge_hw.arch import isa
 from vitforge_hw.arch.config import get_config
+from vitforge_hw.arch.latency import CYCLES
 from vitforge_hw.control.program import ProgramMemory
 from vitforge_hw.control.sequencer import Sequencer
 from vitforge_hw.interfaces import ChunkControl, WeightWrite
@@ -72,6 +73,23 @@ PROGRAMS = {
 }
 
 
+async def load(ctx, dut, config, program):
+    """The program into its memory; the sequencer runs, its chunk takes everything."""
+    for i, instruction in enumerate(program):
+        word = instruction.encode()
+        for b in range(config.instruction_beats):
+            ctx.set(dut.write.addr, (i + 1) * config.instruction_beats + b)
+            ctx.set(dut.write.data, word >> b * config.beat_bytes * 8 & (1 << config.beat_bytes * 8) - 1)
+            ctx.set(dut.write.mask, 1)
+            ctx.set(dut.write.valid, 1)
+            await ctx.tick()
+    ctx.set(dut.write.valid, 0)
+    ctx.set(dut.count, len(program))
+    ctx.set(dut.run, 1)
+    ctx.set(dut.ctl.op.ready, 1)
+    ctx.set(dut.ctl.go.ready, 1)
+
+
 @pytest.mark.parametrize("chunk", CASES, ids=lambda c: c.name.lower())
 @pytest.mark.parametrize("images", [1, 3])
 def test_program_runs_image_after_image(images, chunk):
@@ -81,20 +99,8 @@ def test_program_runs_image_after_image(images, chunk):
     log = []
 
     async def bench(ctx):
-        for i, instruction in enumerate(program):
-            word = instruction.encode()
-            for b in range(config.instruction_beats):
-                ctx.set(dut.write.addr, (i + 1) * config.instruction_beats + b)
-                ctx.set(dut.write.data, word >> b * config.beat_bytes * 8 & (1 << config.beat_bytes * 8) - 1)
-                ctx.set(dut.write.mask, 1)
-                ctx.set(dut.write.valid, 1)
-                await ctx.tick()
-        ctx.set(dut.write.valid, 0)
-        ctx.set(dut.count, len(program))
-        ctx.set(dut.run, 1)
+        await load(ctx, dut, config, program)
         ctx.set(dut.submitted, images)
-        ctx.set(dut.ctl.op.ready, 1)
-        ctx.set(dut.ctl.go.ready, 1)
         others, ends, rows = 0, 0, 0
         for cycle in range(4000):
             if cycle % 37 == 36:
@@ -128,3 +134,31 @@ def test_program_runs_image_after_image(images, chunk):
     want = [i.encode() >> isa.WAITS * isa.WAIT_BITS for i in program] * images  # rows and op, every bit
     assert [o[1] for o in ops] == want
     assert len([e for e in log if e[0] == "go"]) == images * sum(i.rows for i in program)
+
+
+def test_latencies():
+    """With satisfied waits: acceptance of an instruction -> its first row, row after row, the next one's fetch."""
+    counts = (0, 1, 3, 6)
+    program = [isa.Instruction(LOADER, 4, {"blocks": n}, (isa.Wait(isa.Chunk.MAT, 1),) * n) for n in counts]
+    config, dut, ops, goes = CASES[LOADER], Bench(LOADER), [], []
+
+    async def bench(ctx):
+        await load(ctx, dut, config, program)
+        ctx.set(dut.submitted, 1)
+        ctx.set(dut.others, 1 << 20)
+        for cycle in range(200):
+            ops.extend([cycle] * ctx.get(dut.ctl.op.valid))
+            goes.extend([cycle] * (go := ctx.get(dut.ctl.go.valid)))
+            await ctx.tick()
+            ctx.set(dut.ctl.done, go)
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+    assert len(ops) == len(counts) and len(goes) == 4 * len(counts)
+    for i, n in enumerate(counts):
+        rows = goes[4 * i : 4 * i + 4]
+        assert rows[0] - ops[i] == CYCLES.issue_cycles + CYCLES.wait_cycles * n + 1
+        assert {b - a for a, b in zip(rows, rows[1:])} == {CYCLES.wait_cycles * n + 2}
+    assert ops[1] - ops[0] == CYCLES.issue_cycles + config.instruction_beats + CYCLES.fetch_cycles

@@ -7,8 +7,10 @@ import pytest
 
 from vitforge_hw.arch import arith, isa
 from vitforge_hw.arch.config import AcceleratorConfig
+from vitforge_hw.arch.latency import CYCLES
 from vitforge_hw.engines.rmac import RMac
 from vitforge_hw.interfaces import DEST_BUFFER, DEST_KSUM, DEST_Z, POST_OP
+from vitforge_hw.units.adder_tree import AdderTree
 from vitforge_sim.bench.enginebench import EngineBench, factors, packed_op, signed, sums, words
 from vitforge_sim.bench.replay import BOTH
 
@@ -351,6 +353,22 @@ def test_kinds_in_verilog():
 def test_odd_number_of_cores():
     """trio's shape, all kinds, slow post-processing."""
     check(SEVEN, [depthwise(SEVEN, 13, 5, 2, 3, 2, pad=7), *mixed(SEVEN)], pace=3, stall=0.1, stalled=("rd", "pop"))
+
+
+def test_latencies():
+    """The last step of a set, pass or row -> its first, or last, tile."""
+    c, cycles = FOUR, CYCLES
+    one_set = depthwise(c, 2 * c.cores, 1, 1, 3)
+    record = check(c, [one_set, pointwise(rows=1, tiles=6)])
+    tiles, ends = ([x[0] for x in record.watched[name]] for name in ("tile", "row_end"))
+    assert tiles[0] - ends[0] == cycles.rmac_step_to_result
+    assert tiles[-1] - ends[1] == cycles.rmac_pointwise_to_result
+    record = check(c, [key_value(c, 1, 8 * c.cores, 2, 1)])
+    tree, first = AdderTree.latency(c.cores), record.watched["row_end"][0][0] - 16 * (c.word // c.width - 1)
+    assert record.watched["tile"][0][0] - first == cycles.rmac_step_to_result + cycles.rmac_product_levels + tree
+    record = check(c, [token_sum(c, 9, 5, 9)])
+    last = record.watched["tile"][-1][0] - record.watched["row_end"][0][0]
+    assert last == cycles.rmac_sum_to_result
 
 
 @pytest.mark.parametrize("c", [FOUR, SEVEN], ids=lambda c: c.name)

@@ -6,6 +6,7 @@ import pytest
 
 from vitforge_hw.arch import isa
 from vitforge_hw.arch.config import get_config
+from vitforge_hw.arch.latency import CYCLES
 from vitforge_hw.host.host import Host
 from vitforge_sim.bench.host_bench import DRAM, IMAGE, JOB, RESULT, HostBench
 
@@ -144,8 +145,8 @@ def test_throughput_with_100_cycles_latency():
     cycles = [cycle for cycle, _, _ in bench.sinks[0].log]
     assert len(cycles) == 12 * 128
     assert cycles[-1] - cycles[0] == 12 * 128 - 1, "gaps between beats"
-    # go -> AR: 3 cycles, 100 cycles of memory, R -> write: 2 cycles
-    assert cycles[0] - bench.weight.go_cycles[0] == 105
+    # go -> AR, 100 cycles of memory, R -> write, which is one cycle before done
+    assert cycles[0] - bench.weight.go_cycles[0] == CYCLES.dma_request + 100 + CYCLES.dma_return
     assert bench.weight.done_cycles == [cycles[128 * i + 127] + 1 for i in range(12)]
     assert c.beat_bytes == 64
 

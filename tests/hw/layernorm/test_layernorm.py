@@ -8,6 +8,7 @@ import pytest
 
 from vitforge_hw.arch import arith, isa, memmap
 from vitforge_hw.arch.config import get_config
+from vitforge_hw.arch.latency import CYCLES
 from vitforge_hw.layernorm.layernorm import LayerNorm
 from vitforge_hw.layernorm.stats import s1_bits, s2_bits, v_bits
 from vitforge_sim.bench.chunkbench import ChunkBench, pack_entries
@@ -201,9 +202,10 @@ def test_cycles(preset, blocks, wide):
     record = run(config, [(n, blocks, wide, config.trio) for n in rows])
     channels = blocks * config.word
     n = max(1 + wide, 8 * config.word // config.beat_bytes)
+    constant = CYCLES.ln_latency + CYCLES.ln_hardswish * config.trio
     latency = record.writes[blocks - 1][0] - record.goes[0]
-    assert latency == LayerNorm.latency(config, blocks, wide) == 2 * channels + n + config.cores + 33 + 7 * config.trio
-    assert set(np.diff(record.done)) == {max(channels, config.cores + 23)}
+    assert latency == LayerNorm.latency(config, blocks, wide) == 2 * channels + n + config.cores + constant
+    assert set(np.diff(record.done)) == {max(channels, config.cores + CYCLES.ln_between_rows)}
 
 
 @pytest.mark.parametrize("preset", ["tiny", "p2vit", "tiny_hybrid", "trio"])

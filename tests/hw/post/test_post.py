@@ -9,6 +9,7 @@ import pytest
 from vitforge_hw import compute as engines
 from vitforge_hw.arch import arith, isa
 from vitforge_hw.arch.config import ACC_BITS, AcceleratorConfig, get_config
+from vitforge_hw.arch.latency import CYCLES
 from vitforge_hw.interfaces import (
     DEST_BUFFER,
     DEST_KSUM,
@@ -344,5 +345,5 @@ def test_latency():
     """A tile that meets idle lanes."""
     c = HYBRID
     bench = check(c, {"mat": [stream_op(c, 0, res_mode=0, tiles=1, rows=1, groups=0)], "rmac": []}, simulators=())
-    phases = c.word // c.post_channels
-    assert bench.events["mat"][0][0] == bench.tiles["mat"][0] + engines.RESULT_TO_PHASE + phases - 1 + 23
+    phases, constant = c.word // c.post_channels, CYCLES.mat_phase_to_write + CYCLES.trio_lanes
+    assert bench.events["mat"][0][0] == bench.tiles["mat"][0] + engines.RESULT_TO_PHASE + phases - 1 + constant

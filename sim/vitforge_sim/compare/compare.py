@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from vitforge_sw.compiler.layers.batch import part_of
+
 from .layouts import Layout
 
 
@@ -89,7 +91,7 @@ def compare_port(
         image, where = divmod(n, max(count, 1))
         name = writes.names[writes.tensor[where]] if count else port
         cycle = int(records["cycle"][-1]) if len(records) else 0
-        what = f"{name} (number of writes of port {port})"
+        what = part_of(name, f" (number of writes of port {port})")
         first = Mismatch(image, name, what, (where,), due, len(records), cycle)
     usable = min(len(records), due)
     wrong_address = np.flatnonzero(records["addr"][:usable] != np.tile(writes.addr, images)[:usable])
@@ -98,7 +100,7 @@ def compare_port(
         name = writes.names[writes.tensor[i % count]]
         at = (int(writes.group[i % count]), int(writes.row[i % count]))
         want, got = int(writes.addr[i % count]), int(records["addr"][i])
-        what = f"{name} (row address on port {port})"
+        what = part_of(name, f" (row address on port {port})")
         found = Mismatch(i // count, name, what, at, want, got, int(records["cycle"][i]))
         first = found if first is None or found.cycle < first.cycle else first
     complete = usable // count if count else 0  # whole images that can be compared byte for byte

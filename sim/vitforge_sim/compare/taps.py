@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from vitforge_sw.compiler.layers.batch import part_of
+
 from .compare import Mismatch, TensorReport, tensor_report
 
 
@@ -51,7 +53,7 @@ def compare_tap(
         known = [i for i in due if i <= at] or list(due)
         layer = due[known[-1]].layer if known else tap
         cycle = int(records["cycle"][-1]) if len(records) else 0
-        what = f"{layer}.{tap} (number of records)"
+        what = part_of(layer, f".{tap} (number of records)")
         return [], Mismatch(image, layer, what, (at,), per_image * images, len(records), cycle)
     first, layers = None, {}
     places = np.array(sorted(due), np.int64)
@@ -73,7 +75,7 @@ def compare_tap(
                 if first is None or cycle < first.cycle:
                     j = int(wrong[0])
                     index = item.index(j) if item.index else (*item.place, j)
-                    name = f"{item.layer}.{tap}"
+                    name = part_of(item.layer, f".{tap}")
                     first = Mismatch(image, item.layer, name, index, int(want[j]), int(got[row, j]), int(cycle))
     limit = (1 << (bits - 1)) if signed else 1 << bits
     reports = [

@@ -6,7 +6,6 @@ left: its layers come first, and its results belong to the job before.
 """
 
 import dataclasses
-import re
 from typing import Any
 
 from vitforge_hw.arch.config import AcceleratorConfig
@@ -15,25 +14,43 @@ from ...graph.ir import Graph, Node, Ref
 from ...graph.rules import check_graph
 from ...ops import TokenSum
 
-_MARK = re.compile(r"@(\d+|\*)")
 EVERY = -1  #: image of what belongs to the whole batch
 
 
+class ImageName(str):
+    """Name of a layer, tensor or weight piece of an image of the batch: the graph's own name and the image are data,
+    the text, which is unique, is for people."""
+
+    plain: str
+    image: int
+
+    def __new__(cls, plain: str, image: int) -> "ImageName":
+        name = super().__new__(cls, f"{plain}@{'*' if image == EVERY else image}")
+        name.plain, name.image = plain, image
+        return name
+
+    def __getnewargs__(self) -> tuple[str, int]:  # type: ignore[override]  # str's own has the text alone
+        return self.plain, self.image
+
+
 def of_image(name: str, image: int) -> str:
-    """Name of a layer or tensor of an image of the batch (EVERY: of all together); the first image's is the graph's
-    own."""
-    return f"{name}@{'*' if image == EVERY else image}" if image else name
+    """The name in an image of the batch (EVERY: in all together); the first image's is the graph's own."""
+    return ImageName(name, image) if image else name
 
 
 def plain(name: str) -> str:
     """The graph's own name of a layer, tensor or weight piece."""
-    return _MARK.sub("", name)
+    return name.plain if isinstance(name, ImageName) else name
 
 
 def image_of(name: str) -> int:
-    """The inverse of :func:`of_image`."""
-    found = _MARK.search(name)
-    return 0 if found is None else EVERY if found[1] == "*" else int(found[1])
+    """The image that a name belongs to."""
+    return name.image if isinstance(name, ImageName) else 0
+
+
+def part_of(name: str, part: str) -> str:
+    """The name of something that belongs to a layer or tensor (``part`` follows its name), in the same image."""
+    return of_image(plain(name) + part, image_of(name))
 
 
 def pools(node: Node) -> bool:

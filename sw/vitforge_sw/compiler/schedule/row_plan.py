@@ -19,7 +19,7 @@ from vitforge_hw.arch.isa import (
 from ...graph.ir import Ref
 from ...kinds import kind_of
 from ...ops import Depthwise, KeyValue, LayerNorm, LinearAttention, Matmul, TokenSum
-from ..layers.batch import image_of, of_image, plain
+from ..layers.batch import image_of, of_image, part_of, plain
 from ..layers.efficientvit import Layer, MapNetwork, Shape, window_stride
 from ..layers.run import Run
 from ..layers.vit import cdiv
@@ -175,7 +175,7 @@ class RowPlan:
 
     def params(self, layer: Layer, run: Run, channels: int) -> int:
         """First parameter beat of the run's tiles."""
-        name = f"{layer.name}:params"
+        name = part_of(layer.name, ":params")
         at = self.need(name, DEST_PARAMS, run, layer, lambda: post_params(layer.node, channels, self.config))
         return at + run.tile * self.config.lanes * PARAM_BYTES // self.config.beat_bytes
 
@@ -186,7 +186,7 @@ class RowPlan:
         pieces = pieces_of(self.net, layer, self.piece_rows, self.options.tuning)
         a, b = next((a, b) for a, b in pieces if a <= run.tile < b)
         assert run.tile + run.tiles <= b
-        name = f"{layer.name}:weights" if len(pieces) == 1 else f"{layer.name}:weights.{a}"
+        name = part_of(layer.name, ":weights" if len(pieces) == 1 else f":weights.{a}")
         weight, groups = node.weight, node.groups
         rows = lambda: weight_rows(weight, self.config, groups)[a * layer.steps : b * layer.steps]  # noqa: E731
         return self.need(name, DEST_WEIGHTS, run, layer, rows) + (run.tile - a) * layer.steps
@@ -244,7 +244,7 @@ class RowPlan:
         op = self._map(x, node.x) | node.post_fields() | dict(
             kind=DEPTHWISE, blocks=x.blocks, kernel=node.kernel, stride=node.stride - 1, pad=node.pad, first=run.first,
             window_stride=window_stride(node, x, self.config),
-            weight_addr=self.need(f"{layer.name}:weights", DEST_WEIGHTS, run, layer, rows),
+            weight_addr=self.need(part_of(layer.name, ":weights"), DEST_WEIGHTS, run, layer, rows),
             param_addr=self.params(layer, run, len(node.weight)),
             out_addr=out.row(run.first * layer.groups), out_stride=out.stride, out_groups=layer.groups,
         )  # fmt: skip
@@ -277,7 +277,7 @@ class RowPlan:
 
     def norm(self, node: LayerNorm, layer: Layer, run: Run) -> int:
         x, out = self.places[node.x.name], self.places[node.out.name]
-        at = self.need(f"{layer.name}:params", DEST_LN_PARAMS, run, layer, lambda: layernorm_params(node))
+        at = self.need(part_of(layer.name, ":params"), DEST_LN_PARAMS, run, layer, lambda: layernorm_params(node))
         return self.out.add(
             Chunk.LAYERNORM, layer.name, 0, run.rows, in_addr=x.address, in_stride=x.stride, in_wide=x.planes - 1,
             blocks=cdiv(self.net.count(node.x), self.config.word), param_addr=at, out_addr=out.address,

@@ -78,8 +78,9 @@ class Sequencer(wiring.Component):
         rows = Signal(isa.ROWS_FIELD.bits, reset_less=True)
         row = Signal(isa.ROWS_FIELD.bits + 1, reset_less=True)  # number of the row, from 1
         number = Signal(range(isa.WAITS + 1), reset_less=True)
-        wait = Signal(wait_layout)
-        m.d.comb += wait.eq(Array([*(w.as_value() for w in waits), 0])[number])
+        # the wait of `number`, chosen a cycle ahead: it feeds a multiplier, a shifter and the choice of a counter
+        wait = Signal(wait_layout, reset_less=True)
+        first, following = waits[0], Array([*(waits[i].as_value() for i in range(1, isa.WAITS)), 0])[number]
         slope = Signal(signed(18), reset_less=True)
         threshold = Signal(32, reset_less=True)
         counter = Signal(32, reset_less=True)
@@ -110,6 +111,7 @@ class Sequencer(wiring.Component):
                 with m.Elif(ahead_valid & ctl.op.ready):
                     m.d.sync += [
                         waits.eq(ahead[: isa.WAITS * isa.WAIT_BITS]),
+                        wait.eq(ahead[: isa.WAIT_BITS]),
                         rows.eq(ctl.op.payload.rows),
                         row.eq(1),
                         number.eq(0),
@@ -132,14 +134,14 @@ class Sequencer(wiring.Component):
             with m.State("COMPARE"):
                 m.d.sync += counter.eq(counters[wait.src])
                 with m.If(~margin[-1]):
-                    m.d.sync += number.eq(number + 1)
+                    m.d.sync += [number.eq(number + 1), wait.eq(following)]
                     m.next = "SLOPE"
                 with m.Else():
                     m.d.comb += [self.stalled.eq(1), self.waiting.eq(number)]
             with m.State("GO"):
                 m.d.comb += [ctl.go.valid.eq(1), ctl.go.payload.eq(row == rows)]
                 with m.If(ctl.go.ready):
-                    m.d.sync += [row.eq(row + 1), number.eq(0), rows_started.eq(rows_started + 1)]
+                    m.d.sync += [row.eq(row + 1), number.eq(0), wait.eq(first), rows_started.eq(rows_started + 1)]
                     m.next = "SLOPE"
                     with m.If(row == rows):
                         m.next = "ISSUE"

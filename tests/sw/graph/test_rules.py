@@ -68,8 +68,8 @@ BREAKS = {
         r"embed: \(h << eh\) \+ \(residual << er\) must be below 2147483648, may reach",
     ),
     "act": (
-        lambda g: put(g, "head", "act", "relu"),
-        "head: act must be one of identity, gelu, hardswish, not 'relu'",
+        lambda g: put(g, "head", "act", "tanh"),
+        "head: act must be one of identity, gelu, hardswish, relu, not 'tanh'",
     ),
     "shape": (
         lambda g: put(g, "head", "weight", node(g, "head").weight[:, :-1]),

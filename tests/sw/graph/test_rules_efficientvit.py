@@ -61,7 +61,7 @@ def test_passes(graph):
         ("stem.in_conv", dict(offset=at(0, 128)), "offset must be in -128..127"),
         ("stem.in_conv", dict(q6=4096), "q6 must be in 1..4095, not 4096"),
         ("stem.in_conv", dict(q3=0), "q3 must be in 1..4095, not 0"),
-        ("stem.in_conv", dict(act="relu6"), "act must be one of identity, gelu, hardswish, not 'relu6'"),
+        ("stem.in_conv", dict(act="relu6"), "act must be one of identity, gelu, hardswish, relu, not 'relu6'"),
         ("stem.in_conv", dict(bias=lambda b: b.astype(np.float32)), "bias must be an integer array, not float32"),
         (
             "stem.in_conv",

@@ -175,5 +175,8 @@ def test_ranges_are_refused_by_name():
     z = torch.zeros(1, dtype=torch.int32)
     with pytest.raises(ValueError, match=r"blk: s1 must be in 0\.\.47, needs -1\.\.-1"):
         lower.linear_fields("blk", torch.zeros(1, 1), torch.zeros(1), z, dict(s1=z - 1, eh=z, er=z, s2=z))
-    with pytest.raises(ValueError, match="blk: bias must be at most 33554431"):
+    # a bias beyond its field takes a coarser accumulator, as far as the shift behind it goes
+    with pytest.raises(ValueError, match=r"blk: s1 must be in 0\.\.47, needs -5\.\.-5"):
         lower.linear_fields("blk", torch.zeros(1, 1), torch.tensor([1e9]), z, dict(s1=z, eh=z, er=z, s2=z))
+    wide = lower.linear_fields("blk", torch.zeros(1, 1), torch.tensor([1e9]), z, dict(s1=z + 10, eh=z, er=z, s2=z))
+    assert wide["s1"].tolist() == [5] and wide["bias"].tolist() == [1e9 / 2**5]

@@ -6,12 +6,13 @@ helpers they share, and what concerns the graph as a whole.
 """
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 
 from vitforge_hw.arch import config, isa
 
-from .ir import FORMATS, Graph, Ref, TensorInfo
+from .ir import FORMATS, Graph, Node, Ref, TensorInfo
 
 Span = tuple[int, int]
 
@@ -21,13 +22,13 @@ def spans(fields: tuple[isa.Field, ...]) -> dict[str, Span]:
     return {f.name: f.range for f in fields}
 
 
-def need(ok, where: str, text: str) -> None:
+def need(ok: object, where: str, text: str) -> None:
     """ValueError unless ``ok``."""
     if not ok:
         raise ValueError(f"integer graph: {where}: {text}")
 
 
-def array(value, where: str, field: str, shape: tuple, span: Span, source: str = "") -> None:
+def array(value: Any, where: str, field: str, shape: tuple, span: Span, source: str = "") -> None:
     """``value`` is an integer array of this shape and range; ``source``: the declaration that sets the range."""
     need(
         isinstance(value, np.ndarray) and value.dtype.kind in "iu",
@@ -40,13 +41,13 @@ def array(value, where: str, field: str, shape: tuple, span: Span, source: str =
     need(span[0] <= lo and hi <= span[1], where, f"{field} must be in {limit}, has {lo}..{hi}")
 
 
-def scalar(value, where: str, field: str, span: Span) -> None:
+def scalar(value: Any, where: str, field: str, span: Span) -> None:
     """``value`` is an integer in the range."""
     need(isinstance(value, int) and not isinstance(value, bool), where, f"{field} must be an integer, not {value!r}")
     need(span[0] <= value <= span[1], where, f"{field} must be in {span[0]}..{span[1]}, not {value}")
 
 
-def word(value, where: str, field: str, words: tuple[str, ...]) -> None:
+def word(value: object, where: str, field: str, words: tuple[str, ...]) -> None:
     """``value`` is one of the words."""
     need(value in words, where, f"{field} must be one of {', '.join(words)}, not {value!r}")
 
@@ -67,7 +68,7 @@ def ref(graph: Graph, r: Ref, where: str, formats: tuple[str, ...] = ("int8",)) 
     return info, count
 
 
-def output(graph: Graph, node, tokens: int, formats: tuple[str, ...] = ("int8",)) -> int:
+def output(graph: Graph, node: Node, tokens: int, formats: tuple[str, ...] = ("int8",)) -> int:
     """Channels of a node's output, which must have ``tokens`` tokens."""
     info, channels = ref(graph, node.out, node.name, formats)
     need(info.tokens == tokens, node.name, f"output must have {tokens} tokens, not {info.tokens}")

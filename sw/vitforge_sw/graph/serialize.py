@@ -13,6 +13,7 @@ import os
 import struct
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -34,7 +35,7 @@ def _split(graph: ir.Graph) -> tuple[dict, dict[str, np.ndarray]]:
     nodes = []
     for node in graph.nodes:
         role = {k: v for k, v in dataclasses.asdict(node.role).items() if v != getattr(_BLANK, k)}
-        entry = {"op": name_of(node), "role": role}
+        entry: dict[str, Any] = {"op": name_of(node), "role": role}
         for field in dataclasses.fields(node):
             value = getattr(node, field.name)
             if isinstance(value, np.ndarray):

@@ -22,7 +22,7 @@ _ENDS |= {f"head.classifier.{n}": f"head.classifier.{n}" for n in (0, 1, 4)}
 class _Roles:
     """Roles from the names of one graph, in the order of its nodes; empty for names that no quantizer gave."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.blocks: list[str] = []  #: of an EfficientViT: blocks are numbered through
 
     def of(self, name: str) -> dict:
@@ -43,7 +43,7 @@ class _Roles:
 
 def _from_1(data: dict, arrays: dict[str, np.ndarray]) -> Described:
     """Schema 1 had twelve node types, without roles."""
-    types = {
+    types: dict[str, tuple[str, dict]] = {
         "Linear": ("matmul", {}), "Pointwise": ("matmul", {}), "LayerNorm": ("layernorm", {}),
         "NormAct": ("layernorm", {"act": "hardswish"}), "KeySum": ("token_sum", {"keys": True}),
         "Pool": ("token_sum", {"keys": False}), "Scores": ("scores", {}), "Softmax": ("softmax", {}),

@@ -1,6 +1,7 @@
 """The integer contract on numpy arrays: equal to arch.arith element by element."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vitforge_hw.arch import arith
 
@@ -13,46 +14,46 @@ _MAXREL = np.array([arith.maxrel_code(u) for u in range(arith.U_MAX + 1)], dtype
 _WEIGHTS = np.array([[arith.code_weight(q, rule) for q in range(16)] for rule in (0, 1)], dtype=np.int64)
 
 
-def round_shift(x, n):
+def round_shift(x: ArrayLike, n: ArrayLike) -> np.ndarray:
     """x * 2^-n rounded half up; n an array or integer >= 0."""
     x, n = np.asarray(x, dtype=np.int64), np.asarray(n, dtype=np.int64)
     half = np.where(n > 0, np.int64(1) << np.maximum(n - 1, 0), 0)
     return (x + half) >> n
 
 
-def _shift_either(x, n: int):
+def _shift_either(x: np.ndarray, n: int) -> np.ndarray:
     return round_shift(x, n) if n >= 0 else np.asarray(x, dtype=np.int64) << -n
 
 
-def saturate(x, bits: int, narrow: bool = False):
+def saturate(x: np.ndarray, bits: int, narrow: bool = False) -> np.ndarray:
     """Clip to ``bits`` bits; ``narrow`` leaves out the most negative value."""
     hi = (1 << (bits - 1)) - 1
     return np.clip(x, -hi if narrow else -hi - 1, hi)
 
 
-def leading_one(x):
+def leading_one(x: ArrayLike) -> np.ndarray:
     """Index of the most significant one; x > 0 and below 2^53."""
     return np.frexp(np.asarray(x, dtype=np.float64))[1].astype(np.int64) - 1
 
 
-def matmul(x, w):
+def matmul(x: ArrayLike, w: ArrayLike) -> np.ndarray:
     """(tokens, K) x (N, K)^T exactly: products below 2^15 and K below 2^13 stay below 2^53."""
     return np.rint(np.asarray(x, dtype=np.float64) @ np.asarray(w, dtype=np.float64).T).astype(np.int64)
 
 
-def matmul8(x, w):
+def matmul8(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     """(tokens, K) x (N, K)^T of int8: where K <= 2^10 every partial sum is an integer below 2^24, exact in float32."""
-    kind = np.float32 if x.shape[1] <= 1 << 10 else np.float64
+    kind: type[np.floating] = np.float32 if x.shape[1] <= 1 << 10 else np.float64
     return (x.astype(kind) @ w.astype(kind).T).astype(np.int64)
 
 
-def gelu(p, e: int):
+def gelu(p: np.ndarray, e: int) -> np.ndarray:
     """arith.gelu."""
     index = np.minimum(_shift_either(np.abs(p), e - arith.GELU_FRAC), arith.GELU_ENTRIES)
     return np.maximum(p, 0) - _shift_either(_GELU[index], arith.GELU_OUT_FRAC - e)
 
 
-def hardswish(p, q3: int, q6: int):
+def hardswish(p: np.ndarray, q3: int, q6: int) -> np.ndarray:
     """arith.hardswish."""
     return p * np.clip(p + q3, 0, q6)
 
@@ -64,7 +65,16 @@ def constants(entries: dict) -> dict:
     return shared | dict(m1=entries["m1"] + (1 << 15), s1=entries["s1"] + 15, eh=np.maximum(e, 0), er=np.maximum(-e, 0))
 
 
-def postprocess(acc, constants: dict, act: int, act0: int, act1: int, residual, out_bits: int, narrow: bool):
+def postprocess(
+    acc: np.ndarray,
+    constants: dict,
+    act: int,
+    act0: int,
+    act1: int,
+    residual: ArrayLike,
+    out_bits: int,
+    narrow: bool,
+) -> np.ndarray:
     """arith.postprocess, and with GELU arith.postprocess; acc (tokens, channels), constants by the names there.
 
     ``act0``, ``act1``: fields of the instruction, GELU's fraction bits; q3 and q6.
@@ -80,18 +90,18 @@ def postprocess(acc, constants: dict, act: int, act0: int, act1: int, residual, 
     return saturate(round_shift(total, f["s2"]) + f["offset"], out_bits, narrow)
 
 
-def divisor_factor(d, rule: int, lo: int):
+def divisor_factor(d: np.ndarray, rule: int, lo: int) -> tuple[np.ndarray, np.ndarray]:
     """arith.divisor_factor of divisors d >= 0: (mant, p) arrays."""
     if rule == arith.DIV_RECIPROCAL:
         mant, p = row_factor(d)
     else:
         i = leading_one(np.maximum(d, 1))
         r = i + np.where(i > 0, (d >> np.maximum(i - 1, 0)) & 1, 0)
-        mant, p = np.int64(128), lo + np.clip(r - lo, 0, arith.CODE_MAX)
+        mant, p = np.asarray(128), lo + np.clip(r - lo, 0, arith.CODE_MAX)
     return np.where(d > 0, mant, 0), np.where(d > 0, p, 0)
 
 
-def rsqrt(v):
+def rsqrt(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """arith.rsqrt: (m, e) arrays."""
     k = leading_one(np.maximum(v, 1)) & ~np.int64(1)
     f = np.where(k >= 16, v >> np.maximum(k - 16, 0), v << np.maximum(16 - k, 0))
@@ -101,7 +111,7 @@ def rsqrt(v):
     return np.where(v == 0, 0, m), np.where(v == 0, 16, 16 + k // 2)
 
 
-def _normalised(x):
+def _normalised(x: np.ndarray) -> np.ndarray:
     """z of rows x (tokens, C)."""
     c = x.shape[1]
     s1 = x.sum(axis=1, keepdims=True)
@@ -110,20 +120,22 @@ def _normalised(x):
     return saturate(round_shift((c * x - s1) * m, e - arith.LN_Z_FRAC), 16)
 
 
-def layernorm(q, params: dict):
+def layernorm(q: ArrayLike, params: dict) -> np.ndarray:
     """arith.layernorm on rows: q (tokens, C)."""
     z = _normalised(np.asarray(q, dtype=np.int64) << params["a"])
     return saturate(round_shift(z * params["gamma"] + params["beta"], params["shift"]), 8)
 
 
-def layernorm_hardswish(q, params: dict, q3: int, q6: int, s2: int, offset: int):
+def layernorm_hardswish(
+    q: ArrayLike, params: dict, q3: int, q6: int, s2: int, offset: int
+) -> np.ndarray:
     """arith.layernorm_hardswish on rows: q (tokens, C)."""
     z = _normalised(np.asarray(q, dtype=np.int64) << params["a"])
     p = saturate(round_shift(z * params["gamma"] + params["beta"], params["shift"]), arith.P_BITS)
     return saturate(round_shift(hardswish(p, q3, q6), s2) + offset, 8)
 
 
-def softmax_codes(x, rule: int, c: int, sc: int):
+def softmax_codes(x: ArrayLike, rule: int, c: int, sc: int) -> np.ndarray:
     """arith.softmax_codes on rows: x (tokens, keys)."""
     x = np.asarray(x, dtype=np.int64)
     u = np.minimum(round_shift((x.max(axis=1, keepdims=True) - x) * c, sc), arith.U_MAX)
@@ -135,19 +147,19 @@ def softmax_codes(x, rule: int, c: int, sc: int):
     return np.minimum((u + log_sum + 8) >> 4, 15)
 
 
-def row_factor(w):
+def row_factor(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """arith.row_factor: (mant, p) arrays."""
     p = leading_one(np.maximum(w, 1))
     index = np.where(p >= 8, w >> np.maximum(p - 8, 0), w << np.maximum(8 - p, 0)) & 255
     return np.where(w == 0, 128, _RECIP[index]), np.where(w == 0, 0, p)
 
 
-def attend(codes, v, rule: int, shift: int, use_factor: bool):
+def attend(codes: np.ndarray, v: ArrayLike, rule: int, shift: int, use_factor: bool) -> np.ndarray:
     """arith.attend on rows: codes (tokens, keys), v (keys, channels)."""
     w = _WEIGHTS[rule][codes]
     acc = matmul(w, np.asarray(v).T)
     if use_factor:
         mant, p = row_factor(w.sum(axis=1, keepdims=True))
     else:
-        mant, p = (np.int64(i) for i in arith.NO_FACTOR)
+        mant, p = (np.asarray(i) for i in arith.NO_FACTOR)
     return saturate(round_shift(acc * mant, shift + p), 8)

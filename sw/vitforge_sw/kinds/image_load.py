@@ -46,7 +46,9 @@ class ImageLoad(WeightLoad):
         m.act[at : at + len(data)] = data
         return data
 
-    def placed(self, m, value, op, first, row, stride, planes):
+    def placed(
+        self, m: Memories, value: np.ndarray, op: Op, first: int, row: int, stride: int, planes: int
+    ) -> tuple[np.ndarray, int, int]:
         """Groups before the instruction are counted in its rows."""
         value = m.tokens(value.reshape(-1, stride, value.shape[1]), planes)
         return value, (first + row) * len(value), 0

@@ -99,7 +99,9 @@ class KeyValue(WindowKind):
         m.weight[at : at + len(rows)] = (rows & 255).astype(np.uint8)
         return z
 
-    def placed(self, m, value, op, first, row, stride, planes):
+    def placed(
+        self, m: Memories, value: np.ndarray, op: Op, first: int, row: int, stride: int, planes: int
+    ) -> tuple[np.ndarray, int, int]:
         """A head's columns of Z."""
         return value, 0, (first + row) * value.shape[1]
 

@@ -57,7 +57,8 @@ class LayerNorm(InstructionKind):
 
     def write(self, m: Memories, op: Op, row: int, operands: tuple) -> np.ndarray:
         if op["act"]:
-            y = arithmetic.layernorm_hardswish(*operands, op["q3"], op["q6"], op["s2"], op["offset"])
+            x, params = operands
+            y = arithmetic.layernorm_hardswish(x, params, op["q3"], op["q6"], op["s2"], op["offset"])
         else:
             y = arithmetic.layernorm(*operands)
         return m.store(op, np.array([row]), y, 1)

@@ -119,7 +119,8 @@ class Matmul(InstructionKind):
         tiles, steps = op["tiles"], _steps(op, c)
         w = m.weight[op["weight_addr"] : op["weight_addr"] + tiles * steps].view(np.int8)
         w = w.reshape(tiles, steps, c.lanes, c.width).transpose(0, 2, 1, 3).reshape(tiles * c.lanes, -1).copy()
-        residual, ksum = 0, None
+        residual: np.ndarray | int = 0
+        ksum = None
         if op["res_mode"]:
             rows = groups[:, None] * op["res_stride"] + np.arange(tiles * op["res_mode"])
             residual = m.tokens(m.act[op["res_addr"] + rows], op["res_mode"])

@@ -12,7 +12,7 @@ class Memories:
     def __init__(self, config: AcceleratorConfig, memory: bytes, rng: np.random.Generator):
         self.config, self.rng = config, rng
 
-        def garbage(rows, width):
+        def garbage(rows: int, width: int) -> np.ndarray:
             return rng.integers(0, 256, (rows, width), dtype=np.uint8)
 
         self.act = garbage(config.act_rows, config.row_bytes)
@@ -28,7 +28,7 @@ class Memories:
         ] = []  #: the code ring: softmax appends an entry, the shifter array takes the oldest
         self.result: list[tuple[int, bytes]] = []  #: (byte, data) that the present row has written to the job's result
 
-    def arrays(self):
+    def arrays(self) -> tuple[np.ndarray, ...]:
         """In the order of kinds.access.Memory."""
         return self.act, self.weight, self.param, self.ln_param, self.ksum
 

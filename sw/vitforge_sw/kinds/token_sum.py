@@ -82,6 +82,8 @@ class TokenSum(WindowKind):
             m.act[op["out_addr"] : op["out_addr"] + blocks, at : at + c.word] = data
         return y
 
-    def placed(self, m, value, op, first, row, stride, planes):
+    def placed(
+        self, m: Memories, value: np.ndarray, op: Op, first: int, row: int, stride: int, planes: int
+    ) -> tuple[np.ndarray, int, int]:
         """One token."""
         return value, 0, 0

@@ -1,7 +1,7 @@
 """Attention x value by shifts (shifter array)."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from vitforge_hw.arch import isa
 from vitforge_hw.arch.enums import CodeRule
@@ -44,7 +44,7 @@ class Attend(Node):
         rules.need(factor, where, "maxrel codes need the row factor")
         rules.scalar(self.shift, where, "shift", SPANS["shift"])
 
-    def golden(self, graph: Graph):
+    def golden(self, graph: Graph) -> Any:
         from ..golden.attend import AttendOp
 
         return AttendOp(self)

@@ -1,7 +1,7 @@
 """Depthwise convolution (R-MAC in self-accumulation)."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class Depthwise(Post):
         rules.need(self.residual is None, where, "a depthwise layer has no residual")
         self.check_post(graph, c)
 
-    def golden(self, graph: Graph):
+    def golden(self, graph: Graph) -> Any:
         from ..golden.spatial import DepthwiseOp
 
         x = graph.tensor(self.x)

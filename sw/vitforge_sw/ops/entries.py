@@ -1,6 +1,7 @@
 """Constants of the post-processing as the parameter entries hold them (isa.POST_PARAM_FIELDS)."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vitforge_hw.arch.isa import POST_PARAM_FIELDS
 
@@ -10,7 +11,7 @@ _S1_LIMIT = next((1 << f.bits) - 1 for f in POST_PARAM_FIELDS if f.name == "s1")
 Columns = tuple[np.ndarray, np.ndarray]
 
 
-def power_shift(s1) -> np.ndarray:
+def power_shift(s1: ArrayLike) -> np.ndarray:
     """Field of a shift by s1 alone, 2^15 * 2^-(15 + s1).
 
     Beyond 31 it is 31: |acc + bias| < 2^26, so 0 < acc + bias + 2^30 < 2^31 and round_shift by 31 is 0, as by more.
@@ -42,7 +43,9 @@ def dyadic(layer: str, m1: np.ndarray | None, s1: np.ndarray, channels: int) -> 
     return (m1 << left) - (1 << M1_ONE), np.minimum(s1 + left - M1_ONE, _S1_LIMIT)
 
 
-def addition(layer: str, eh, er, s2, residual: bool, channels: int) -> Columns:
+def addition(
+    layer: str, eh: ArrayLike, er: ArrayLike, s2: ArrayLike, residual: bool, channels: int
+) -> Columns:
     """Fields e and s2 of round_shift((h << eh) + (residual << er), s2).
 
     With a = min(eh, er) both addends are multiples of 2^a, so that s2 - a, eh - a, er - a give the same result where

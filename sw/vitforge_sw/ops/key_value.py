@@ -1,7 +1,7 @@
 """K^T V of linear attention (R-MAC, outer products)."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class KeyValue(Post):
         rules.need(self.residual is None, where, "K^T V has no residual")
         self.check_post(graph, c)
 
-    def golden(self, graph: Graph):
+    def golden(self, graph: Graph) -> Any:
         from ..golden.linear_attention import KeyValueOp
 
         return KeyValueOp(self, graph.tensor(self.out).fmt, graph.tensor(self.k).tokens)

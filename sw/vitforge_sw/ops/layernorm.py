@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -71,7 +71,7 @@ class LayerNorm(Node):
         low = (beta - np.abs(gamma) * z + ((1 << shift) >> 1)) >> shift
         return self.act == "identity" and bool(low.min() >= -127)
 
-    def golden(self, graph: Graph):
+    def golden(self, graph: Graph) -> Any:
         from ..golden.layernorm import LayerNormOp
 
         return LayerNormOp(self, graph.tensor(self.out).tokens)

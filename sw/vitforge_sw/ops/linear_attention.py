@@ -1,7 +1,7 @@
 """Linear attention (MAT: Q Z, beside it the divisor lane, then shifter or reciprocal)."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -62,7 +62,7 @@ class LinearAttention(Node):
         rules.scalar(self.m1, where, "m1", SPANS["m1"])
         rules.scalar(self.s1, where, "s1", SPANS["s1"])
 
-    def golden(self, graph: Graph):
+    def golden(self, graph: Graph) -> Any:
         from ..golden.linear_attention import LinearAttentionOp
 
         return LinearAttentionOp(self, graph.channels(self.q))

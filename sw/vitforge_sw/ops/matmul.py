@@ -1,7 +1,7 @@
 """Matrix product with weights: linear and pointwise layers, the patch embedding, the stem, grouped layers."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class Matmul(Post):
             rules.need(y.tokens <= x.tokens, self.name, f"output has {y.tokens} tokens, its input {x.tokens}")
         self.check_post(graph, n, ("int8", "int12", "int16"))
 
-    def golden(self, graph: Graph):
+    def golden(self, graph: Graph) -> Any:
         from ..golden.matmul import MatmulOp
 
         y = graph.tensor(self.out)

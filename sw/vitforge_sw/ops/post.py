@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vitforge_hw.arch import arith, isa
 from vitforge_hw.arch.enums import Act
@@ -151,7 +152,7 @@ def clipped_ends(node: Post, fmt: str) -> tuple[bool, bool]:
     return ends_of(h, node.eh, node.s2, node.offset, fmt)
 
 
-def ends_of(h: np.ndarray, eh, s2, offset, fmt: str) -> tuple[bool, bool]:
+def ends_of(h: np.ndarray, eh: ArrayLike, s2: ArrayLike, offset: ArrayLike, fmt: str) -> tuple[bool, bool]:
     """Whether activation values ``h`` leave the format at its low, at its high end."""
     ends = np.array([[h.min()], [h.max()]]) << np.atleast_1d(eh).astype(np.int64)
     s2 = np.atleast_1d(s2).astype(np.int64)

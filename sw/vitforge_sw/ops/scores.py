@@ -1,7 +1,7 @@
 """Attention scores (MAT, keys as weights)."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class Scores(Node):
         rules.accumulator(self.acc_bound(graph), where)
         rules.narrow(graph, self.k, where, "keys become weights")
 
-    def golden(self, graph: Graph):
+    def golden(self, graph: Graph) -> Any:
         from ..golden.scores import ScoresOp
 
         return ScoresOp(self, graph.channels(self.k))

@@ -1,7 +1,7 @@
 """Softmax to 4-bit codes (softmax chunk)."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from vitforge_hw.arch import config, isa
 from vitforge_hw.arch.enums import CodeRule
@@ -37,7 +37,7 @@ class Softmax(Node):
         rules.scalar(self.c, self.name, "c", SPANS["c"])
         rules.scalar(self.sc, self.name, "sc", SPANS["sc"])
 
-    def golden(self, graph: Graph):
+    def golden(self, graph: Graph) -> Any:
         from ..golden.softmax import SoftmaxOp
 
         return SoftmaxOp(self)

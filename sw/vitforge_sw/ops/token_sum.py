@@ -1,7 +1,7 @@
 """Sum over tokens (R-MAC's adder tree): Ksum of linear attention, average pooling."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class TokenSum(Post):
         rules.need(self.residual is None, self.name, "a sum over tokens has no residual")
         self.check_post(graph, c)
 
-    def golden(self, graph: Graph):
+    def golden(self, graph: Graph) -> Any:
         from ..golden.spatial import TokenSumOp
 
         return TokenSumOp(self, graph.tensor(self.out).fmt)

@@ -17,6 +17,7 @@ from vitforge_sw.families.quantize import float_hash, quantize_model
 from vitforge_sw.families.schemes import scheme_for
 from vitforge_sw.families.vit.alive import bring_to_life
 from vitforge_sw.families.vit.check import Row, check_model
+from vitforge_sw.golden import Golden
 from vitforge_sw.graph.ir import Graph
 from vitforge_sw.graph.serialize import graph_hash, load_graph, save_graph
 from vitforge_sw.models.checkpoint import hub_json_beside, label_names, load_model
@@ -37,9 +38,10 @@ class FloatModel:
     notes: list[str] = dataclasses.field(default_factory=list)  #: what was chosen while loading, a line each
 
 
-def check(model: str) -> list[Row]:
-    """Layer by layer: is MODEL (timm name or hub-form JSON) supported, and if not, why."""
-    return check_model(build_model(resolve_model(model), shapes_only=True))
+def check(model: str, word: int = 16) -> list[Row]:
+    """Layer by layer: is MODEL (timm name or hub-form JSON) supported, and if not, why. ``word``: the accelerator's
+    channels per word."""
+    return check_model(build_model(resolve_model(model), shapes_only=True), word)
 
 
 def family(model: str) -> str:
@@ -172,6 +174,25 @@ def image_files(image: str | None, images: str | None, count: int | None, notes:
             raise ValueError(f"count must be 1 to {len(files)} (images found), not {count}")
         files = files if image else some_images(images, count, notes)
     return files
+
+
+def pack(graph: Graph, build: Build, patches: np.ndarray) -> tuple[bytes, bytes]:
+    """One job's input bytes and the result bytes that the golden model expects, as they lie in DRAM.
+
+    ``patches``: int8 (images, tokens, K), as many as the build's batch. Of a build with a deferred classifier the
+    result comes with the next job. Raises ValueError for another number of images.
+    """
+    data = build.pack_job(patches)
+    return data, build.pack_result(Golden(graph).run(patches)[graph.output].numpy()[:, 0])
+
+
+def unpack(build: Build, result: bytes) -> np.ndarray:
+    """Integer logits (images, classes) of the results of one job or several. Raises ValueError for another length."""
+    size = build.result_bytes
+    if not result or len(result) % size:
+        raise ValueError(f"result: length must be a positive multiple of {size} bytes (one job), not {len(result)}")
+    jobs = [result[at : at + size] for at in range(0, len(result), size)]
+    return np.stack([build.logits(job, i) for job in jobs for i in range(build.batch)])
 
 
 def load_inputs(graph: Graph, files: list[Path], notes: list[str] | None = None) -> np.ndarray:

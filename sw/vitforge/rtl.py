@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
 
 import vitforge_hw
 from vitforge_hw.arch.config import AcceleratorConfig, get_config
-from vitforge_sim.run.build import cache_folder
+from vitforge_sim.run.cache import cache_folder, locked, locked_path, used
 
 from .progress import working
 
@@ -44,25 +45,47 @@ def ensure_rtl(
 ) -> dict[str, str]:
     """Verilog in ``folder/rtl`` for this configuration, emitted only where it is missing or stale.
 
-    ``primitives``: as in ``vitforge_hw.verilog.emit``. Returns file name -> text. The emission is cached
-    beside the simulation builds (VITFORGE_CACHE).
+    ``primitives``: as in ``vitforge_hw.verilog.emit``. Returns file name -> text. The emission is cached beside the
+    simulation programs; processes that want the same one, or the same folder, wait for each other. Files of another
+    configuration's emission in ``folder/rtl`` go.
     """
     rtl = Path(folder) / "rtl"
     generator = generator_hash()
-    if not _current(rtl, config, generator, primitives):
-        form = f"{config.name}-{primitives}" if primitives else config.name
-        cached = cache_folder() / f"rtl-{form}-{config.hash:08x}-{generator}"
-        if not _current(cached / "rtl", config, generator, primitives):
+    with locked_path(rtl):
+        if not _current(rtl, config, generator, primitives):
+            cached = _emission(config, generator, command, progress, primitives)
+            stale = set(_files(rtl)) - set(_files(cached))
+            shutil.copytree(cached, rtl, dirs_exist_ok=True)
+            for name in stale:
+                (rtl / name).unlink(missing_ok=True)
+        return read_rtl(rtl)
+
+
+def _emission(config: AcceleratorConfig, generator: str, command: str, progress: bool, primitives: str) -> Path:
+    """The cached Verilog of a configuration, made where it is missing."""
+    form = f"{config.name}-{primitives}" if primitives else config.name
+    entry = cache_folder() / f"rtl-{form}-{config.hash:08x}-{generator}"
+    with locked(entry.name):
+        if not _current(entry / "rtl", config, generator, primitives):
             from vitforge_hw.verilog import write
 
             shown = working(f"emitting Verilog of {config.name}", progress)
-            with shown, tempfile.TemporaryDirectory(dir=cache_folder()) as temporary:
+            with shown, tempfile.TemporaryDirectory(dir=cache_folder(), prefix=".rtl-") as temporary:
                 write(config, Path(temporary) / "new", command, primitives)
                 (Path(temporary) / "new" / "rtl" / "generator").write_text(generator)
-                shutil.rmtree(cached, ignore_errors=True)
-                shutil.move(Path(temporary) / "new", cached)
-        shutil.copytree(cached / "rtl", rtl, dirs_exist_ok=True)
-    return read_rtl(rtl)
+                shutil.rmtree(entry, ignore_errors=True)
+                os.rename(Path(temporary) / "new", entry)
+        used(entry)
+    return entry / "rtl"
+
+
+def _files(rtl: Path) -> list[str]:
+    """The files of an emission, by its own list."""
+    try:
+        names = json.loads((rtl / "verilog.json").read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [n for n in names if isinstance(n, str) and Path(n).name == n]
 
 
 def _current(rtl: Path, config: AcceleratorConfig, generator: str, primitives: str) -> bool:

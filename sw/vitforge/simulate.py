@@ -8,9 +8,12 @@ import numpy as np
 
 from vitforge_sim.compare.verify import Verdict, verify
 from vitforge_sim.measure.monitors import MONITORS
+from vitforge_sim.measure.timeline import attribute, backbone
 from vitforge_sim.run.accelerator import AcceleratorRun, MemoryPlan, build_accelerator, run_accelerator
+from vitforge_sim.run.cache import locked_path
 from vitforge_sim.run.topbench import BenchProgram, MemorySettings
 from vitforge_sw.compiler import Build
+from vitforge_sw.cycles.estimate import STAGES
 from vitforge_sw.graph.ir import Graph
 from vitforge_sw.graph.serialize import write_atomic
 
@@ -19,6 +22,7 @@ from .rtl import ensure_rtl
 
 SCHEMA = "vitforge/simulate/1"
 DISTINCT = 64  #: a large int8 tensor with fewer distinct values is called dead (40-verification)
+BACKBONED = 32  #: images up to which the backbone's cycles are read out of every row's times
 ZEROS, SATURATED = 0.9, 0.05  #: limits of a live tensor
 
 
@@ -80,7 +84,9 @@ def simulate(
         print(f"{text}: the last image is repeated {missing} times")
     settings = settings or MemorySettings(bandwidth=min(64, build.config.beat_bytes))
     bench = prepare(build, folder, simulator, images, progress, waves)
-    watched = ("image_end", *((*MONITORS, *["rmac_array"] * build.config.trio) if trace else ()))
+    backboned = _has_backbone(build) and images <= BACKBONED
+    timed = trace or backboned
+    watched = ("image_end", *(MONITORS[: 2 + build.config.trio] if timed else ()))
     with working(f"simulating {images} images", progress):
         run = run_accelerator(
             bench, build.config, build.memory_image, build.program_beats, [build.pack_job(job) for job in jobs],
@@ -96,8 +102,31 @@ def simulate(
         with working("drawing the timeline", progress):
             timeline = write_timeline(folder / "trace", build, run, command)
         info |= {"losses": timeline["losses"], "backbone": timeline["backbone"]}
-    write_atomic(folder / "simulate.json", (json.dumps(info, indent=1) + "\n").encode())
+    found = backbone(build, attribute(build, run))["utilization"] if backboned else []
+    info["backbone_utilization"] = sum(found[-3:]) / len(found[-3:]) if found else None  # of the last jobs
+    write_run(folder / "simulate.json", info)
     return Simulation(info, verdict, run)
+
+
+def _has_backbone(build: Build) -> bool:
+    """An EfficientViT without a deferred classifier, whose rows would lie between the backbone's."""
+    return not build.lag and any(name.startswith(STAGES) for name in build.macs)
+
+
+#: two runs with the same values of these are the same experiment: the later one takes the earlier one's place
+SAME = ("command", "simulator", "images", "compared", "memory", "model_hash", "config_hash", "batch", "deferred")
+
+
+def write_run(path: Path, info: dict) -> None:
+    """simulate.json: the present run, and under ``runs`` the earlier ones, so that none destroys another's proof."""
+    with locked_path(path):
+        try:
+            earlier = json.loads(path.read_text())
+            runs = [earlier, *earlier.pop("runs", [])] if isinstance(earlier, dict) else []
+        except (OSError, ValueError):
+            runs = []
+        info["runs"] = [r for r in runs if isinstance(r, dict) and any(r.get(k) != info[k] for k in SAME)]
+        write_atomic(path, (json.dumps(info, indent=1) + "\n").encode())
 
 
 def report(graph, build, run, verdict, images, simulator, settings, command, tensors) -> dict:

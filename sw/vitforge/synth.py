@@ -7,7 +7,7 @@ from pathlib import Path
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.sources import source_lines
 from vitforge_hw.verilog import TOP
-from vitforge_sim.run.build import cache_folder
+from vitforge_sim.run.cache import cache_folder
 from vitforge_sim.synth import yosys
 from vitforge_sim.synth.blocks import blocks, instances
 from vitforge_sim.synth.design import flatten

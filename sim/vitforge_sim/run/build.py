@@ -1,13 +1,9 @@
 """Builds a Verilog design into a simulation program, cached by the hash of everything that goes into it.
 
-The cache is `build/sim_cache` under the current directory, or VITFORGE_CACHE. An entry is made in a temporary folder
-under a lock and renamed when complete, so that two processes may want the same one, and an interrupted build leaves
-nothing that a later run would take.
+`cache` says where, and what of it is kept.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -16,10 +12,11 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import toolchain
+from .cache import cache_folder, clean, locked, used
 
 BENCH = Path(__file__).parents[1] / "hdl"  # Verilog and C++ that ship with the package
 
@@ -48,13 +45,6 @@ class Program:
     seconds: float
 
 
-def cache_folder() -> Path:
-    """Folder of cached builds, created if needed."""
-    folder = Path(os.environ.get("VITFORGE_CACHE") or Path("build") / "sim_cache").resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def _machine() -> str:
     """Identifies the processor: programs are compiled with -march=native."""
     try:
@@ -62,13 +52,6 @@ def _machine() -> str:
         return next((line for line in lines if line.startswith("flags")), platform.machine())
     except OSError:
         return platform.machine()
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _run(command: Sequence[str], cwd: Path, log: Path, env: Mapping[str, str], subject: str) -> None:
@@ -167,7 +150,7 @@ def build(simulator: str, top: str, sources: Mapping[str, str], options: Options
     program = "simulation" if simulator == "verilator" else "simulation.vvp"
     start = time.monotonic()
     built = False
-    with _locked(cache / f".{final.name}.lock"):
+    with locked(final.name):
         if not (final / program).exists():
             built = True
             temporary = Path(tempfile.mkdtemp(prefix=f".{top}-", dir=cache))
@@ -185,6 +168,9 @@ def build(simulator: str, top: str, sources: Mapping[str, str], options: Options
                 raise BuildError(f"{error}\n  log: {kept}") from None
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
+        used(final)
+    if built:
+        clean(everything=False)
     path = str(final / program)
     command = (path,) if simulator == "verilator" else ("vvp", path)
     return Program(simulator, top, final, command, time.monotonic() - start if built else 0.0)

@@ -7,8 +7,8 @@ import importlib
 from types import ModuleType
 
 NAMES = (
-    "check", "quantize", "evaluate", "compile", "verilog", "simulate", "estimate", "synth",
-    "presets", "schemes", "demo",
+    "check", "quantize", "evaluate", "compile", "verilog", "simulate", "estimate", "pack", "unpack", "synth",
+    "presets", "schemes", "cache", "demo",
 )  # fmt: skip
 
 

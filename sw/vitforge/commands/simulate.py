@@ -10,12 +10,15 @@ example: vitforge simulate build/digits --images images --count 10 --tensors
 
 from .options import memory, say, table
 
+SOME = 10  #: images simulated where --count does not say how many
+
 
 def arguments(parser) -> None:
     parser.add_argument("build", metavar="BUILD", help="from vitforge compile")
     parser.add_argument("--image", metavar="I.jpg", help="one image")
     parser.add_argument("--images", metavar="DIR", help="or a folder, searched recursively, in sorted order")
-    parser.add_argument("--count", type=int, metavar="N", help="N images, spread over subfolders (default: all)")
+    text = f"N images, spread over subfolders (default: {SOME}, or all if fewer)"
+    parser.add_argument("--count", type=int, metavar="N", help=text)
     parser.add_argument("--sim", choices=("verilator", "icarus"), default="verilator", help="(default: %(default)s)")
     parser.add_argument("--tensors", action="store_true", help="compare every tensor, not the logits alone")
     parser.add_argument(
@@ -37,6 +40,9 @@ def run(args, command: str) -> int:
     graph, build = api.load_compiled(args.build)
     notes = []
     files = api.image_files(args.image, args.images, args.count, notes)
+    if args.images and args.count is None and len(files) > SOME:
+        print(f"{args.images}: {len(files)} images; {SOME} are taken, --count says otherwise")
+        files = api.image_files(args.image, args.images, SOME, notes)
     patches = api.load_inputs(graph, files, notes)
     say(notes)
     bandwidth = args.bytes_per_cycle or min(64, build.config.beat_bytes)
@@ -67,5 +73,9 @@ def run(args, command: str) -> int:
         f"steady state {info['steady_state_cycles']:.0f}, utilization {100 * info['utilization']:.2f} % "
         f"({info['simulated_cycles_per_second']:.0f} cycles/s)"
     )
+    if info["backbone_utilization"] is not None:
+        print(f"backbone: {100 * info['backbone_utilization']:.2f} % of the multipliers")
+    if info["runs"]:
+        print(f"{args.build}/simulate.json: this run, and {len(info['runs'])} earlier under runs")
     print("bit-exact" if info["bit_exact"] else f"MISMATCH: {info['first_mismatch']}")
     return 0 if info["bit_exact"] else 1

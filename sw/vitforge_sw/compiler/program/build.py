@@ -124,6 +124,12 @@ class Build:
         own = result[number * self._result_bytes :][: self._result_bytes]
         return image.result_logits(own, 1, t["channels"], place.planes, self.config)
 
+    def pack_result(self, logits: np.ndarray) -> bytes:
+        """The inverse of :meth:`logits` for a whole job: integers (batch, classes) to its result in DRAM."""
+        planes = self.places[self.output].planes
+        each = [image.logits_result(row, planes, self.config) for row in logits]
+        return b"".join(data.ljust(self._result_bytes, b"\0") for data in each)
+
     def writes(self, chunk: Chunk, memory: Memory = Memory.ACT) -> Iterator[Write]:
         """Expected writes of a chunk's tensors to a memory for one job, in program order."""
         for instruction, label in zip(self.programs[chunk], self.labels[chunk]):

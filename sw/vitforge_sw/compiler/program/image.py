@@ -176,6 +176,18 @@ def result_logits(data: bytes, tokens: int, channels: int, planes: int, config: 
     return value.ravel()[:channels]
 
 
+def logits_result(logits: np.ndarray, planes: int, config: AcceleratorConfig) -> bytes:
+    """The inverse of :func:`result_logits`: logits (channels,) as the result DMA writes them, the rest 0."""
+    blocks = -(-len(logits) // config.word)
+    value = np.zeros(blocks * config.word, dtype=np.int64)
+    value[: len(logits)] = logits
+    raw = np.empty((blocks, planes, config.word), dtype=np.uint8)
+    raw[:, -1] = (value >> 8 * (planes - 1)).reshape(blocks, -1) & 255
+    if planes == 2:
+        raw[:, 0] = value.reshape(blocks, -1) & 255
+    return raw.tobytes()
+
+
 def disassemble(memory_image: bytes, config: AcceleratorConfig) -> str:
     """Every instruction as text: chunk, number, rows, op fields, waits."""
     programs, _ = decode(memory_image, config)

@@ -13,7 +13,7 @@ PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"
     (ROOT / "docs").glob("*.md")
 )
 #: folders that a path may begin at when it does not begin at the top: the table's rows name the rest of it
-BASES = ("", "sw/vitforge_sw", "sw/vitforge_sw/families", "sw/vitforge_sw/families/*", "hw/vitforge_hw")
+BASES = ("", *(f"sw/vitforge_sw/{f}" for f in ("", "families", "families/*", "kinds")), "hw/vitforge_hw")
 
 
 def anchors(page: Path) -> set[str]:

@@ -25,6 +25,15 @@ def compile_graph(graph: Graph, config: AcceleratorConfig, options: CompileOptio
     return build
 
 
+def fit_graph(graph: Graph, config: AcceleratorConfig, options: CompileOptions | None = None) -> Build:
+    """The first program that fits, not the fastest, its order not proved: the verdict of compile_graph, sooner.
+
+    ValueError as there.
+    """
+    check_graph(graph)
+    return strategy_of(graph).fit(graph, config, options or CompileOptions())
+
+
 def strategy_of(graph: Graph) -> Strategy:
     """The first strategy whose own operations the graph holds (it refuses layers that it does not know); without any, a
     graph of maps goes by rows, one of tokens by blocks."""

@@ -25,6 +25,12 @@ class Blocks(Strategy):
     own = (Scores, Softmax, Attend)
 
     def compile(self, graph: Graph, config: AcceleratorConfig, options: CompileOptions) -> Build:
+        return self._compile(graph, config, options, first=False)
+
+    def fit(self, graph: Graph, config: AcceleratorConfig, options: CompileOptions) -> Build:
+        return self._compile(graph, config, options, first=True)
+
+    def _compile(self, graph: Graph, config: AcceleratorConfig, options: CompileOptions, first: bool) -> Build:
         net = analyse(graph, config)
         if options.batch > 1:
             raise ValueError(f"batch must be 1 for a ViT, whose head is one of many layers, not {options.batch}")
@@ -34,7 +40,8 @@ class Blocks(Strategy):
             raise ValueError("engines must be both or mat for a ViT, whose embedding R-MAC cannot read, not 'rmac'")
         if options.blocks is not None:
             return _compile(net, config, options)
-        return _fastest(net, config, options, candidates(cdiv(net.tokens, config.cores), options, config.engines))
+        families = candidates(cdiv(net.tokens, config.cores), options, config.engines)
+        return _fastest(net, config, options, families, first)
 
 
 def _compile(net: Network, config: AcceleratorConfig, options: CompileOptions) -> Build:
@@ -45,9 +52,13 @@ def _compile(net: Network, config: AcceleratorConfig, options: CompileOptions) -
 
 
 def _fastest(
-    net: Network, config: AcceleratorConfig, options: CompileOptions, families: list[list[BlockSchedule]]
+    net: Network,
+    config: AcceleratorConfig,
+    options: CompileOptions,
+    families: list[list[BlockSchedule]],
+    first: bool = False,
 ) -> Build:
-    """The fastest of the families' first fits; the first one that keeps the engines busy is taken at once."""
+    """The fastest of the families' first fits; one that keeps the engines busy is taken at once. ``first``: any."""
     best, cycles, errors = None, 0.0, []
     for family in families:
         if best is not None and not family[0].weights_resident:
@@ -56,6 +67,8 @@ def _fastest(
         for blocks in family:
             try:
                 build = _compile(net, config, dataclasses.replace(options, blocks=blocks))
+                if first:
+                    return build
                 trace = simulate(build, config.beat_bytes, 100, 3)
                 break
             except RingError as error:

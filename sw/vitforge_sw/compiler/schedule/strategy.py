@@ -24,3 +24,7 @@ class Strategy(abc.ABC):
     def compile(self, graph: Graph, config: AcceleratorConfig, options: CompileOptions) -> Build:
         """The program, its order not yet proved. ValueError names what does not fit: layer, buffer or option, rule,
         sizes."""
+
+    def fit(self, graph: Graph, config: AcceleratorConfig, options: CompileOptions) -> Build:
+        """As ``compile``, but the first program that fits may do."""
+        return self.compile(graph, config, options)

@@ -6,7 +6,7 @@ No single wrong bit and no exchange of two words goes unnoticed, anything else w
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -33,7 +33,7 @@ def over_x(value: int) -> int:
     return (value ^ POLYNOMIAL) >> 1 | 1 << (BITS - 1) if value & 1 else value >> 1
 
 
-def _repeat(function, value: int) -> int:
+def _repeat(function: Callable[[int], int], value: int) -> int:
     for _ in range(SHIFT):
         value = function(value)
     return value

@@ -10,6 +10,7 @@ wait until control reads 0. If errors.drain appears, the memory does not answer:
 
 import dataclasses
 import enum
+from collections.abc import Iterator
 
 from .config import AcceleratorConfig
 from .isa import Chunk
@@ -181,7 +182,7 @@ def counter_slot(chunk: Chunk, stall: bool = False) -> int:
     return 1 + 2 * chunk + stall
 
 
-def _counters():
+def _counters() -> Iterator[Register]:
     docs = {"cycles": (0, "cycles since enable")}
     for c in Chunk:
         docs[f"busy_{c.name.lower()}"] = counter_slot(c), f"cycles with a row in {c.name}"

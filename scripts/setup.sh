@@ -69,7 +69,7 @@ say "4/4 checking: imports, Verilator, Verilog back end (compiles its WebAssembl
 "$VENV/bin/python" - <<'PY'
 from amaranth.hdl import Module, Signal
 from amaranth.back import verilog
-from vitforge_sim import toolchain
+from vitforge_sim.run import toolchain
 from vitforge_sw.models.timm_import import import_timm
 
 print(f"[setup]     timm {import_timm().__version__}")

@@ -28,6 +28,7 @@ from .schemes import Scheme
 from .smoothing import channel_exponents, query_key_exponents, smooth_linear, smooth_steps
 from .values import value_steps
 
+LARGEST = 2.0**60  #: squares of errors and their sums are single precision
 POOL_ROOM = 1.3  #: averages of other images may exceed the calibration images' by this factor
 
 
@@ -337,6 +338,8 @@ class Quantizer:
         """
         sample = self.errors_in(fx)
         f1 = F.linear(n2, b.fc1.weight, b.fc1.bias)
+        if not (reached := float(f1.abs().max())) < LARGEST:  # also where it is not a number
+            raise ValueError(f"{name}.fc1: outputs on the calibration images must be below 2^60, reach {reached:.3g}")
         coarsest = torch.floor(torch.log2(fc1.weight.abs().max().clamp(min=1e-9) / 127)) + max(CANDIDATES)
         finest = max(3, -int(torch.maximum(coarsest, lower.least_exponents(fc1.bias).max())))
         plan = plan_hidden(*sample.every(f1), sample.rows(f1), sample.w, b.fc2.weight, finest)

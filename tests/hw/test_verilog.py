@@ -159,7 +159,7 @@ def test_ports_are_what_a_vivado_user_expects(emitted):
         interface, signal = re.fullmatch(r"(s_axi_ctrl|m_axi_gmem\d+)_([a-z]+)", port).groups()
         assert interface in names
         assert attributes["X_INTERFACE_INFO"] == f"xilinx.com:interface:aximm:1.0 {interface} {signal.upper()}"
-    address = dict(addr=64, id=4, len=8, size=3, burst=2, lock=1, cache=4, prot=3, qos=4, valid=1)
+    address = dict(addr=64, id=4, len=8, size=3, burst=2, lock=1, cache=4, prot=3, qos=4, user=1, valid=1)
     master = {f"{c}{n}": ("output", w) for c in ("aw", "ar") for n, w in address.items()}
     master |= {n: ("output", w) for n, w in dict(wdata=128, wstrb=16, wlast=1, wvalid=1, bready=1, rready=1).items()}
     master |= {n: ("input", 1) for n in ("awready", "arready", "wready", "bvalid", "rvalid", "rlast")}

@@ -188,7 +188,7 @@ class Csr(wiring.Component):
 
     def _errors(self, m: Module, file, log):
         """Error log, watchdog, interrupt."""
-        m.submodules.watchdog = watchdog = Watchdog()
+        m.submodules.standstill = watchdog = Watchdog()  # a register has the name watchdog
         stopping_before = Signal()
         m.d.sync += stopping_before.eq(self.stopping)
         m.d.comb += [

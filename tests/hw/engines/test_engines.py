@@ -236,6 +236,7 @@ def test_wide_words(shape):
     assert set(spacing(record)[1]) == {shape["ksteps"]}
 
 
+@pytest.mark.slow  # sim/synth/test_presets.py has every module of p2vit read and mapped on every run
 def test_verilog_of_p2vit(tmp_path):
     """Every block is emitted once, all names are readable, and Verilator's lint has nothing to say."""
     with emitting() as modules:

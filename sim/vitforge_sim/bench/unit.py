@@ -5,23 +5,17 @@ first difference. Tests then compare the common result with the plain-int defini
 """
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from amaranth.back import verilog
 from amaranth.hdl import Cat, Const, Value
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
-from ..run import toolchain
 from ..run.build import Options, build
-from ..run.topbench import SimulationError, SimulationHang
+from ..run.topbench import SimulationHang
+from .cocotb_run import run_cocotb
 from .streams import CROSSED, Driver, StreamRuleBroken, Transfers, pattern
 
 SIMULATORS = ("amaranth", "verilator", "icarus")
@@ -110,48 +104,8 @@ def _amaranth(component, case: dict, idle: Sequence[int], stall: Sequence[int]) 
 
 
 def _cocotb(simulator: str, top: str, sources: Mapping[str, str], case: dict, timeout: float) -> list[dict]:
-    import find_libpython
-    from cocotb_tools import config
-    from cocotb_tools.check_results import get_results
-
     program = build(simulator, top, sources, Options(cocotb=True, public=tuple(case["ports"]), cflags="-O1"))
-    env = toolchain.environment(simulator)
-    env["PATH"] += os.pathsep + str(config.libs_dir)
-    package_root = str(Path(__file__).parents[2])
-    env |= {
-        "PYTHONPATH": os.pathsep.join([package_root, *sys.path]),
-        "PYGPI_PYTHON_BIN": sys.executable,
-        "GPI_USERS": ";".join([find_libpython.find_libpython(), config.pygpi_entry_point()]),
-        "COCOTB_TOPLEVEL": top,
-        "COCOTB_TEST_MODULES": "vitforge_sim.bench.unit_cocotb",
-        "COCOTB_TRUST_INERTIAL_WRITES": "1",
-        "COCOTB_LOG_LEVEL": "WARNING",
-        "TOPLEVEL_LANG": "verilog",
-        "PYTHONWARNINGS": "ignore",
-    }
-    with tempfile.TemporaryDirectory(prefix="vitforge-unit-") as folder:
-        place = Path(folder)
-        (place / "case.json").write_text(json.dumps(case))
-        env |= {"VITFORGE_CASE": str(place / "case.json"), "COCOTB_RESULTS_FILE": str(place / "results.xml")}
-        env.pop("PYTEST_CURRENT_TEST", None)  # cocotb would rewrite assertions
-        if simulator == "icarus":
-            command = ["vvp", "-m", str(config.lib_entry("vpi", "icarus")), program.command[-1], "-none"]
-        else:
-            command = list(program.command)
-        try:
-            done = subprocess.run(
-                command, cwd=place, env=env, capture_output=True, text=True, timeout=timeout, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise SimulationHang(f"{top} in {simulator} did not finish in {timeout:g} s") from None
-        answer = place / "case.json.out"
-        tail = "\n  ".join((done.stdout + done.stderr).strip().splitlines()[-12:])
-        if not answer.exists() or not (place / "results.xml").exists():
-            raise SimulationError(f"{top} in {simulator} ended without an answer, exit {done.returncode}:\n  {tail}")
-        tests, failed = get_results(place / "results.xml")
-        if tests != 1 or failed:
-            raise SimulationError(f"{top} in {simulator}: {failed} of {tests} cocotb tests failed:\n  {tail}")
-        return json.loads(answer.read_text())
+    return run_cocotb(program, "vitforge_sim.bench.unit_cocotb", case, timeout)
 
 
 def _same(names: Sequence[str], answers: Sequence[dict], what: str) -> None:

@@ -6,13 +6,14 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: help setup demo test lint bench campaign clean
+.PHONY: help setup demo test lint bench board campaign clean
 help:
 	@echo "make setup     .venv with the packages of requirements.lock; Debian packages iverilog and ccache where allowed"
 	@echo "make demo      the whole road on the shipped models (ViT, EfficientViT), a few minutes"
 	@echo "make test      lint and the test suite (PYTEST_ARGS='...' to choose)"
 	@echo "make lint      ruff and mypy only"
 	@echo "make bench     unit and top-level benches on both simulators only"
+	@echo "make board     bitstream of the digits ViT for a ULX3S 85F in build/ulx3s: half an hour or more on one core"
 	@echo "make campaign  full-size runs (the p2vit preset, slow tests): tens of minutes"
 	@echo "make clean     removes build/ and caches, keeps .venv"
 
@@ -31,6 +32,14 @@ test: lint
 
 bench: setup
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) tests/hw tests/sim
+
+BOARD := build/ulx3s
+DIGITS := sw/vitforge/models/digits_vit
+board: setup
+	@$(BIN)/vitforge quantize $(DIGITS)/digits_vit.json --checkpoint $(DIGITS)/digits_vit.safetensors \
+	  --calib $(DIGITS)/calib --scheme vitforge -o $(BOARD)/digits_vit.safetensors
+	@$(BIN)/vitforge compile $(BOARD)/digits_vit.safetensors --config boards/ulx3s/accelerator.json -o $(BOARD)/digits
+	@$(BIN)/python boards/ulx3s bitstream $(BOARD)/digits -o $(BOARD)
 
 campaign: setup
 	@$(BIN)/python -m pytest -m "slow or campaign" -s --timeout 7200

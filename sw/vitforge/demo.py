@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from vitforge_sw.progress import working
+
 from .commands.options import table, write_json
-from .progress import bars, working
 from .shipped import ShippedModel, shipped_model
 
 SCHEMA = "vitforge/demo/1"
@@ -205,7 +206,7 @@ def _quantized(model: DemoModel, paths: ShippedModel, steps: Steps, note: dict, 
 
     def make():
         source = api.load_float(str(paths.model), paths.checkpoint)
-        graph = api.quantize(source, paths.calib, model.scheme, progress=bars())
+        graph = api.quantize(source, paths.calib, model.scheme, progress=True)
         graph.meta["checkpoint"] = _relative(paths.checkpoint)
         graph.meta["command"] = f"vitforge demo --model {model.name}"
         save_graph(graph, path)
@@ -224,7 +225,7 @@ def _evaluated(graph, digest: str, paths: ShippedModel, steps: Steps, note: dict
 
     def make():
         net = api.float_of(graph, paths.checkpoint)
-        result = api.evaluate(graph, paths.test, paths.labels, net, progress=bars())
+        result = api.evaluate(graph, paths.test, paths.labels, net, progress=True)
         head = {"schema": "vitforge/evaluate/1", "command": "vitforge demo", "model_hash": digest}
         write_json(path, head | result)
         return result

@@ -10,8 +10,7 @@ from pathlib import Path
 import vitforge_hw
 from vitforge_hw.arch.config import AcceleratorConfig, get_config
 from vitforge_sim.run.cache import cache_folder, locked, locked_path, used
-
-from .progress import working
+from vitforge_sw.progress import working
 
 
 def load_config(preset: str | None, config: str | Path | None) -> AcceleratorConfig:

@@ -12,12 +12,13 @@ from vitforge_sim.measure.timeline import attribute, backbone
 from vitforge_sim.run.accelerator import AcceleratorRun, MemoryPlan, build_accelerator, run_accelerator
 from vitforge_sim.run.cache import locked_path
 from vitforge_sim.run.topbench import BenchProgram, MemorySettings
+from vitforge_sim.run.watch import Watch
 from vitforge_sw.compiler import Build
-from vitforge_sw.cycles.estimate import STAGES
+from vitforge_sw.cycles.estimate import STAGES, estimate
 from vitforge_sw.graph.ir import Graph
 from vitforge_sw.graph.serialize import write_atomic
+from vitforge_sw.progress import working
 
-from .progress import working
 from .rtl import ensure_rtl
 
 SCHEMA = "vitforge/simulate/1"
@@ -49,8 +50,9 @@ def prepare(
     plan = MemoryPlan.of(len(build.memory_image), build.image_bytes, build.result_bytes, jobs)
     # one program for every model and number of images that fits; Icarus fills its memory slowly
     memory = max(1 << (20 if simulator == "icarus" else 24), plan.total)
-    with working(f"building the simulation for {simulator}", progress):
-        return build_accelerator(build.config, sources, simulator, memory, waves)
+    watch = Watch()
+    with working(f"building the simulation for {simulator}", progress, amount=watch.objects, unit="file"):
+        return build_accelerator(build.config, sources, simulator, memory, waves, watch)
 
 
 def simulate(
@@ -87,11 +89,13 @@ def simulate(
     backboned = _has_backbone(build) and images <= BACKBONED
     timed = trace or backboned
     watched = ("image_end", *(MONITORS[: 2 + build.config.trio] if timed else ()))
-    with working(f"simulating {images} images", progress):
+    watch = Watch()
+    expected = Expected(build, settings, len(jobs), watch)
+    with working(f"simulating {images} images", progress, amount=expected, unit="cycle"):
         run = run_accelerator(
             bench, build.config, build.memory_image, build.program_beats, [build.pack_job(job) for job in jobs],
             build.result_bytes, settings=settings, timeout=timeout, trace=waves,
-            folder=folder / "waves" if waves else None, monitor=True if tensors else watched,
+            folder=folder / "waves" if waves else None, monitor=True if tensors else watched, watch=watch,
         )  # fmt: skip
     with working("comparing with the golden model", progress):
         verdict = verify(graph, build, patches, run, tensors)
@@ -106,6 +110,21 @@ def simulate(
     info["backbone_utilization"] = sum(found[-3:]) / len(found[-3:]) if found else None  # of the last jobs
     write_run(folder / "simulate.json", info)
     return Simulation(info, verdict, run)
+
+
+class Expected:
+    """(cycles simulated, cycles that the cycle model expects) of a run; the model is asked at the first call."""
+
+    def __init__(self, build: Build, settings: MemorySettings, jobs: int, watch: Watch):
+        self.build, self.settings, self.jobs, self.watch = build, settings, jobs, watch
+        self.cycles: float | None = None
+
+    def __call__(self) -> tuple[float, float] | None:
+        if self.cycles is None:
+            s = self.settings
+            done = estimate(self.build, s.bandwidth, s.latency, min(2, self.jobs))["done"]
+            self.cycles = done[0] + (self.jobs - 1) * (done[-1] - done[0])
+        return (reached, self.cycles) if (reached := self.watch.cycle()) else None
 
 
 def _has_backbone(build: Build) -> bool:

@@ -16,8 +16,8 @@ from vitforge_sim.synth.netlist import netlist
 from vitforge_sim.synth.parts import Part
 from vitforge_sim.synth.report import resources, timing
 from vitforge_sw.graph.serialize import write_atomic
+from vitforge_sw.progress import working
 
-from .progress import working
 from .rtl import ensure_rtl, generator_hash
 
 SCHEMA = "vitforge/synth/1"

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from .golden.model import Golden
 from .graph.ir import Graph
 from .models.images import ImageConfig, load_patches, patches_to_float
+from .progress import steps
 
 
 @torch.inference_mode()
@@ -17,8 +17,8 @@ def float_logits(
     model: torch.nn.Module, patches: np.ndarray, image: ImageConfig, batch: int = 8, progress: bool = False
 ) -> torch.Tensor:
     """The float model on the integer model's own input bytes: (B, classes)."""
-    steps = tqdm(range(0, len(patches), batch), desc="float model", disable=not progress, leave=False)
-    return torch.cat([model(torch.from_numpy(patches_to_float(patches[i : i + batch], image))) for i in steps])
+    starts = steps(range(0, len(patches), batch), "float model", progress)
+    return torch.cat([model(torch.from_numpy(patches_to_float(patches[i : i + batch], image))) for i in starts])
 
 
 def real_logits(graph: Graph, logits: torch.Tensor) -> torch.Tensor:

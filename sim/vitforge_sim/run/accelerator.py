@@ -16,6 +16,7 @@ from vitforge_hw.memory.activation import writers
 from . import script
 from .monitor import Monitor
 from .topbench import BenchProgram, BenchResult, MemorySettings, SimulationError, build_bench, run_bench
+from .watch import Watch
 
 CORE = "core"  # where Core sits below the top module
 ACTIVE = 8  #: status.active
@@ -71,8 +72,9 @@ def all_monitors(config: AcceleratorConfig) -> tuple[Monitor, ...]:
 
 
 def build_accelerator(
-    config: AcceleratorConfig, sources: Mapping[str, str], simulator: str, memory_bytes: int, waves: bool = False
-) -> BenchProgram:
+    config: AcceleratorConfig, sources: Mapping[str, str], simulator: str, memory_bytes: int, waves: bool = False,
+    watch: Watch | None = None,
+) -> BenchProgram:  # fmt: skip
     """Build (or take from the cache) the bench around the generated Verilog. Raises BuildError, ToolMissing."""
     return build_bench(
         simulator,
@@ -81,6 +83,7 @@ def build_accelerator(
         memory_bytes=memory_bytes,
         trace=waves,
         cflags="-O2 -march=native",
+        watch=watch,
     )
 
 
@@ -134,7 +137,8 @@ def job_script(config: AcceleratorConfig, plan: MemoryPlan, program_beats: int, 
         if i >= config.job_depth:
             commands.append(script.Poll(reg["completed"], i - config.job_depth + 1))
         commands.append(script.Write(reg["job_submit"], 1))
-    commands.append(script.Poll(reg["completed"], images))
+    for i in range(max(1, images - config.job_depth + 1), images + 1):  # one by one: each says that an image is done
+        commands.append(script.Poll(reg["completed"], i))
     commands.append(script.Poll(reg["status"], 0, ACTIVE))  # work that no result needs still runs: it is compared too
     commands.append(script.Write(reg["snapshot"], 1))
     return commands + [script.Read(reg[name]) for name in READ_AT_END]
@@ -164,6 +168,7 @@ def run_accelerator(
     folder: Path | None = None,
     trace: bool = False,
     monitor: bool | Collection[str] = True,
+    watch: Watch | None = None,
 ) -> AcceleratorRun:
     """Run ``images`` (DRAM bytes each, equal lengths) back to back through the simulated accelerator.
 
@@ -174,7 +179,7 @@ def run_accelerator(
     commands = job_script(config, plan, program_beats, len(images))
     result = run_bench(
         bench, commands, memory=dram, dump=(plan.result_base, len(images) * plan.result_stride), settings=settings,
-        watchdog=watchdog, timeout=timeout, folder=folder, trace=trace, monitor=monitor,
+        watchdog=watchdog, timeout=timeout, folder=folder, trace=trace, monitor=monitor, watch=watch,
     )  # fmt: skip
     if result.axi_errors:
         raise SimulationError(f"AXI rule broken: {result.axi_errors[0]}", result)

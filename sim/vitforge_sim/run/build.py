@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from . import toolchain
 from .cache import cache_folder, clean, locked, used
+from .watch import OBJECTS, Watch
 
 BENCH = Path(__file__).parents[1] / "hdl"  # Verilog and C++ that ship with the package
 
@@ -85,7 +87,10 @@ def _verilator(top: str, names: Sequence[str], folder: Path, log: Path, options:
     command += [f"-G{name}={value}" for name, value in options.parameters.items()]
     command += [f"-D{name}={value}" for name, value in options.defines.items()]
     _run([*command, *names], folder, log, env, subject)
-    _run(["make", "-C", "obj", "-f", "Vtop.mk", "-j", jobs, f"OPT_FAST={options.cflags}"], folder, log, env, subject)
+    make = ["make", "-C", "obj", "-f", "Vtop.mk", f"OPT_FAST={options.cflags}"]
+    planned = subprocess.run([*make, "-n"], cwd=folder, env=env, capture_output=True, text=True, check=False).stdout
+    (folder / OBJECTS).write_text(str(len(re.findall(r" -c .*-o \S+\.o\b| -o \S+\.o\b.* -c ", planned))))
+    _run([*make, "-j", jobs], folder, log, env, subject)
     shutil.move(folder / "obj" / "simulation", folder / "simulation")
     shutil.rmtree(folder / "obj")
     return ["simulation"]
@@ -133,11 +138,18 @@ def _key(simulator: str, top: str, texts: Mapping[str, str], options: Options) -
     return digest.hexdigest()[:20]
 
 
-def build(simulator: str, top: str, sources: Mapping[str, str], options: Options | None = None) -> Program:
+def build(
+    simulator: str,
+    top: str,
+    sources: Mapping[str, str],
+    options: Options | None = None,
+    watch: Watch | None = None,
+) -> Program:
     """Builds a simulation of module `top`, or takes it from the cache.
 
     simulator: "verilator" or "icarus". sources: file name (.v, .sv, .vlt) -> text, in compilation order; .vlt files
-    are left out for Icarus. Raises ValueError for an unknown simulator, ToolMissing, BuildError.
+    are left out for Icarus. watch: told where to look for how far it is.
+    Raises ValueError for an unknown simulator, ToolMissing, BuildError.
     """
     options = options or Options()
     toolchain.check_simulator(simulator)
@@ -156,6 +168,8 @@ def build(simulator: str, top: str, sources: Mapping[str, str], options: Options
             temporary = Path(tempfile.mkdtemp(prefix=f".{top}-", dir=cache))
             try:
                 log = temporary / "build.log"
+                if watch:
+                    watch.started(temporary)
                 for name, text in sources.items():
                     (temporary / name).write_text(text)
                 make = _verilator if simulator == "verilator" else _icarus

@@ -18,6 +18,7 @@ from . import toolchain
 from .build import BENCH, Options, Program, build
 from .monitor import Monitor, read_records
 from .script import Command, encode
+from .watch import Watch
 
 _AXI = {  # signal -> (width in the bench, direction seen from the design)
     "awid": (4, "out"), "awaddr": (64, "out"), "awlen": (8, "out"), "awsize": (3, "out"), "awburst": (2, "out"),
@@ -236,10 +237,12 @@ def build_bench(
     top: str = "vitforge_top",
     trace: bool = False,
     cflags: str = "-O2 -march=native",
+    watch: Watch | None = None,
 ) -> BenchProgram:
     """Builds the bench around `top` (ports aclk, aresetn, interrupt, s_axi_ctrl_*, m_axi_gmem<N>_*), cached.
 
     sources: file name -> Verilog text. memory_bytes: DRAM size, rounded up to a power of two.
+    watch: told where to look for how far it is.
     Raises ValueError (ports, names), BuildError, ToolMissing.
     """
     names = [monitor.name for monitor in monitors]
@@ -256,7 +259,7 @@ def build_bench(
     if toolchain.check_simulator(simulator) == "icarus":
         everything["vf_main.v"] = _ICARUS_MAIN
         module = "vf_main"
-    program = build(simulator, module, everything, Options(trace=trace, cflags=cflags))
+    program = build(simulator, module, everything, Options(trace=trace, cflags=cflags), watch)
     return BenchProgram(program, tuple(monitors), masters, 1 << size_log2)
 
 
@@ -272,13 +275,14 @@ def run_bench(
     monitor: bool | Collection[str] = True,
     folder: Path | None = None,
     trace: bool = False,
+    watch: Watch | None = None,
 ) -> BenchResult:
     """Runs a built bench.
 
     memory: DRAM contents from address settings.base on, at most bench.memory_bytes. dump: (address, bytes), both
     multiples of 16, returned as `memory`. watchdog: cycles after which the run is a hang; timeout: seconds likewise.
     monitor: which monitors write their files: all, none, or those named. folder: where the files of the run are kept
-    (default: a temporary one).
+    (default: a temporary one). watch: told where to look for how far it is.
     Raises ValueError (arguments), SimulationHang, SimulationError.
     """
     settings = settings or MemorySettings()
@@ -307,6 +311,9 @@ def run_bench(
             arguments += ["+mon_dir=.", f"+mon_mask={_mask(bench.monitors, monitor):x}"]
         if trace:
             arguments.append("+trace_on")
+        if watch:
+            chosen = _mask(bench.monitors, monitor) if monitor else 0
+            watch.started(place, [(i, m) for i, m in enumerate(bench.monitors) if chosen >> i & 1])
         begin = time.monotonic()
         code, timed_out = _execute([*bench.program.command, *arguments], place, bench.program.simulator, timeout)
         seconds = time.monotonic() - begin

@@ -54,10 +54,10 @@ def fitting(model: str, one, output: str | None) -> tuple[list, dict | None]:
     """Print the verdict for every preset, or for the configuration ``one`` and what would have to change there;
     (verdicts, changed parameters)."""
     from vitforge_hw.arch.config import PRESETS
+    from vitforge_sw.progress import working
 
     from ..estimate import model_shapes
     from ..fit import fit, repaired
-    from ..progress import working
 
     graph = model_shapes(model)
     with working("trying the compiler's allocation"):

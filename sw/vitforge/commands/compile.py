@@ -25,9 +25,9 @@ def run(args, command: str) -> int:
     config = load_config(args.preset, args.config)
     output_folder(args.output)
     from vitforge_sw.graph.serialize import load_graph
+    from vitforge_sw.progress import working
 
     from .. import api
-    from ..progress import working
 
     graph = load_graph(args.quantized)
     with working("compiling"):

@@ -26,16 +26,16 @@ def arguments(parser) -> None:
 
 def run(args, command: str) -> int:
     from vitforge_sw.graph.serialize import graph_hash, load_graph
+    from vitforge_sw.progress import working
 
     from .. import api
-    from ..progress import bars, working
 
     output_file(args.json)
     graph = load_graph(args.quantized)
     net = api.float_of(graph, args.checkpoint) if args.with_float else None
     notes = []
     with working("evaluating"):
-        result = api.evaluate(graph, args.images, args.labels, net, limit=args.limit, progress=bars(), notes=notes)
+        result = api.evaluate(graph, args.images, args.labels, net, limit=args.limit, progress=True, notes=notes)
     say(notes)
     n = result["images"]
     for name, r in (("integer", result), ("float", result.get("float"))):

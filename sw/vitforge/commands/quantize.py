@@ -46,9 +46,9 @@ def run(args, command: str) -> int:
     output_file(args.output)
     from vitforge_sw.graph.serialize import save_graph
     from vitforge_sw.models.checkpoint import read_map
+    from vitforge_sw.progress import working
 
     from .. import api
-    from ..progress import bars, working
 
     names = read_map(args.map) if args.map else None
     model = api.load_float(args.model, args.checkpoint, image_overrides(args), names=names)
@@ -58,7 +58,7 @@ def run(args, command: str) -> int:
     print("image: " + ", ".join(f"{name} {value}" for name, value in model.image.to_dict().items()))
     notes = []
     with working(f"quantizing with scheme {scheme}"):
-        graph = api.quantize(model, args.calib, scheme, limit=args.limit, progress=bars(), notes=notes, **options)
+        graph = api.quantize(model, args.calib, scheme, limit=args.limit, progress=True, notes=notes, **options)
     say(notes)
     graph.meta["checkpoint"] = args.checkpoint
     if names:

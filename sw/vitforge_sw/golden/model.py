@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from ..graph.ir import Graph, Ref
+from ..progress import steps
 from .post import DTYPES
 
 
@@ -71,7 +71,7 @@ class Golden:
     def logits(self, patches, batch: int = 8, progress: bool = False) -> torch.Tensor:
         """The output tensor alone: int16 (B, classes) for a vector per image; other tensors are dropped after use."""
         patches, out = self._input(patches), []
-        for start in tqdm(range(0, len(patches), batch), desc="integer model", disable=not progress, leave=False):
+        for start in steps(range(0, len(patches), batch), "integer model", progress):
             some = patches[start : start + batch]
             env = {self.graph.input: some, **self.fixed(len(some))}
             for i in range(len(self.graph.nodes)):

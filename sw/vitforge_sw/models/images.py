@@ -163,11 +163,11 @@ def load_patches(
     files: list[Path], config: ImageConfig, progress: bool = False, notes: list[str] | None = None
 ) -> np.ndarray:
     """Input bytes of many files: int8 (B, patches, C * ps * ps). ``notes`` gets a line for each kind of oddity."""
-    from tqdm import tqdm
+    from ..progress import steps
 
     out = np.empty((len(files), config.patches, config.patch_bytes), dtype=np.int8)
     seen = Oddities()
-    for i, path in enumerate(tqdm(files, desc="images", disable=not progress, leave=False)):
+    for i, path in enumerate(steps(files, "images", progress)):
         out[i] = input_patches(path, config, seen)
     if notes is not None:
         notes += seen.lines(len(files), config.exif, config.alpha)

@@ -7,13 +7,13 @@ import math
 import numpy as np
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from ...graph.ir import Graph, Ref, Role, TensorInfo
 from ...graph.rules import check_graph
 from ...models.images import ImageConfig, patches_to_float
 from ...models.resolve import ModelSpec
 from ...ops import LayerNorm, TokenSum
+from ...progress import steps
 from ..vit.lower import layernorm_fields
 from . import lower
 from .attention import attention
@@ -171,7 +171,7 @@ class Quantizer:
         net, bases = self.net, self._bases()
         x, fx = self._stem()
         base = float(x.step.max())
-        blocks = tqdm(net.blocks, desc=f"quantize {self.scheme.name}", disable=not progress, leave=False)
+        blocks = steps(net.blocks, "blocks", progress)
         for i, block in enumerate(blocks):
             base = bases.get(i, base)
             step = self._lite_mla if isinstance(block, LiteMLA) else self._local

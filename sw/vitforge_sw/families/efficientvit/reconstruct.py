@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from ...golden.model import Golden
+from ...progress import steps
 from .builder import Act, Builder, Learned, State
 from .formats import Format
 from .frontend import Conv, LiteMLA, Local
@@ -156,7 +156,7 @@ def train(model: BlockModel, target: torch.Tensor, trained: int, iterations: int
     optimizer = torch.optim.Adam([g for g in groups if g["params"]], fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     first = None
-    for i in tqdm(range(iterations), desc=model.block.name, disable=not progress, leave=False):
+    for i in steps(range(iterations), model.block.name, progress):
         pick = torch.randperm(trained, generator=generator)[:BATCH]
         loss = (model(pick) - target[pick]).square().mean()
         first = first or max(float(loss.detach()), 1e-20)

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from ...graph.ir import Graph, Ref, Role, TensorInfo
 from ...models.images import ImageConfig
 from ...ops import Attend, LayerNorm, Matmul, Scores, Softmax
+from ...progress import steps
 from ...quant.rounding import quantize_weight
 from ...quant.scales import CANDIDATES, error, pot, quantize, scaled, search, search_ptf
 from ...quant.stream import Act, Sampler, Stream, split_moment
@@ -553,9 +553,7 @@ class Quantizer:
             r = mixing(self.vit.channels)
             self.vit, fx = rotate(self.vit, r), (fx.double() @ r).float()
         x = self._embed(fx)
-        for i, b in enumerate(
-            tqdm(self.vit.blocks, desc=f"quantize {self.scheme.name}", disable=not progress, leave=False)
-        ):
+        for i, b in enumerate(steps(self.vit.blocks, "blocks", progress)):
             x, fx = self._block(i, b, x, fx)
         self._head_layer(x, fx)
         self.graph.meta["treated"] = self.notes

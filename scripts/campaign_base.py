@@ -33,15 +33,17 @@ def quantized(
     limit: int | None = None,
     calib: Path = CALIB,
     size: int | None = None,
+    **options,
 ) -> tuple:
     """The quantized model (kept between runs) and the seconds that quantizing took. ``size``: of the images, where it
-    is not the model's own."""
+    is not the model's own; ``options``: of the scheme."""
+    WORK.mkdir(parents=True, exist_ok=True)
     path = WORK / f"{Path(model).stem}_{scheme}.safetensors"
     seconds = path.with_suffix(".seconds")
     if not (path.exists() and seconds.exists()):
         start = time.monotonic()
         net = api.load_float(model, checkpoint, {"image_size": size} if size else None)
-        graph = api.quantize(net, calib, scheme, limit=limit)
+        graph = api.quantize(net, calib, scheme, limit=limit, **options)
         graph.meta["checkpoint"] = None
         save_graph(graph, path)
         seconds.write_text(f"{time.monotonic() - start:.1f}")

@@ -234,6 +234,8 @@ PRESETS = {
         ),
         # P2-ViT: 2048 multipliers, ZCU102-class parts
         AcceleratorConfig(name="p2vit"),
+        # the same for embeddings of 768 channels: DeiT-Base and ViT-B whole, DeiT-Small, in a ZCU102's block RAM
+        AcceleratorConfig(name="p2vit_base", pool_rows=8192, program_rows=4096),
         # tests and the demo of EfficientViT: 512 multipliers, every chunk
         AcceleratorConfig(
             name="tiny_hybrid",

@@ -73,7 +73,9 @@ def _programs(logical: bytes) -> dict[Chunk, list[Instruction]]:
         if end > len(logical):
             raise ValueError(f"memory image: {chunk.name} instructions end at byte {end} of {len(logical)}")
         programs[chunk] = [
-            Instruction.decode(chunk, int.from_bytes(logical[i * INSTRUCTION_BYTES :][:INSTRUCTION_BYTES], "little"))
+            Instruction.decode(
+                chunk, int.from_bytes(logical[i * INSTRUCTION_BYTES : (i + 1) * INSTRUCTION_BYTES], "little")
+            )
             for i in range(start, start + count)
         ]
     return programs

@@ -81,10 +81,9 @@ class BlockSteps:
 
     def load_tiles(self, node: Matmul, t0: int, t1: int) -> None:
         """One piece: the weights of a range of output tiles."""
-        c, steps = self.config, cdiv(node.weight.shape[1], self.config.width)
+        c = self.config
         name = f"{node.name}:weights" if t1 - t0 == cdiv(node.weight.shape[0], c.lanes) else f"{node.name}:weights.{t0}"
-        rows = lambda: weight_rows(node.weight, c)[t0 * steps : t1 * steps]  # noqa: E731
-        at = self.out.load(name, DEST_WEIGHTS, rows)
+        at = self.out.load(name, DEST_WEIGHTS, lambda: weight_rows(node.weight[t0 * c.lanes : t1 * c.lanes], c))
         params = self.weights[(node.name, -1)][1] + self.param_beats(t0)
         self.weights[(node.name, t0)] = (at, params, t1 - t0)
         self.piece_of[(node.name, t0)] = name

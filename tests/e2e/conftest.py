@@ -41,8 +41,8 @@ class Digits:
         bad[2][7 * 64 + 40] ^= 4  # some instruction
         bench = prepare(b, folder, "verilator", SLOTS)
         self.machine = Machine(
-            bench, [b.memory_image, *map(bytes, bad)], b.program_beats, [b.pack_image(p) for p in patches],
-            b.result_bytes, SLOTS,
+            bench, [b.memory_image, *map(bytes, bad), b.memory_image], b.program_beats,
+            [b.pack_image(p) for p in patches], b.result_bytes, SLOTS,
         )  # fmt: skip
 
     def piece(self, end: str) -> int:

@@ -1,6 +1,6 @@
 """What is proved about the host side: each class is a module with a block, its assumptions and its assertions."""
 
-from amaranth import ClockDomain, Elaboratable, Module, Signal
+from amaranth import ClockDomain, Elaboratable, Module, Mux, Signal
 from amaranth.hdl import Assert, Assume
 
 from vitforge_hw.arch.config import get_config
@@ -122,6 +122,29 @@ class LiteSlaveHeld(LiteSlave):
     """The same while a snapshot holds reads back at any time (bounded)."""
 
     depth, induction, held = 10, False, True
+
+
+class JobCounters(Property):
+    """Every bit of ``submitted`` and ``completed``: one more for each job, 0 after a reset, nothing else."""
+
+    depth = 2
+
+    def __init__(self):
+        super().__init__(JobQueue(TINY))
+
+    def elaborate(self, platform):
+        m, dut = self.module(), self.dut
+        self.drive(m, "push", "image", "result", "pop_image", "pop_result", "reset")
+        known = Signal()
+        m.d.sync += known.eq(1)
+        for count, step in ((dut.submitted, dut.push & ~dut.full), (dut.completed, dut.pop_result)):
+            want = Signal(32, name=f"{count.name}_next")
+            m.d.sync += want.eq(Mux(dut.reset, 0, count + step))
+            with m.If(known):
+                m.d.comb += Assert(count == want)
+            with m.Else():
+                m.d.comb += Assert(count == 0)
+        return m
 
 
 class Jobs(Property):
@@ -276,4 +299,4 @@ class Dog(Property):
         return m
 
 
-ALL = (LiteSlave, LiteSlaveHeld, Jobs, Reads, ReadBursts, Writes, Dog)
+ALL = (LiteSlave, LiteSlaveHeld, JobCounters, Jobs, Reads, ReadBursts, Writes, Dog)

@@ -3,7 +3,7 @@
 import pytest
 from amaranth.hdl import Assert
 
-from vitforge_sim.formal.properties import ALL, Dog, LiteSlave
+from vitforge_sim.formal.properties import ALL, Dog, JobCounters, LiteSlave
 from vitforge_sim.formal.prove import Refuted, prove
 
 #: bounded searches that take longer than some ten seconds
@@ -38,7 +38,18 @@ class SpeaksLate(Dog):
         return m
 
 
-@pytest.mark.parametrize("kind", [NeverAnswers, SpeaksLate], ids=lambda k: k.__name__)
+class SkipsAJob(JobCounters):
+    """Wrong: the count of jobs never has bit 1."""
+
+    depth = 4
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        m.d.comb += Assert(~self.dut.submitted[1])
+        return m
+
+
+@pytest.mark.parametrize("kind", [NeverAnswers, SpeaksLate, SkipsAJob], ids=lambda k: k.__name__)
 def test_a_wrong_property_is_refuted(kind):
     p = kind()
     with pytest.raises(Refuted, match="Assert failed"):

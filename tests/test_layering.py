@@ -103,7 +103,7 @@ ARROWS = {
         "compute": "emit engines interfaces post",
         "core": "attention compute control emit host interfaces layernorm memory",
         "top": "core emit host interfaces",
-        "verilog": "emit top verilog_text",
+        "verilog": "emit host top verilog_text",
         "sources": "emit top",
     },
     SW: {

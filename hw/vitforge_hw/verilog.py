@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 from .arch import registers
 from .arch.config import AcceleratorConfig
 from .emit import emitting
+from .host.axi import burst_limit
 from .top import TOP, Top
 
 SCHEMA = "vitforge/verilog/1"
@@ -33,7 +35,61 @@ def emit(config: AcceleratorConfig, primitives: str = "") -> dict[str, str]:
     with emitting(primitives) as modules:
         top = Top(config)
         modules.add(top, TOP, ports=top.ports)
-    return {f"{name}.v": head + text for name, text in modules.items()}
+    texts = {f"{name}.v": head + text for name, text in modules.items()}
+    texts[f"{TOP}.v"] = head + readable_top(modules[TOP], config)
+    return texts
+
+
+_TOP_HEADER = re.compile(rf"^module {TOP}\((.*?)\);\n", re.M | re.S)
+_PORTS = (  #: interface -> what it is
+    ("aclk", "the one clock"),
+    ("aresetn", "synchronous reset, active low, at any time"),
+    ("interrupt", "level, high while an enabled bit of irq_status is set"),
+    ("s_axi_ctrl", "AXI4-Lite slave, 32 bits, 4 KiB: the registers"),
+)
+_START = """Start (registers by name, in verilog.json with their offsets; docs/registers.md, docs/verilog.md):
+  1. memory image, images and room for results into DRAM, each at a multiple of 4096
+  2. program_lo/hi, program_beats; control = 1; wait for status.ready
+  3. per job: job_image_*, job_result_*, anything to job_submit while job_free is not 0
+  4. at an interrupt: clear irq_status; while done_count is not 0: done_job, done_errors, done_cycles, write done_pop"""
+
+
+def readable_top(text: str, config: AcceleratorConfig) -> str:
+    """The top module with its ports listed interface by interface, behind a comment that says what each is, how to
+    start the machine and how to instantiate it; no wire is called by a number."""
+    ports = re.split(r"\s*,\s*", _TOP_HEADER.search(text)[1].strip())
+    interfaces = [*_PORTS, *((f"m_axi_gmem{i}", _master(config, i)) for i in range(config.masters))]
+    order = [p for name, _ in interfaces for p in sorted_ports(ports, name)]
+    assert sorted(order) == sorted(ports), "every port has an interface"
+    lines = [f"{TOP}: {config.name}, {config.multipliers} multipliers, {config.masters} AXI master(s)", "", "Ports:"]
+    lines += [f"  {name:<11} {text}" for name, text in interfaces]
+    lines += ["", *_START.split("\n"), "", "Instantiation:", f"  {TOP} accelerator ("]
+    lines += [f"    .{p}({p})" + ("," if p != order[-1] else "") for p in order] + ["  );"]
+    comment = "".join(f"// {line}".rstrip() + "\n" for line in lines)
+    names = {match: f"wire_{match}" for match in re.findall(r"\\\$(\d+) ", text)}
+    assert not any(re.search(rf"\b{name}\b", text) for name in names.values())
+    text = re.sub(r"\\\$(\d+) ", lambda match: f"{names[match[1]]} ", text)
+    body = _TOP_HEADER.sub(lambda _: f"module {TOP}(\n  " + ",\n  ".join(order) + "\n);\n", text)
+    return f"{comment}\n{body}"
+
+
+def _master(config: AcceleratorConfig, number: int) -> str:
+    """What an AXI master is."""
+    part = f"every {256 * config.masters} bytes' own 256 of " if config.masters > 1 else ""
+    writes = "; writes the results" if number == 0 else ""
+    return f"AXI4 master, 128 bits, bursts of at most {burst_limit(config)} whole beats: reads {part}all data{writes}"
+
+
+def sorted_ports(ports: list[str], interface: str) -> list[str]:
+    """The ports of one interface by channel, ready behind valid, otherwise in the order given."""
+    own = [p for p in ports if p == interface or p.startswith(f"{interface}_")]
+
+    def rank(port: str) -> tuple[int, bool]:
+        signal = port[len(interface) + 1 :]
+        channels = [c for c in ("aw", "w", "b", "ar", "r") if signal.startswith(c)]
+        return ("aw", "w", "b", "ar", "r").index(channels[0]) if channels else -1, signal.endswith("ready")
+
+    return sorted(own, key=rank)
 
 
 def write(config: AcceleratorConfig, folder: Path, command: str = "", primitives: str = "") -> dict:

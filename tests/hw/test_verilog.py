@@ -155,10 +155,23 @@ def test_ports_are_what_a_vivado_user_expects(emitted):
             "interrupt": "SENSITIVITY LEVEL_HIGH",
         }
         assert attributes["X_INTERFACE_PARAMETER"] == wanted[name]
+    told = {}
     for port, (_, _, attributes) in found.items():
         interface, signal = re.fullmatch(r"(s_axi_ctrl|m_axi_gmem\d+)_([a-z]+)", port).groups()
         assert interface in names
         assert attributes["X_INTERFACE_INFO"] == f"xilinx.com:interface:aximm:1.0 {interface} {signal.upper()}"
+        if text := attributes.get("X_INTERFACE_PARAMETER"):
+            first, *rest = text.split(", ")
+            assert first == f"XIL_INTERFACENAME {interface}" and interface not in told
+            told[interface] = dict(item.split(" ") for item in rest)
+    assert sorted(told) == sorted(names)
+    for name, parameters in told.items():
+        assert parameters["SUPPORTS_NARROW_BURST"] == "0"
+        assert parameters["MAX_BURST_LENGTH"] == ("1" if name == "s_axi_ctrl" else "16")
+        assert parameters["READ_WRITE_MODE"] == ("READ_WRITE" if name in names[:2] else "READ_ONLY")
+        assert parameters["PROTOCOL"] == ("AXI4LITE" if name == "s_axi_ctrl" else "AXI4")
+        assert int(parameters["DATA_WIDTH"]) == next(w for p, (_, w, _) in found.items() if p == f"{name}_rdata")
+        assert int(parameters["ADDR_WIDTH"]) == next(w for p, (_, w, _) in found.items() if p == f"{name}_araddr")
     address = dict(addr=64, id=4, len=8, size=3, burst=2, lock=1, cache=4, prot=3, qos=4, user=1, valid=1)
     master = {f"{c}{n}": ("output", w) for c in ("aw", "ar") for n, w in address.items()}
     master |= {n: ("output", w) for n, w in dict(wdata=128, wstrb=16, wlast=1, wvalid=1, bready=1, rready=1).items()}
@@ -170,7 +183,26 @@ def test_ports_are_what_a_vivado_user_expects(emitted):
     slave |= {n: ("output", w) for n, w in dict(bresp=2, rresp=2, rdata=32).items()}
     for name in names:
         members = {p[len(name) + 1 :]: v[:2] for p, v in found.items() if p.startswith(f"{name}_")}
-        assert members == (slave if name == "s_axi_ctrl" else master), name
+        reads = {n: v for n, v in master.items() if n.startswith(("ar", "r"))}
+        wanted = {"s_axi_ctrl": slave, "m_axi_gmem0": master}.get(name, reads)  # one master alone writes
+        assert members == wanted, name
+
+
+def test_the_top_level_can_be_read(emitted):
+    """Its header lists every port once, interface by interface, and says what each is, how to start and instantiate."""
+    text = emitted.text(f"{TOP}.v")
+    head, _, rest = text.partition(f"module {TOP}(\n")
+    listed = re.findall(r"^  (\w+),?$", rest[: rest.index(");")], re.M)
+    found = ports(text)
+    assert sorted(listed) == sorted(found) and len(set(listed)) == len(listed)
+    groups = [re.match(r"s_axi_ctrl|m_axi_gmem\d+|\w+", p)[0] for p in listed]
+    masters = [f"m_axi_gmem{i}" for i in range(emitted.config.masters)]
+    assert list(dict.fromkeys(groups)) == ["aclk", "aresetn", "interrupt", "s_axi_ctrl", *masters]
+    for name in dict.fromkeys(groups):
+        assert re.search(rf"^//   {name}\b.* \S", head, re.M), name
+    template = head[head.index("Instantiation") :]
+    assert re.findall(r"^//     \.(\w+)\(\1\),?$", template, re.M) == listed
+    assert re.search(r"\\\$\d", rest) is None, "no wire is called by a number"
 
 
 def test_modules(emitted):

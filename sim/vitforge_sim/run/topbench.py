@@ -35,6 +35,7 @@ _LITE = {
     "awaddr": 12, "awvalid": 1, "awready": 1, "wdata": 32, "wvalid": 1, "wready": 1, "bresp": 2, "bvalid": 1,
     "bready": 1, "araddr": 12, "arvalid": 1, "arready": 1, "rdata": 32, "rresp": 2, "rvalid": 1, "rready": 1,
 }  # fmt: skip
+_LITE_DRIVEN = ("awaddr", "awvalid", "wdata", "wvalid", "bready", "araddr", "arvalid", "rready")
 _LITE_TIED = {"wstrb": "4'hf", "awprot": "3'd0", "arprot": "3'd0"}
 
 
@@ -155,7 +156,10 @@ def ports_of(verilog: str, module: str) -> list[str]:
 
 
 def bench_verilog(ports: Sequence[str], top: str, monitors: Sequence[Monitor], size_log2: int) -> tuple[str, int]:
-    """Text of module vf_bench around `top` with these `ports`, and the number of AXI masters."""
+    """Text of module vf_bench around `top` with these `ports`, and the number of AXI masters.
+
+    A script plays the processor, or, with +commands, a program outside (link.Link).
+    """
     numbers = sorted({int(m[1]) for p in ports if (m := re.match(r"m_axi_gmem(\d+)_", p))})
     if numbers != list(range(len(numbers))) or not numbers:
         raise ValueError(f"{top} must have AXI masters m_axi_gmem0_* on, without gaps, not {numbers}")
@@ -191,12 +195,23 @@ def bench_verilog(ports: Sequence[str], top: str, monitors: Sequence[Monitor], s
                     raise ValueError(f"{top} must have port m_axi_gmem{number}_{name}")
                 lines.append(f"    assign {name}[{number * width} +: {width}] = {width}'d0;")
     memory = ", ".join(f".{name}({name})" for name in _AXI)
-    lite = ", ".join(f".{name}(lite_{name})" for name in _LITE)
+    driven = ("aresetn", "finished", *(f"lite_{name}" for name in _LITE_DRIVEN))
+    widths = {f"lite_{name}": _LITE[name] for name in _LITE_DRIVEN}
+    lines.append('    wire linked = $test$plusargs("commands");')
+    for name in driven:
+        lines.append(f"    wire [{widths.get(name, 1) - 1}:0] script_{name}, link_{name};")
+        lines.append(f"    assign {name} = linked ? link_{name} : script_{name};")
+
+    def lite(player: str) -> str:
+        return ", ".join(f".{n}({player * (n in _LITE_DRIVEN)}lite_{n})" for n in _LITE)
+
     lines += [
         f"    axi_memory #(.MASTERS({masters}), .SIZE_LOG2({size_log2})) memory (",
         f"        .aclk(clk), .aresetn(aresetn), {memory});",
-        f"    axil_script script (.clk(clk), .aresetn(aresetn), .cycle(cycle), .finished(finished), "
-        f".interrupt(interrupt), {lite});",
+        "    axil_script script (.clk(clk), .cycle(cycle), .interrupt(interrupt), .aresetn(script_aresetn), "
+        f".finished(script_finished), {lite('script_')});",
+        "    axil_link link (.clk(clk), .cycle(cycle), .interrupt(interrupt), .aresetn(link_aresetn), "
+        f".finished(link_finished), {lite('link_')});",
         *[monitor.verilog(number, "dut") for number, monitor in enumerate(monitors)],
         "    reg [63:0] dump_from, dump_bytes;",
         "    reg over;",
@@ -252,7 +267,7 @@ def build_bench(
     size_log2 = max(12, (memory_bytes - 1).bit_length())
     text, masters = bench_verilog(ports_of(holder, top), top, monitors, size_log2)
     everything = dict(sources)
-    for name in ("axi_memory.v", "axil_script.v", "monitor.v"):
+    for name in ("axi_memory.v", "axil_script.v", "axil_link.v", "monitor.v"):
         everything[f"vf_{name}"] = (BENCH / name).read_text()
     everything["vf_bench.v"] = text
     module = "vf_bench"

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,7 @@ class Build:
     image. memory_image: the bytes to put into DRAM. tensors: name -> tokens, channels, fmt
     and of maps height, width. model_hash: of the graph.
     macs: layer -> multiplications of the model (the class token's row of the patch embedding has none).
+    driver: what a driver may know (record.py).
     """
 
     config: AcceleratorConfig
@@ -62,6 +64,7 @@ class Build:
     output: str
     model_hash: str
     macs: dict[str, int]
+    driver: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def program_beats(self) -> int:

@@ -10,6 +10,7 @@ from ..memory.place import Allocation
 from ..options import CompileOptions
 from . import image
 from .build import Build, Stored
+from .record import record
 from .steps import Label, Step
 from .waits import derive
 from .writer import ProgramWriter
@@ -39,7 +40,7 @@ def link(
     labels = {c: [label(s) for s, _ in pairs if s.chunk == c] for c in Chunk}
     programs, logical = image.link(programs, written.pieces, config)
     start = (1 + len(pairs)) * config.instruction_beats
-    return Build(
+    build = Build(
         config=config,
         options=options,
         programs=programs,
@@ -54,6 +55,8 @@ def link(
         model_hash=graph_hash(graph),
         macs={n.name: macs for n in graph.nodes if (macs := n.macs(graph))},
     )
+    build.driver = record(build, graph)
+    return build
 
 
 def _tensor(t: TensorInfo) -> dict:

@@ -44,6 +44,7 @@ def save_build(build: Build, folder: str | Path, command: str = "") -> Path:
         output=build.output,
         used=build.used,
         tensors=build.tensors,
+        driver=build.driver,
         places=[dataclasses.asdict(p) for p in build.places.values()],
         pieces=[dataclasses.astuple(p) for p in build.pieces],
         labels={c.name.lower(): [dataclasses.astuple(x) for x in labels] for c, labels in build.labels.items()},
@@ -100,4 +101,5 @@ def _build(folder: Path, data: dict, memory: bytes, config: AcceleratorConfig | 
         output=data["output"],
         model_hash=data["model_hash"],
         macs=data["macs"],
+        driver=data.get("driver", {}),
     )

@@ -1,0 +1,37 @@
+"""The record of build.json as C: ``vitforge_model.c`` and its header."""
+
+from typing import Any
+
+HEADER = """/* The compiled model, from build.json's record. */
+#ifndef VITFORGE_MODEL_H
+#define VITFORGE_MODEL_H
+#include "vitforge.h"
+extern const struct vf_model vitforge_model;
+extern const char *const vitforge_labels[]; /* one a class; a single empty one where the model has none */
+#endif
+"""
+
+
+def c_model(record: dict[str, Any]) -> str:
+    """``vitforge_model.c``: struct vf_model with the record's values. ValueError: too many colours for it."""
+    hardware, memory, job, image, out = (record[n] for n in ("hardware", "memory", "job", "input", "output"))
+    if len(image["pad"]) > 4:
+        raise ValueError(f"driver record: at most 4 colours, not {len(image['pad'])}")
+    fields: dict[str, Any] = {n: f"0x{hardware[n]:08x}u" for n in ("ident", "config_hash", "build_hash", "magic")}
+    fields |= {n: f"{hardware[n]}u" for n in ("version", "masters")}
+    fields |= {"image_bytes": f"{memory['bytes']}u", "program_beats": f"{memory['program_beats']}u"}
+    fields |= {"job_images": f"{job['images']}u", "job_lag": f"{job['lag']}u"}
+    fields |= {f"job_{n}": f"{job[n]}u" for n in ("image_bytes", "result_bytes")}
+    for name in ("height", "width", "channels", "kernel", "stride", "padding", "rows", "columns", "cores", "word",
+                 "beat_bytes", "run_bytes", "image_stride"):  # fmt: skip
+        fields[name] = f"{image[name]}u"
+    fields |= {"scale": repr(float(image["scale"])), "zero_point": image["zero_point"]}
+    fields["pad"] = "{" + ", ".join(map(str, image["pad"])) + "}"
+    fields |= {"classes": f"{out['classes']}u", "out_word": f"{out['word']}u", "planes": f"{out['planes']}u"}
+    fields |= {"result_stride": f"{out['image_stride']}u", "out_scale": repr(float(out["scale"]))}
+    fields["out_zero_point"] = out["zero_point"]
+    lines = [f"/* Model {record['model_hash'][:16]} for {record['preset']}. */", '#include "vitforge_model.h"', ""]
+    lines += ["const struct vf_model vitforge_model = {", *(f"    .{n} = {v}," for n, v in fields.items()), "};", ""]
+    labels = [str(x).replace("\\", "\\\\").replace('"', '\\"') for x in out["labels"]] or [""]
+    lines += ["const char *const vitforge_labels[] = {", *(f'    "{x}",' for x in labels), "};", ""]
+    return "\n".join(lines)

@@ -69,6 +69,7 @@ TOOLS = {
     "pyosys": ("sim/vitforge_sim/synth/yosys.py", "from pyosys import"),
 }
 IMPORTED_AS = {"pillow": "PIL", "scikit-learn": "sklearn", "cocotbext-axi": "cocotbext", "pyserial": "serial"}
+IMPORTED_AS["systemrdl-compiler"] = "systemrdl"
 
 
 def test_every_dependency_is_used():

@@ -73,7 +73,7 @@ class Engines(wiring.Component):
         members = {"params": Out(MemoryRead(c.param_read_bytes * 8))}
         for e in c.engine_names:
             members |= {
-                f"{e}_ctl": In(ChunkControl(Chunk[e.upper()])),
+                f"{e}_ctl": In(ChunkControl(Chunk[e.upper()], c.w4)),
                 f"{e}_rd": Out(BufferRead(c, rotate=True)),
                 f"{e}_res": Out(BufferRead(c)),
                 f"{e}_wr": Out(BufferWrite(c)),

@@ -17,9 +17,10 @@ def fields_layout(fields) -> data.StructLayout:
     return data.StructLayout({f.name: signed(f.bits) if f.signed else unsigned(f.bits) for f in fields})
 
 
-def op_layout(chunk: isa.Chunk) -> data.StructLayout:
-    """``rows`` and the chunk's own fields."""
-    return fields_layout((isa.ROWS_FIELD, *isa.OP_FIELDS[chunk]))
+def op_layout(chunk: isa.Chunk, w4: bool = False) -> data.StructLayout:
+    """``rows`` and the chunk's own fields; MAT's W4_FIELD with ``w4`` alone."""
+    fields = (f for f in isa.OP_FIELDS[chunk] if w4 or f is not isa.W4_FIELD)
+    return fields_layout((isa.ROWS_FIELD, *fields))
 
 
 class ChunkControl(Signature):
@@ -34,8 +35,9 @@ class ChunkControl(Signature):
     done : one cycle high for each finished row, in order: every read captured, every write accepted by the buffer.
     """
 
-    def __init__(self, chunk: isa.Chunk):
-        super().__init__({"op": Out(stream.Signature(op_layout(chunk))), "go": Out(stream.Signature(1)), "done": In(1)})
+    def __init__(self, chunk: isa.Chunk, w4: bool = False):
+        op = stream.Signature(op_layout(chunk, w4))
+        super().__init__({"op": Out(op), "go": Out(stream.Signature(1)), "done": In(1)})
 
 
 class BufferRead(Signature):

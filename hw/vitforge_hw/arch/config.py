@@ -30,6 +30,10 @@ class AcceleratorConfig:
     )  # fmt: skip
     trio: bool = parameter(False, "Trio-ViT's units: R-MAC beside MAT, dyadic re-quantization, Hardswish, division")
     attention: bool = parameter(True, "P2-ViT's attention: softmax, shifter array, key loader")
+    w4: bool = parameter(
+        False, "weights of 4 bits run at twice the rate: four products a multiplier, two output tiles a step; without "
+        "trio",
+    )  # fmt: skip
     window_rows: int = parameter(
         128, "R-MAC's window buffer (width words of every core each)", "rows", most=256, power_of_two=True
     )
@@ -140,6 +144,7 @@ class AcceleratorConfig:
             ),
             # R-MAC: a 7 x 7 window reaches into the neighbouring groups alone
             (self.cores >= 4 or not self.trio, f"cores must be 4 to 16 with trio, not {self.cores}"),
+            (not (self.w4 and self.trio), "w4 must be false with trio: R-MAC has no cells for it"),
             (self.trio or self.attention, "trio or attention: one of the two families must be there"),
             (self.read_fifo_beats >= 2 * self.burst_beats, "read_fifo_beats must hold two bursts"),
             (self.act_rows <= ACT_ROWS, f"pools * pool_rows must be at most {ACT_ROWS}, not {self.act_rows}"),
@@ -203,6 +208,8 @@ class AcceleratorConfig:
         """32-bit hash of everything but the name; the program header and the ID register carry it."""
         data = dataclasses.asdict(self)
         data.pop("name")
+        if not self.w4:  # the others keep the hash that they had before there was w4
+            data.pop("w4")
         return int.from_bytes(hashlib.sha256(json.dumps(data, sort_keys=True).encode()).digest()[:4], "little")
 
 
@@ -236,6 +243,8 @@ PRESETS = {
         AcceleratorConfig(name="p2vit"),
         # the same for embeddings of 768 channels: DeiT-Base and ViT-B whole, DeiT-Small, in a ZCU102's block RAM
         AcceleratorConfig(name="p2vit_base", pool_rows=8192, program_rows=4096),
+        # the same with multipliers that take two weights of 4 bits
+        AcceleratorConfig(name="p2vit_w4", w4=True),
         # tests and the demo of EfficientViT: 512 multipliers, every chunk
         AcceleratorConfig(
             name="tiny_hybrid",
@@ -295,6 +304,7 @@ PRESETS = {
         ),
     )
 }
+PRESETS["tiny_w4"] = dataclasses.replace(PRESETS["tiny"], name="tiny_w4", w4=True)
 
 
 def get_config(name: str) -> AcceleratorConfig:

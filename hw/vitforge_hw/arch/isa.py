@@ -140,8 +140,11 @@ WINDOW_FIELDS = (
     Field("bank", 4, "sums: the token (bank) that is written"),
 )
 
+#: MAT's alone, only where the configuration has w4
+W4_FIELD = Field("w4", 1, "1: weights of 4 bits, a weight row holds two tiles (t even: low nibbles, t + 1: high ones)")
+
 OP_FIELDS: dict[Chunk, tuple[Field, ...]] = {
-    Chunk.MAT: _ENGINE_FIELDS,
+    Chunk.MAT: (*_ENGINE_FIELDS, W4_FIELD),
     Chunk.SHIFTER: (
         Field("v_addr", _ACT, "value row of key group 0, block 0 of this head"),
         Field("v_stride", 12, "buffer rows from one group of keys to the next"),

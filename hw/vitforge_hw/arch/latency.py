@@ -21,6 +21,7 @@ class Latency:
     go_to_read: int = 2  #: go taken -> first input request
     read_to_step: int = 3  #: request accepted -> the step that uses the word
     mat_step_to_result: int = 16  #: a tile's last step -> its sums
+    w4_cell: int = 3  #: more, with w4: the fields of pairs of products are split before they are added
     mat_result_to_phase: int = 1  #: sums -> first phase of post-processing
     mat_phase_to_write: int = 19  #: a tile's last phase on the lanes -> write request of the (low) row
     trio_lanes: int = 4  #: more, with the dyadic lanes

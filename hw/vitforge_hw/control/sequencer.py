@@ -15,6 +15,7 @@ class Sequencer(wiring.Component):
     Parameters
     ----------
     chunk : which chunk's op fields are decoded
+    w4 : ... with the field that a configuration with w4 has
 
     Members
     -------
@@ -34,7 +35,7 @@ class Sequencer(wiring.Component):
     previous row.
     """
 
-    def __init__(self, chunk: isa.Chunk):
+    def __init__(self, chunk: isa.Chunk, w4: bool = False):
         self._chunk = chunk
         super().__init__(
             {
@@ -44,7 +45,7 @@ class Sequencer(wiring.Component):
                 "submitted": In(16),
                 "counters": In(32 * len(isa.Chunk)),
                 "fetch": Out(InstructionFetch()),
-                "ctl": Out(ChunkControl(chunk)),
+                "ctl": Out(ChunkControl(chunk, w4)),
                 "counter": Out(32),
                 "image_end": Out(1),
                 "busy": Out(1),

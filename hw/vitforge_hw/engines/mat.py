@@ -60,7 +60,7 @@ class Mat(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self._config = c = config
         members = {
-            "ctl": In(ChunkControl(Chunk.MAT)),
+            "ctl": In(ChunkControl(Chunk.MAT, c.w4)),
             "rd": Out(BufferRead(c, rotate=True)),
             "weights": Out(MemoryRead(c.weight_row_bytes * 8)),
             "out": Out(EngineOutput(c)),

@@ -28,7 +28,7 @@ def arguments(parser) -> None:
     parser.add_argument("--scheme", default="vitforge", metavar="NAME|F.json", help=text)
     text = "change one option of the scheme (vitforge schemes NAME lists them); may be given again"
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=text)
-    parser.add_argument("--wbits", type=int, metavar="N", help="weight bits, 2 to 8 (default: 8); ViT only")
+    parser.add_argument("--wbits", type=int, metavar="N", help="weight bits, 2 to 8 (default: 8); embedding and head keep 8; ViT only")
     parser.add_argument("--limit", type=positive, metavar="N", help="N images, spread over subfolders (default: all)")
     parser.add_argument("-o", "--output", metavar="M.safetensors", required=True, help="the integer model")
     image_options(parser)
@@ -44,6 +44,7 @@ def run(args, command: str) -> int:
         options["wbits"] = args.wbits
     known_scheme(scheme)
     output_file(args.output)
+    from vitforge_sw.families.vit.bits import average_bits
     from vitforge_sw.graph.serialize import save_graph
     from vitforge_sw.models.checkpoint import read_map
     from vitforge_sw.progress import working
@@ -66,6 +67,10 @@ def run(args, command: str) -> int:
     graph.meta["command"] = command
     for note in graph.meta.get("treated", ()):
         print(f"massive activation: {note}")
+    average, layers = average_bits(graph)
+    if 4 in layers:
+        kept = ", ".join(layers.get(8, [])) or "none"
+        print(f"weights: {average:.2f} bits on average, 4 in {len(layers[4])} layers; layers that keep 8: {kept}")
     digest = save_graph(graph, args.output)
     size = Path(args.output).stat().st_size
     changed = "".join(f", {name} {value}" for name, value in options.items())

@@ -21,6 +21,10 @@ FORMATS = {
 }
 
 
+#: metadata of a node's field that files of this schema may lack: written only where it differs from its default
+LATER = {"later": True}
+
+
 @dataclasses.dataclass(frozen=True)
 class TensorInfo:
     """A tensor of one image: ``tokens`` x ``channels`` integers. ``exponent``: the value of one step is 2^exponent."""

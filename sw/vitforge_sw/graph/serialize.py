@@ -2,7 +2,7 @@
 
 Layout: tensors ``NODE/FIELD`` and ``constants/NAME``; header entry ``vitforge`` = JSON {schema, nodes, tensors, input,
 output, meta, hash}. A node's entry has the operation's name (``op``), its role (what differs from an empty one) and
-its fields. ``hash`` is the SHA-256 of everything else; loading verifies it and every rule of the graph. Files of an
+its fields, those that came later only where they differ from their defaults. ``hash`` is the SHA-256 of everything else; loading verifies it and every rule of the graph. Files of an
 older schema are upgraded when they are loaded.
 """
 
@@ -42,7 +42,7 @@ def _split(graph: ir.Graph) -> tuple[dict, dict[str, np.ndarray]]:
                 arrays[f"{node.name}/{field.name}"] = np.ascontiguousarray(value)
             elif isinstance(value, ir.Ref):
                 entry[field.name] = [value.name, value.start, value.count]
-            elif field.name != "role":
+            elif field.name != "role" and not (field.metadata.get("later") and value == field.default):
                 entry[field.name] = value
         nodes.append(entry)
     tensors = [dataclasses.asdict(info) for info in graph.tensors.values()]

@@ -153,7 +153,7 @@ class InstructionKind(abc.ABC):
 
     def filled(self, op: Op) -> Op:
         """The op with the fields that it omits."""
-        return {f.name: op.get(f.name, 0) for f in self.fields(self.chunks[-1])}
+        return {f.name: op.get(f.name, 0) for chunk in self.chunks for f in self.fields(chunk)}
 
     # ------------------------------------------------------------ accesses and rows
 

@@ -31,7 +31,7 @@ class Matmul(InstructionKind):
         groups = np.arange(rows)[:, None] * self.row_groups(op) + np.arange(op["groups"] + 1)
         out = [
             reads(Memory.ACT, _input_rows(op, groups, config)),
-            reads(Memory.WEIGHT, op["weight_addr"] + np.arange(op["tiles"] * _steps(op, config))),
+            reads(Memory.WEIGHT, op["weight_addr"] + np.arange(_passes(op) * _steps(op, config))),
             reads(Memory.PARAM, param_beats(op["param_addr"], op["tiles"] * config.lanes, config)),
         ]
         if op["divide"]:
@@ -64,13 +64,16 @@ class Matmul(InstructionKind):
 
     def group_cycles(self, op: Op, c: AcceleratorConfig) -> int:
         """Cycles of the tiles of one token group on an engine of its own."""
-        return op["tiles"] * max(_steps(op, c), phases(c), 1 + op["out_wide"])
+        steps, tile = _steps(op, c), max(phases(c), 1 + op["out_wide"])
+        if not op.get("w4"):
+            return op["tiles"] * max(steps, tile)
+        return op["tiles"] // 2 * max(steps, 2 * tile) + op["tiles"] % 2 * max(steps, tile)
 
     def row_cycles(self, op: Op, c: AcceleratorConfig, t: Latency) -> int:
         return (op.get("groups", 0) + 1) * self.group_cycles(op, c)
 
     def steps(self, op: Op, c: AcceleratorConfig) -> int:
-        return (op.get("groups", 0) + 1) * op["tiles"] * _steps(op, c)
+        return (op.get("groups", 0) + 1) * _passes(op) * _steps(op, c)
 
     def tiles(self, op: Op, c: AcceleratorConfig) -> list[tuple[int, int]]:
         return [(group, tile) for group in range(op.get("groups", 0) + 1) for tile in range(op["tiles"])]
@@ -109,15 +112,20 @@ class Matmul(InstructionKind):
             before = end
             e.words.append((k, end))
             e.held += k
-        e.drained = end - 1 + (t.mat_step_to_result if chunk == Chunk.MAT else t.rmac_pointwise_to_result)
-        clock.set(chunk, number, go, first, end, e.drained + post_tail(op, c, t))
+        result = t.mat_step_to_result + t.w4_cell * c.w4
+        e.drained = end - 1 + (result if chunk == Chunk.MAT else t.rmac_pointwise_to_result)
+        second = phases(c) if op.get("w4") and op["tiles"] % 2 == 0 else 0  # the last pass gives two tiles at once
+        clock.set(chunk, number, go, first, end, e.drained + second + post_tail(op, c, t))
 
     # ------------------------------------------------------------ emulator
 
     def read(self, m: Memories, op: Op, row: int) -> tuple:
         c, groups = m.config, self._groups(op, row)
         tiles, steps = op["tiles"], _steps(op, c)
-        w = m.weight[op["weight_addr"] : op["weight_addr"] + tiles * steps].view(np.int8)
+        w = m.weight[op["weight_addr"] : op["weight_addr"] + _passes(op) * steps].view(np.int8)
+        if op.get("w4"):  # even tiles in the low nibbles, odd ones in the high ones
+            w = np.stack([x.reshape(_passes(op), -1) for x in ((w << 4) >> 4, w >> 4)], axis=1)
+            w = w.reshape(2 * _passes(op), -1)[:tiles]
         w = w.reshape(tiles, steps, c.lanes, c.width).transpose(0, 2, 1, 3).reshape(tiles * c.lanes, -1).copy()
         residual: np.ndarray | int = 0
         ksum = None
@@ -150,6 +158,11 @@ class Matmul(InstructionKind):
 def _steps(op: Op, c: AcceleratorConfig) -> int:
     """Steps of a tile: ``width`` channels each."""
     return op["ksteps"] * (c.word // c.width)
+
+
+def _passes(op: Op) -> int:
+    """Passes of the weights over a token group's words: a tile each, with ``w4`` two."""
+    return cdiv(op["tiles"], 1 + op.get("w4", 0))
 
 
 def _heads(op: Op) -> int:

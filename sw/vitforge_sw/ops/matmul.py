@@ -9,7 +9,7 @@ from vitforge_hw.arch import isa
 from vitforge_hw.arch.isa import Chunk
 
 from ..graph import rules
-from ..graph.ir import Graph, Ref
+from ..graph.ir import LATER, Graph, Ref
 from .post import Post
 from .registry import operation
 
@@ -22,6 +22,7 @@ class Matmul(Post):
     """``acc = x @ weight.T`` per token; weight int8 (N, K / groups) in -127..127, group g owns rows and inputs g of
     ``groups``. On MAT or R-MAC.
 
+    ``weight_bits``: 8, or 4 where all weights are in -7..7 and may share a byte.
     ``token_offset``: output token t reads input token t + token_offset; tokens outside the input read as zero (patch
     embedding: -1, the class token's row has acc = 0). Output tokens: those of the output tensor, the first ones of the
     input's. The stem's convolution is a product as well: its input tensor holds windows (models.windows).
@@ -31,6 +32,7 @@ class Matmul(Post):
     weight: np.ndarray
     groups: int = 1
     token_offset: int = 0
+    weight_bits: int = dataclasses.field(default=8, metadata=LATER)
 
     CHUNKS: ClassVar[tuple[Chunk, ...]] = (Chunk.MAT, Chunk.RMAC)
 
@@ -43,7 +45,10 @@ class Matmul(Post):
         rules.scalar(self.groups, self.name, "groups", (1, min(n, k)))
         fits = n % self.groups == 0 and k % self.groups == 0
         rules.need(fits, self.name, f"{self.groups} groups must divide {k} and {n} channels")
-        rules.array(self.weight, self.name, "weight", (n, k // self.groups), (-127, 127))
+        rules.need(self.weight_bits in (4, 8), self.name, f"weight_bits must be 4 or 8, not {self.weight_bits!r}")
+        top = (1 << self.weight_bits - 1) - 1
+        source = "weight_bits 4" if self.weight_bits == 4 else ""
+        rules.array(self.weight, self.name, "weight", (n, k // self.groups), (-top, top), source)
         rules.scalar(self.token_offset, self.name, "token_offset", TOKEN_OFFSET)
         if self.token_offset == 0:
             rules.need(y.tokens <= x.tokens, self.name, f"output has {y.tokens} tokens, its input {x.tokens}")

@@ -8,9 +8,35 @@ from vitforge_hw.arch.isa import LN_PARAM_FIELDS, PARAM_BYTES, POST_PARAM_FIELDS
 from ...graph.ir import Node
 from ...kinds.access import cdiv
 from ...kinds.depthwise import narrow_mapping
-from ...ops import LayerNorm
+from ...ops import LayerNorm, Matmul
 
 # ---------------------------------------------------------------- weights
+
+
+def paired(node: Matmul, config: AcceleratorConfig) -> bool:
+    """Whether a layer runs with two output tiles a step: weights of 4 bits on a machine that has cells for them.
+
+    A tile of one step would give two results in each cycle; such a layer takes its weights as bytes.
+    """
+    return config.w4 and node.weight_bits == 4 and node.groups == 1 and node.weight.shape[1] > config.width
+
+
+def row_count(tiles: int, steps: int, pairs: bool) -> int:
+    """Weight rows of a layer's tiles; ``pairs``: two tiles share one."""
+    return (cdiv(tiles, 2) if pairs else tiles) * steps
+
+
+def paired_rows(weight: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
+    """int8 (N, K) of -7..7 -> uint8 (ceil(tiles / 2) * steps, lanes * width): two weights a byte.
+
+    The low nibble is that of an even tile (``weight_rows``), the high nibble that of the next one, of nothing: 0.
+    """
+    if weight.size and int(np.abs(weight).max()) > 7:
+        raise ValueError(f"weights of 4 bits must be in -7..7, have {weight.min()}..{weight.max()}")
+    steps = cdiv(weight.shape[1], config.width)
+    tiles = weight_rows(weight, config).reshape(-1, steps, config.weight_row_bytes)
+    tiles = np.concatenate([tiles, np.zeros((len(tiles) % 2, *tiles.shape[1:]), np.uint8)])
+    return ((tiles[::2] & 15) | (tiles[1::2] << 4)).reshape(-1, config.weight_row_bytes)
 
 
 def weight_rows(weight: np.ndarray, config: AcceleratorConfig, groups: int = 1) -> np.ndarray:

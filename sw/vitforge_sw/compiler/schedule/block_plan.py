@@ -189,7 +189,7 @@ class BlockPlan:
         m, q = net.node(Softmax, "softmax", b, 0), net.node(Matmul, "q", b, 0)
         row = max(SoftmaxKind().row_cycles(dict(keys=net.tokens, rule=CodeRule.of(m.rule)), c, CYCLES),
                   net.head_dim // c.word * max(cdiv(net.tokens, c.attend_keys), c.word))  # fmt: skip
-        head = cdiv(len(q.weight), c.lanes) * cdiv(q.weight.shape[1], c.width)
+        head = self.emit.row_count(q, cdiv(len(q.weight), c.lanes))
         scores = cdiv(net.tokens, c.lanes) * (net.head_dim // c.word)
         time = self.groups * (net.heads * (3 * head + scores) - 3 * head) // len(self.emit.engines(q))
         return max(int(self.blocks.attend_lead * time) // row, everything - slots * self.groups)
@@ -203,7 +203,7 @@ class BlockPlan:
         blocks = self.blocks.row_blocks
         if h or not blocks or self.options.pipelining != "both":
             return (self.groups,)
-        row = cdiv(len(q.weight), self.config.lanes) * cdiv(q.weight.shape[1], self.config.width)
+        row = self.emit.row_count(q, cdiv(len(q.weight), self.config.lanes))
         return blocks if min(blocks) * row > self.options.tuning.query_latency else (self.groups,)
 
     def feed_forward(self, b: int) -> None:

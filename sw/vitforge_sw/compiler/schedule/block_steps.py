@@ -12,7 +12,7 @@ from vitforge_hw.arch.isa import DEST_LN_PARAMS, DEST_PARAMS, DEST_WEIGHTS, PARA
 from ...ops import Attend, LayerNorm, Matmul, Scores, Softmax
 from ..layers.vit import Network, cdiv
 from ..memory.place import Place
-from ..program.parameters import layernorm_params, post_params, weight_rows
+from ..program.parameters import layernorm_params, paired, paired_rows, post_params, row_count, weight_rows
 from ..program.writer import ProgramWriter
 from .shares import engines, shares
 
@@ -62,28 +62,39 @@ class BlockSteps:
             at += len(entry) // c.beat_bytes
         linears = [n for n in nodes if isinstance(n, Matmul)]
         if weights:
-            rows = [weight_rows(n.weight, c) for n in linears]
+            rows = [self.weight_rows(n) for n in linears]
             sizes = {n.name: r.size for n, r in zip(linears, rows)}
             at = self.out.load(f"{name}:weights", DEST_WEIGHTS, lambda: np.concatenate(rows), sizes)
             for node in linears:
                 tiles = cdiv(node.weight.shape[0], c.lanes)
                 self.weights[(node.name, 0)] = (at, self.weights[(node.name, -1)][1], tiles)
                 self.piece_of[(node.name, 0)] = f"{name}:weights"
-                at += tiles * cdiv(node.weight.shape[1], c.width)
+                at += self.row_count(node, tiles)
+
+    def weight_rows(self, node: Matmul, t0: int = 0, t1: int | None = None) -> np.ndarray:
+        """Rows of tiles t0..t1-1 (all)."""
+        weight = node.weight[t0 * self.config.lanes : None if t1 is None else t1 * self.config.lanes]
+        return (paired_rows if paired(node, self.config) else weight_rows)(weight, self.config)
+
+    def row_count(self, node: Matmul, tiles: int) -> int:
+        """Weight rows of a layer's first ``tiles`` tiles."""
+        return row_count(tiles, cdiv(node.weight.shape[1], self.config.width), paired(node, self.config))
 
     def tile_ranges(self, node: Matmul) -> list[tuple[int, int]]:
         """Ranges of output tiles whose weights make one piece each."""
         tiles, steps = cdiv(node.weight.shape[0], self.config.lanes), cdiv(node.weight.shape[1], self.config.width)
-        n = cdiv(tiles * steps, self.piece_rows)
-        if n > tiles:
+        unit = 1 + paired(node, self.config)
+        units = cdiv(tiles, unit)
+        n = cdiv(units * steps, self.piece_rows)
+        if n > units:
             raise ValueError(f"layer {node.name}: a tile has {steps} weight rows, a piece at most {self.piece_rows}")
-        return [(tiles * i // n, tiles * (i + 1) // n) for i in range(n)]
+        return [(unit * (units * i // n), min(tiles, unit * (units * (i + 1) // n))) for i in range(n)]
 
     def load_tiles(self, node: Matmul, t0: int, t1: int) -> None:
         """One piece: the weights of a range of output tiles."""
         c = self.config
         name = f"{node.name}:weights" if t1 - t0 == cdiv(node.weight.shape[0], c.lanes) else f"{node.name}:weights.{t0}"
-        at = self.out.load(name, DEST_WEIGHTS, lambda: weight_rows(node.weight[t0 * c.lanes : t1 * c.lanes], c))
+        at = self.out.load(name, DEST_WEIGHTS, lambda: self.weight_rows(node, t0, t1))
         params = self.weights[(node.name, -1)][1] + self.param_beats(t0)
         self.weights[(node.name, t0)] = (at, params, t1 - t0)
         self.piece_of[(node.name, t0)] = name
@@ -102,9 +113,11 @@ class BlockSteps:
 
     def work(self, node: Matmul | Scores, rows: int, tiles: int, steps: int) -> tuple[int, int]:
         """Begin and end of ``rows`` of tiles of ``steps`` each in the engines' time, which goes on."""
-        begin = self.cycles
-        cycles = max(steps, self.config.word // self.config.post_channels)
-        self.cycles += rows * tiles * cycles // len(self.engines(node))
+        begin, post = self.cycles, self.config.word // self.config.post_channels
+        cycles = tiles * max(steps, post)
+        if isinstance(node, Matmul) and paired(node, self.config):
+            cycles = cdiv(tiles, 2) * max(steps, 2 * post)
+        self.cycles += rows * cycles // len(self.engines(node))
         return begin, self.cycles
 
     def matmul(
@@ -134,6 +147,8 @@ class BlockSteps:
                 out_addr=out.row(first) + at * out.stride + self.block(node) + tile * out.planes,
                 out_stride=out.stride, out_wide=out.planes - 1, **node.post_fields(),
             )  # fmt: skip
+            if paired(node, c):
+                op["w4"] = 1
             if node.residual is not None:
                 r = self.places[node.residual.name]
                 residual = r.row(first) + at * r.stride + tile * r.planes

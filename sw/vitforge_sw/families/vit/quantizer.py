@@ -20,6 +20,7 @@ from ...quant.rounding import quantize_weight
 from ...quant.scales import CANDIDATES, error, pot, quantize, scaled, search, search_ptf
 from ...quant.stream import Act, Sampler, Stream, split_moment
 from . import lower
+from .bits import layer_name
 from .frontend import Affine, FloatBlock, FloatViT, Norm, attention, layer_norm
 from .hidden import GELU_LOW, plan_hidden, zero_point
 from .outliers import stream_outliers
@@ -113,6 +114,7 @@ class Quantizer:
         real = bias - scaled((weight @ x.zero.float()), ea)
         fields = lower.linear_fields(name, weight, real, ea, shifts, offset)
         node = Matmul(name=name, out=Ref(name), role=role, x=Ref(x.name), **fields, **kw)
+        node = dataclasses.replace(node, weight_bits=self.scheme.stored_bits(layer_name(node)))
         return self.stream.add(node, info)
 
     def _norm(self, name: str, role: Role, norm: Norm, x: Act, e_out: torch.Tensor, tokens: int) -> Act:

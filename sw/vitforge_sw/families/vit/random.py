@@ -1,20 +1,29 @@
 """A small random ViT whose tensors are alive, for tests and benches: made from numbers, no quantizer and no torch."""
 
 import dataclasses
+import fnmatch
 
 import numpy as np
 
 from ...graph.ir import Graph, Node
 from ...ops import Attend, LayerNorm, Matmul, Scores, Softmax
+from .bits import layer_name, with_bits
 from .shapes import shape_graph
 
 SMALL = dict(depth=2, dim=32, heads=2, mlp=64, tokens=17, patch_k=16, classes=10)
 
 
-def random_graph(seed: int = 1, residual: str = "int12", rule: str = "maxrel", **shape):
-    """shape_graph with random weights and shifts that keep every tensor within its format and varied."""
+def random_graph(
+    seed: int = 1, residual: str = "int12", rule: str = "maxrel", four: tuple[str, ...] = (), **shape
+) -> Graph:
+    """shape_graph with random weights and shifts that keep every tensor within its format and varied.
+
+    ``four``: patterns of the layers whose weights have 4 bits.
+    """
     rng = np.random.default_rng(seed)
     graph = shape_graph(**(SMALL | shape), residual=residual)
+    names = {layer_name(node) for node in graph.nodes if isinstance(node, Matmul)}
+    graph = with_bits(graph, {n: 4 for n in names if any(fnmatch.fnmatchcase(n, pattern) for pattern in four)})
     graph.nodes[:] = [_random(rng, graph, node, residual, rule) for node in graph.nodes]
     t = graph.tensors["pos_embed"]
     graph.constants["pos_embed"] = rng.integers(-600, 600, (t.tokens, t.channels)) >> (2 if residual == "int8" else 0)
@@ -27,10 +36,12 @@ def _random(rng: np.random.Generator, graph: Graph, node: Node, residual: str, r
     if isinstance(node, Matmul):
         n, k = node.weight.shape
         wide = graph.tensors[node.out.name].fmt == "int12"
-        new["weight"] = rng.integers(-127, 128, (n, k)).astype(np.int8)
+        few = node.weight_bits == 4
+        new["weight"] = rng.integers(*((-7, 8) if few else (-127, 128)), (n, k)).astype(np.int8)
         new["bias"] = rng.integers(-3000, 3000, n)
-        # acc has a deviation of about 60 * 70 * sqrt(K): down to about 300 in the 12-bit p
-        new["s1"] = np.full(n, max(0, round(np.log2(14 * np.sqrt(k))))) + rng.integers(0, 2, n)
+        # acc has a deviation of about 60 * 70 * sqrt(K): down to about 300 in the 12-bit p; weights of 4 bits: / 16
+        new["s1"] = np.full(n, max(0, round(np.log2(14 * np.sqrt(k))) - 4 * few)) + rng.integers(0, 2, n)
+        new["bias"] = new["bias"] >> 4 * few
         new["er"] = np.full(n, 1 if node.residual is not None else 0)
         new["eh"] = rng.integers(0, 2, n)
         new["s2"] = rng.integers(1, 3, n) + (0 if wide else 2) + new["eh"]

@@ -7,12 +7,15 @@ import dataclasses
 import fnmatch
 
 
+ENDS = ("embed", "head", "head_dist")  #: layers that ``wbits`` leaves at 8 bits
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scheme:
     """All scales are powers of two and the model is integer-only from input bytes to logits."""
 
     name: str
-    wbits: int = 8  #: bits of a weight, 2 to 8
+    wbits: int = 8  #: bits of a weight, 2 to 8; below 8 embedding and classifier keep 8
     layer_wbits: tuple[tuple[str, int], ...] = ()  #: (name pattern, bits), the first match counts: mixed precision
     rule: str = "maxrel"  #: softmax codes: maxrel | log2
     row_factor: bool = True  #: multiply attention x value by 1 / sum of the codes' weights
@@ -62,8 +65,16 @@ class Scheme:
                 raise ValueError(f"scheme {self.name}: {what} must be in (0, 1), not {share}")
 
     def bits(self, layer: str) -> int:
-        """Weight bits of a layer: ``embed``, ``blocks.B.attn.{q,k,v,proj}``, ``blocks.B.mlp.{fc1,fc2}``, ``head``."""
-        return next((bits for pattern, bits in self.layer_wbits if fnmatch.fnmatchcase(layer, pattern)), self.wbits)
+        """Weight bits of a layer: ``embed``, ``blocks.B.attn.{q,k,v,proj}``, ``blocks.B.mlp.{fc1,fc2}``, ``head``.
+
+        ``wbits`` is not for the ends, which 4 bits hurt most and where they save least; a pattern may name them.
+        """
+        others = 8 if layer in ENDS else self.wbits
+        return next((bits for pattern, bits in self.layer_wbits if fnmatch.fnmatchcase(layer, pattern)), others)
+
+    def stored_bits(self, layer: str) -> int:
+        """Bits that the machine has for such weights: 4 or 8."""
+        return 4 if self.bits(layer) <= 4 else 8
 
 
 SCHEMES: dict[str, Scheme] = {

@@ -8,7 +8,7 @@ from .arch.config import ACC_BITS, AcceleratorConfig
 from .arch.isa import Chunk
 from .arch.latency import CYCLES
 from .emit import block
-from .engines.mat import GO_TO_READ, READ_TO_STEP, STEP_TO_RESULT, Mat
+from .engines.mat import GO_TO_READ, READ_TO_STEP, Mat, step_to_result
 from .engines.step_issue import word_steps
 from .interfaces import BufferRead, BufferWrite, ChunkControl, KsumWrite, MemoryRead, WeightWrite
 from .post import post
@@ -38,7 +38,7 @@ def row_cycles(config: AcceleratorConfig, tiles: int, ksteps: int, wide: int, gr
 
 def row_latency(config: AcceleratorConfig, tiles: int, ksteps: int, wide: int, groups: int = 1) -> int:
     """Cycles from a row's ``go`` to its ``done`` when MAT is idle before and nothing stalls."""
-    first = GO_TO_READ + READ_TO_STEP + ksteps * word_steps(config) - 1 + STEP_TO_RESULT + RESULT_TO_PHASE
+    first = GO_TO_READ + READ_TO_STEP + ksteps * word_steps(config) - 1 + step_to_result(config) + RESULT_TO_PHASE
     last = phases(config) - 1 + phase_to_write(config) + wide + WRITE_TO_DONE
     return first + (groups * tiles - 1) * tile_cycles(config, ksteps, wide) + last
 

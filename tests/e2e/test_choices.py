@@ -123,7 +123,7 @@ def test_scheme_in_full(capsys, name):
 
 
 def test_meanings_are_those_of_the_source():
-    assert meanings(Scheme)["wbits"] == "bits of a weight, 2 to 8; below 8 embedding and classifier keep 8"  # behind the field
+    assert meanings(Scheme)["wbits"] == "bits of a weight, 2 to 8; below 8 embedding and classifier keep 8"
     assert meanings(TrioScheme)["divisors"].startswith("log2: 4-bit codes")
     assert meanings(TrioScheme)["shifting"].endswith("which follows a Hardswish, too")  # two lines before it
 

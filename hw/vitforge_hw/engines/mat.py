@@ -24,6 +24,13 @@ assert STEP_TO_RESULT == CYCLES.mat_step_to_result
 RESULT_TO_FACTOR = divisor_lane.LATENCY - pe_array.LATENCY  #: tile_valid -> factor_valid of the same tile (4)
 
 
+def step_to_result(config: AcceleratorConfig) -> int:
+    """STEP_TO_RESULT of this configuration."""
+    cycles = mat_issue.LATENCY + pe_array.latency(config)
+    assert cycles == CYCLES.mat_step_to_result + CYCLES.w4_cell * config.w4
+    return cycles
+
+
 def row_steps(config: AcceleratorConfig, tiles: int, ksteps: int, groups: int = 1) -> int:
     """Cycles that a row of ``groups`` token groups takes on the PE array in a stream of rows."""
     return groups * tiles * ksteps * word_steps(config)
@@ -119,6 +126,7 @@ class Mat(wiring.Component):
             array.x.eq(fetch.use_data),
             array.w.eq(self.weights.data),
             *(getattr(array, name).eq(getattr(issue, name)) for name in ("valid", "first", "last", "half")),
+            *(getattr(array, name).eq(getattr(issue, name)) for name in ("four", "both") if c.w4),
             out.tile_valid.eq(array.tile_valid),
             out.tile_acc.eq(array.tile_acc),
         ]

@@ -1,14 +1,20 @@
 """PE array: cores x lanes x width multiplications a cycle, output-stationary."""
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import ACC_BITS, AcceleratorConfig
-from ..units import pe_cell
+from ..units import pe_cell, w4_cell
 from ..units.pe_cell import cells, packed_inputs, weight_register
+from ..units.w4_cell import w4_lanes
 
 LATENCY = 1 + pe_cell.LATENCY  #: operands to accumulators: broadcast registers, cell
+
+
+def latency(config: AcceleratorConfig) -> int:
+    """LATENCY, or with w4 that of its cells."""
+    return 1 + w4_cell.LATENCY if config.w4 else LATENCY
 
 
 class PEArray(wiring.Component):
@@ -27,16 +33,19 @@ class PEArray(wiring.Component):
     half : which ``width`` channels of the words
     w : weight row (byte ``lane * width + i``)
     valid, first, last : a step; it begins a tile; it ends a tile
+    four, both : (w4) with the step: its weight row holds nibbles of two tiles; both of them are wanted
     tile_valid : one cycle for each finished tile
     tile_acc : its accumulators, ACC_BITS bits each, element ``token * lanes + lane``
 
     Latency/throughput
     ------------------
-    A tile whose last step's operands are there in cycle t is valid in cycle t + LATENCY (13). One step a cycle.
+    A tile whose last step's operands are there in cycle t is valid in cycle t + LATENCY (13; w4: 16), the second one
+    of ``both`` a cycle later: no tile may end in the cycle behind such a step. One step a cycle.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = c = config
+        two = {"four": In(1), "both": In(1)} if c.w4 else {}
         super().__init__(
             {
                 "x": In(c.row_bytes * 8),
@@ -47,6 +56,7 @@ class PEArray(wiring.Component):
                 "last": In(1),
                 "tile_valid": Out(1),
                 "tile_acc": Out(c.cores * c.lanes * ACC_BITS),
+                **two,
             }
         )
 
@@ -54,7 +64,7 @@ class PEArray(wiring.Component):
     def module_name(self) -> str:
         """For ``block``."""
         c = self._config
-        return f"vf_pe_array_{c.cores}x{c.word}x{c.width}"
+        return f"vf_pe_array_{c.cores}x{c.word}x{c.width}" + "_w4" * c.w4
 
     def elaborate(self, platform):
         c = self._config
@@ -63,6 +73,9 @@ class PEArray(wiring.Component):
         first = Signal(reset_less=True)
         m.d.sync += [valid.eq(self.valid), first.eq(self.first)]
         pairs = packed_inputs(m, self.x, self.half, c.cores, c.word, c.width)
+        if c.w4:
+            lanes = w4_lanes(m, pairs, self.x, self.w, self.four, valid, first, c.cores, c.lanes)
+            return self._two_tiles(m, lanes)
         lanes = []
         for lane in range(c.lanes):
             w = weight_register(m, self.w.word_select(lane, c.width * 8), f"w{lane}")
@@ -72,5 +85,19 @@ class PEArray(wiring.Component):
         m.d.comb += [
             self.tile_valid.eq(ended[-1]),
             self.tile_acc.eq(Cat(acc[token] for token in range(c.cores) for acc in lanes)),
+        ]
+        return m
+
+    def _two_tiles(self, m, lanes):
+        """Tiles of the lower lanes, and of the upper ones a cycle behind them."""
+        c = self._config
+        steps = latency(c)
+        ended, second = Signal(steps), Signal(steps + 1)
+        m.d.sync += ended.eq(Cat(self.valid & self.last, ended[:-1]))
+        m.d.sync += second.eq(Cat(self.valid & self.last & self.both, second[:-1]))
+        tiles = [Cat(acc[token] for token in range(c.cores) for acc in lanes[n : n + c.lanes]) for n in (0, c.lanes)]
+        m.d.comb += [
+            self.tile_valid.eq(ended[-1] | second[-1]),
+            self.tile_acc.eq(Mux(second[-1], tiles[1], tiles[0])),
         ]
         return m

@@ -51,6 +51,7 @@ class StepIssue(wiring.Component):
     valid, first, last : the operands of a step are there; it begins, ends a tile
     half : the part of the word that the step takes
     ksum_addr : (trio) Ksum word, with weight_addr: first word + input word of the token group
+    four, both : (w4) with ``valid``: the step's weights have 4 bits; its tile and the next one are wanted
     divide, rule, lo : (trio) with ``valid``: the step belongs to a division, its rule and offset of the codes
     state, row_end : what the multipliers do (ArrayState); a row's last step (for monitors)
 
@@ -64,6 +65,10 @@ class StepIssue(wiring.Component):
         self._config = c = config
         names = ["rows", "groups", "tiles", "ksteps", "gtiles", "weight_addr"]
         division = {}
+        two = {}
+        if c.w4:
+            names += ["w4"]
+            two = {"four": Out(1), "both": Out(1)}
         if c.trio:
             names += ["divide", "act0", "act1"]
             division = {"ksum_addr": Out(16), "divide": Out(1), "rule": Out(1), "lo": Out(LO_BITS)}
@@ -86,6 +91,7 @@ class StepIssue(wiring.Component):
                 "state": Out(2),
                 "row_end": Out(1),
                 **division,
+                **two,
             }
         )
 
@@ -93,7 +99,7 @@ class StepIssue(wiring.Component):
     def module_name(self) -> str:
         """For ``block``."""
         c = self._config
-        return f"vf_step_issue_{ring_rows(c)}x{word_steps(c)}{'_divide' if c.trio else ''}"
+        return f"vf_step_issue_{ring_rows(c)}x{word_steps(c)}{'_divide' if c.trio else ''}{'_w4' if c.w4 else ''}"
 
     def elaborate(self, platform):
         c = self._config
@@ -113,10 +119,15 @@ class StepIssue(wiring.Component):
         k_last, tile_last, group_last, row_last = (Signal(name=f"{n}_last") for n in ("k", "tile", "group", "row"))
         m.d.comb += [
             k_last.eq(is_last(k, op.ksteps)),
-            tile_last.eq(is_last(tile, op.tiles)),
+            *(() if c.w4 else (tile_last.eq(is_last(tile, op.tiles)),)),
             group_last.eq(group == op.groups),
             row_last.eq(is_last(row, op.rows)),
         ]
+        one_left = tile_last
+        if c.w4:  # two tiles a pass, the last one of an odd number alone
+            one_left = Signal()
+            m.d.comb += one_left.eq(is_last(tile, op.tiles))
+            m.d.comb += tile_last.eq(one_left | op.w4 & is_last(tile + 1, op.tiles))
         ends_word, ends_tile, ends_group, ends_row = (
             Signal(name=f"ends_{n}") for n in ("word", "tile", "group", "row")
         )
@@ -136,8 +147,9 @@ class StepIssue(wiring.Component):
             (group, ends_group, group_last),
             (row, ends_row, row_last),
         ):
+            count = 1 + op.w4 if c.w4 and index is tile else 1
             with m.If(ends):
-                m.d.sync += index.eq(Mux(last, 0, index + 1))
+                m.d.sync += index.eq(Mux(last, 0, index + count))
 
         # ---- input words: a tile that comes first to its words waits for them, the last one frees them
         shared = Signal(FIELD_BITS["gtiles"])  # tiles that have reduced the present words
@@ -145,9 +157,16 @@ class StepIssue(wiring.Component):
         words = Signal(range(depth + 1))  # arrived and not yet used
         credits = Signal(range(RESULTS + 1), init=RESULTS)
         ends_input = Signal()
+        room, full, ends = credits.any(), ~credits.any(), ends_tile
+        if c.w4:  # two results in the cycles behind a tile's last step
+            both, behind = Signal(name="both_tiles"), Signal()
+            m.d.comb += both.eq(op.w4 & ~one_left)
+            m.d.sync += behind.eq(ends_tile & both)
+            room = credits.any() & ~behind & (~both | credits[1:].any())
+            full, ends = ~room, ends_tile + (ends_tile & both)
         m.d.comb += [
             ends_input.eq(ends_tile & (tile_last | (op.gtiles.any() & is_last(shared, op.gtiles)))),
-            step.eq(queue.r_rdy & (again | words.any()) & (~(k_last & half_last) | credits.any())),
+            step.eq(queue.r_rdy & (again | words.any()) & (~(k_last & half_last) | room)),
             self.freed_valid.eq(ends_input),
             self.freed.eq(op.ksteps),
         ]
@@ -155,9 +174,9 @@ class StepIssue(wiring.Component):
             m.d.sync += [again.eq(~ends_input), shared.eq(Mux(ends_input, 0, shared + 1))]
         m.d.sync += [
             words.eq((words + self.arrived)[: len(words)] - (ends_word & ~again)),
-            credits.eq((credits + self.popped)[: len(credits)] - ends_tile),
+            credits.eq((credits + self.popped)[: len(credits)] - ends),
         ]
-        waiting = Mux(k_last & half_last & ~credits.any(), ArrayState.NO_ROOM, ArrayState.NO_DATA)
+        waiting = Mux(k_last & half_last & full, ArrayState.NO_ROOM, ArrayState.NO_DATA)
         m.d.comb += [
             self.state.eq(Mux(step, ArrayState.STEP, Mux(queue.r_rdy, waiting, ArrayState.NO_OP))),
             self.row_end.eq(ends_row),
@@ -182,6 +201,8 @@ class StepIssue(wiring.Component):
         flags = {"valid": step, "first": ~(k.any() | half), "last": k_last & half_last}
         if word_steps(c) == 2:
             flags |= {"half": half}
+        if c.w4:
+            flags |= {"four": op.w4, "both": both}
         if c.trio:
             within = Signal(FIELD_BITS["in_words"])  # the tile's words in the token group
             with m.If(ends_input):

@@ -28,7 +28,8 @@ def arguments(parser) -> None:
     parser.add_argument("--scheme", default="vitforge", metavar="NAME|F.json", help=text)
     text = "change one option of the scheme (vitforge schemes NAME lists them); may be given again"
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=text)
-    parser.add_argument("--wbits", type=int, metavar="N", help="weight bits, 2 to 8 (default: 8); embedding and head keep 8; ViT only")
+    text = "weight bits, 2 to 8 (default: 8); embedding and head keep 8; ViT only"
+    parser.add_argument("--wbits", type=int, metavar="N", help=text)
     parser.add_argument("--limit", type=positive, metavar="N", help="N images, spread over subfolders (default: all)")
     parser.add_argument("-o", "--output", metavar="M.safetensors", required=True, help="the integer model")
     image_options(parser)

@@ -2,8 +2,9 @@
 
 Layout: tensors ``NODE/FIELD`` and ``constants/NAME``; header entry ``vitforge`` = JSON {schema, nodes, tensors, input,
 output, meta, hash}. A node's entry has the operation's name (``op``), its role (what differs from an empty one) and
-its fields, those that came later only where they differ from their defaults. ``hash`` is the SHA-256 of everything else; loading verifies it and every rule of the graph. Files of an
-older schema are upgraded when they are loaded.
+its fields, those that came later (``ir.LATER``) only where they differ from their defaults. ``hash`` is the SHA-256 of
+everything else; loading verifies it and every rule of the graph. Files of an older schema are upgraded when they are
+loaded.
 """
 
 import dataclasses

@@ -31,7 +31,7 @@ Q3 = 40
 def instructions(c):
     """Sums of keys, Z and the odd rows of a layer on R-MAC; its even rows, then Q Z with division on MAT."""
     beats = c.word * isa.PARAM_BYTES // c.beat_bytes
-    zero = {f.name: 0 for f in isa.OP_FIELDS[isa.Chunk.MAT]}
+    zero = {f.name: 0 for f in isa.OP_FIELDS[isa.Chunk.MAT] if f is not isa.W4_FIELD}
     window = dict(in_stride=HEADS, in_groups=GROUPS, width=WIDTH, height=HEIGHT, narrow=1)
     half = zero | dict(
         rows=ROWS // 2, tiles=TILES, ksteps=KSTEPS, groups=GROUPS - 1, skip=1, in_stride=KSTEPS, weight_addr=0,

@@ -1,5 +1,6 @@
 """The MAT engine: every tile's sums against plain integers, every factor against arith, exact cycles."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -31,7 +32,9 @@ SEVEN = AcceleratorConfig(
 FOUR = AcceleratorConfig(
     name="four", cores=4, word=8, width=8, post_channels=2, attend_keys=2, max_k=96, code_rows=128, **SMALL
 )
-BASE = {f.name: 0 for f in isa.OP_FIELDS[isa.Chunk.MAT]}
+#: tiny with cells for weights of 4 bits
+NIBBLES = dataclasses.replace(TINY, name="nibbles", w4=True)
+BASE = {f.name: 0 for f in isa.OP_FIELDS[isa.Chunk.MAT] if f is not isa.W4_FIELD}
 
 
 class MatBench(EngineBench):
@@ -73,8 +76,10 @@ def reference(c, instructions, memory, weights, ksum):
                 for t in range(op["tiles"]):
                     n = t // op["gtiles"] if op["gtiles"] else 0
                     part = x[:, n * n_words * c.word : (n + 1) * n_words * c.word]
-                    at = op["weight_addr"] + t * n_words * h
+                    at = op["weight_addr"] + (t // 2 if op.get("w4") else t) * n_words * h
                     w = np.concatenate([rows[a].reshape(c.lanes, c.width) for a in range(at, at + n_words * h)], 1)
+                    if op.get("w4"):
+                        w = ((w >> 4 * (t % 2) & 15) ^ 8) - 8
                     tiles.append((part @ w.T).reshape(-1).tolist())
                     if op["divide"]:
                         at = (op["act1"] & 0x7FF) + n * n_words
@@ -89,6 +94,9 @@ def surroundings(c, seed, rows=512, weight_rows=256):
     memory = rng.integers(0, 256, (rows, c.cores, c.word), dtype=np.uint8)
     memory[rng.random((rows, c.cores)) < 0.2] = 0x80  # tokens without a positive channel: divisor 0
     w = rng.integers(-127, 128, (weight_rows, c.weight_row_bytes)).astype(np.int8)
+    if c.w4:  # as nibbles too never -8
+        w[w & 15 == 8] += 1
+        w[w >> 4 == -8] += 16
     ksum = rng.integers(0, 128, (64, c.word)) >> rng.integers(0, 8, (64, 1))
     return memory, words(w), words(ksum.astype(np.int8))
 
@@ -119,7 +127,8 @@ def check(c, instructions, seed=1, limit=20000, **options):
 
 
 def row_steps(c, op):
-    return mat.row_steps(c, op["tiles"], op["ksteps"], op.get("groups", 0) + 1)
+    tiles = -(-op["tiles"] // 2) if op.get("w4") else op["tiles"]
+    return mat.row_steps(c, tiles, op["ksteps"], op.get("groups", 0) + 1)
 
 
 def op(**fields):
@@ -188,6 +197,38 @@ def test_divided(config, stall, seed):
     divided = [i for i in DIVIDED for _ in range(i["rows"] * (i.get("groups", 0) + 1) * i["tiles"])]
     tiles = [cycle for (cycle, _), i in zip(record.watched["tile"], divided, strict=True) if i.get("divide")]
     assert [cycle for cycle, _ in record.watched["factor"]] == [t + mat.RESULT_TO_FACTOR for t in tiles]
+
+
+#: weights of 4 bits: odd and even numbers of tiles, single steps, 8-bit instructions of one step right behind
+PAIRED = [
+    op(w4=1, tiles=4, ksteps=3, rows=3, weight_addr=7),
+    op(tiles=3, ksteps=1),
+    op(w4=1, tiles=3, ksteps=2, groups=1, weight_addr=40),
+    op(w4=1, tiles=1, ksteps=4, rows=1),
+    op(w4=1, tiles=2, ksteps=1, rows=4, in_stride=1),
+    op(tiles=2, ksteps=1, rows=3),
+    op(w4=1, tiles=7, ksteps=1, rows=2, groups=2, in_stride=2),
+    op(tiles=1, ksteps=4, in_offset=-1, in_tokens=9),
+    op(w4=1, tiles=5, ksteps=2, in_offset=-1, in_tokens=17, groups=2, rows=1, in_addr=16),
+    op(w4=1, tiles=8, ksteps=8, rows=2, in_stride=8, weight_addr=100),
+]
+
+
+@pytest.mark.parametrize("stall, seed", [(0.0, 1), (0.3, 2), (0.7, 3)])
+def test_weights_of_four_bits(stall, seed):
+    """Two tiles a pass, in the order of post-processing, between instructions of 8 bits."""
+    check(NIBBLES, PAIRED, seed=seed, stall=stall)
+
+
+def test_weights_of_four_bits_without_gaps():
+    """A pass takes the cycles of one tile, its second sums come a cycle behind the first ones."""
+    record = check(NIBBLES, [op(w4=1, tiles=6, ksteps=4, rows=6, in_stride=4)], stall=0.0)
+    steps = [cycle for cycle, state in record.watched["state"] if state == ArrayState.STEP]
+    assert steps == list(range(steps[0], steps[0] + 6 * 3 * 4)), "a step every cycle"
+    tiles = [cycle for cycle, _ in record.watched["tile"]]
+    ends = steps[3::4]
+    latency = mat.step_to_result(NIBBLES)
+    assert tiles == [t for end in ends for t in (end + latency, end + latency + 1)]
 
 
 @pytest.mark.parametrize(

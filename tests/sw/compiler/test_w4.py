@@ -10,7 +10,6 @@ from vitforge_hw.arch.isa import Chunk
 from vitforge_sw.compiler import compile_graph
 from vitforge_sw.compiler.program.parameters import paired, paired_rows, weight_rows
 from vitforge_sw.cycles.estimate import estimate
-from vitforge_sw.cycles.predict import CyclePredictor, predict_cycles
 from vitforge_sw.emulator import emulate
 from vitforge_sw.families.vit.bits import average_bits, with_bits
 from vitforge_sw.families.vit.random import random_graph, random_images
@@ -19,6 +18,7 @@ from vitforge_sw.golden.model import run
 from vitforge_sw.graph.rules import check_graph
 from vitforge_sw.graph.serialize import graph_hash, load_graph, save_graph
 from vitforge_sw.ops import Matmul
+from vitforge_sw.predict import CyclePredictor, predict_cycles
 
 TINY, W4 = PRESETS["tiny"], PRESETS["tiny_w4"]
 MIXED = ("blocks.0.attn.[qv]", "blocks.1.attn.proj", "*.mlp.fc[12]", "head")
@@ -34,7 +34,8 @@ def matmuls(graph):
 def test_rule():
     graph = random_graph(1, four=MIXED)
     few = [n for n in matmuls(graph) if n.weight_bits == 4]
-    assert {n.name for n in few} >= {"blocks.0.attn.q.h0", "blocks.1.mlp.fc2", "head"} and len(few) < len(matmuls(graph))
+    assert {n.name for n in few} >= {"blocks.0.attn.q.h0", "blocks.1.mlp.fc2", "head"}
+    assert len(few) < len(matmuls(graph))
     assert all(np.abs(n.weight).max() == 7 for n in few)
     node = few[0]
     for bits, value in ((4, 8), (4, -8), (5, 0)):
@@ -92,9 +93,9 @@ def test_paired_rows(n, k):
 
 
 def test_which_layers_are_paired():
-    few, many = (dataclasses.replace(matmuls(random_graph(1))[0], weight=np.zeros((8, k), np.int8), weight_bits=4)
-                 for k in (8, 9))  # fmt: skip
-    assert (paired(few, W4), paired(many, W4), paired(many, TINY)) == (False, True, False)
+    eight = matmuls(random_graph(1))[0]
+    four = dataclasses.replace(eight, weight=eight.weight % 4, weight_bits=4)
+    assert (paired(four, W4), paired(eight, W4), paired(four, TINY)) == (True, False, False)
     with pytest.raises(ValueError, match="w4 must be false with trio"):
         AcceleratorConfig(name="x", w4=True, trio=True, cores=4)
 

@@ -6,7 +6,6 @@ Another scheme is another entry of ``SCHEMES``; another idea is another field, r
 import dataclasses
 import fnmatch
 
-
 ENDS = ("embed", "head", "head_dist")  #: layers that ``wbits`` leaves at 8 bits
 
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 
 from vitforge_hw.arch.config import AcceleratorConfig
 
-from ..compiler.compile import compile_graph
-from ..compiler.options import CompileOptions
-from ..compiler.program.build import Build
-from ..families.vit.bits import layer_name, with_bits
-from ..graph.ir import Graph
-from ..ops import Matmul
-from .estimate import estimate
+from .compiler.compile import compile_graph
+from .compiler.options import CompileOptions
+from .compiler.program.build import Build
+from .cycles.estimate import estimate
+from .families.vit.bits import layer_name, with_bits
+from .graph.ir import Graph
+from .ops import Matmul
 
 Bits = Mapping[str, int]  #: layer (``Scheme.bits``) -> weight bits; 8 where a layer is missing, up to 4 run as 4
 

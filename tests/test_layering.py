@@ -128,12 +128,8 @@ ARROWS = {
         "graph kinds ops",
         "compiler.compile": "compiler.options compiler.program compiler.schedule cycles graph graph.serialize kinds",
         "emulator": "compiler.layers compiler.program kinds",
-<<<<<<< HEAD
         "evaluate": "golden graph models progress",
-=======
-        "evaluate": "golden graph models",
         "predict": "compiler.compile compiler.options compiler.program cycles families graph ops",
->>>>>>> 8ab99bf (units.w4_cell, engines: four products of 8 x 4 bits a multiplier, two output tiles a step; predict: cycles of a network by its weight bits)
     },
     SIM: {"run": "", "bench": "run", "compare": "run", "measure": "run", "synth": "", "formal": "run synth"},
 }

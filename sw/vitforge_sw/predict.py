@@ -26,8 +26,7 @@ class CyclePredictor:
     bytes_per_cycle, latency : of the memory
 
     ``exact`` compiles and simulates (DeiT-Tiny: 5 to 20 s); ``quick`` adds up the blocks' own cycles, each of which
-    takes one ``exact`` per combination of a block's bits, kept; then it takes microseconds. On DeiT-Tiny they agree
-    within 1 % (docs/compiler.md).
+    takes one ``exact`` per combination of a block's bits, kept; then it takes microseconds.
     """
 
     def __init__(

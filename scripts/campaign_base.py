@@ -33,12 +33,13 @@ def quantized(
     limit: int | None = None,
     calib: Path = CALIB,
     size: int | None = None,
+    tag: str = "",
     **options,
 ) -> tuple:
     """The quantized model (kept between runs) and the seconds that quantizing took. ``size``: of the images, where it
-    is not the model's own; ``options``: of the scheme."""
+    is not the model's own; ``options``: of the scheme, which the file's name says by ``tag``."""
     WORK.mkdir(parents=True, exist_ok=True)
-    path = WORK / f"{Path(model).stem}_{scheme}.safetensors"
+    path = WORK / f"{Path(model).stem}_{scheme}{tag}.safetensors"
     seconds = path.with_suffix(".seconds")
     if not (path.exists() and seconds.exists()):
         start = time.monotonic()

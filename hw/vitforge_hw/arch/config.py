@@ -79,6 +79,9 @@ class AcceleratorConfig:
         power_of_two=True,
     )  # fmt: skip
     job_depth: int = parameter(8, "job queue", "jobs", most=128, power_of_two=True)
+    ultraram: bool = parameter(
+        False, "activation and weight buffers in UltraRAM, 4096 x 72 bits (UltraScale+ parts that have it)"
+    )
     watchdog_bits: int = parameter(
         24, "2^n cycles without progress are an error, until register watchdog is written", "bits", most=31
     )

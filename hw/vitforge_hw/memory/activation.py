@@ -8,7 +8,7 @@ from amaranth.utils import ceil_log2
 from ..arch.config import AcceleratorConfig
 from ..emit import block
 from ..interfaces import BufferRead, BufferWrite
-from .ram import Ram
+from .ram import ram
 
 ROTATED = "mat_in"  #: the reader with the rotator, where there is one
 
@@ -59,7 +59,7 @@ class Pool(wiring.Component):
         m = Module()
         words = []
         for b in range(c.cores):
-            bank = block(Ram(c.word * 8, c.pool_rows), f"vf_ram_{c.word * 8}x{c.pool_rows}")
+            bank = ram(c.word * 8, c.pool_rows, c.ultraram)
             m.submodules[f"bank{b}"] = bank
             addr = Mux(self.read_upper[b], self.read_addr_upper, self.read_addr) if c.attention else self.read_addr
             m.d.comb += [

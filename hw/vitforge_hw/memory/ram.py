@@ -4,6 +4,8 @@ from amaranth import Module, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..emit import block
+
 
 class Ram(wiring.Component):
     """One write and one read port, registered output.
@@ -11,6 +13,7 @@ class Ram(wiring.Component):
     Parameters
     ----------
     bits, rows : width and depth
+    ultra : UltraRAM is asked for (attribute ``ram_style``), which has no initial contents
 
     Members
     -------
@@ -21,8 +24,8 @@ class Ram(wiring.Component):
     Latency: 2 cycles, one read and one write a cycle. A read of a row in the cycle of its write returns old data.
     """
 
-    def __init__(self, bits: int, rows: int):
-        self._bits, self._rows = bits, rows
+    def __init__(self, bits: int, rows: int, ultra: bool = False):
+        self._bits, self._rows, self._ultra = bits, rows, ultra
         super().__init__(
             {
                 "write_enable": In(1),
@@ -36,7 +39,8 @@ class Ram(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.mem = mem = memory.Memory(shape=self._bits, depth=self._rows, init=[])
+        attrs = {"ram_style": "ultra"} if self._ultra else {}
+        m.submodules.mem = mem = memory.Memory(shape=self._bits, depth=self._rows, init=[], attrs=attrs)
         write, read = mem.write_port(), mem.read_port()
         m.d.comb += [
             write.en.eq(self.write_enable),
@@ -52,3 +56,8 @@ class Ram(wiring.Component):
             m.d.sync += out.eq(read.data)
         m.d.comb += self.read_data.eq(out)
         return m
+
+
+def ram(bits: int, rows: int, ultra: bool = False) -> wiring.Component:
+    """A Ram as a block of its own."""
+    return block(Ram(bits, rows, ultra), f"vf_{'u' * ultra}ram_{bits}x{rows}")

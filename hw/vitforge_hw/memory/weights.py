@@ -8,7 +8,7 @@ from amaranth.utils import ceil_log2, exact_log2
 from ..arch.config import AcceleratorConfig
 from ..emit import block
 from ..interfaces import KsumWrite, MemoryRead, WeightWrite
-from .ram import Ram
+from .ram import Ram, ram
 
 
 class WeightBuffer(wiring.Component):
@@ -60,7 +60,7 @@ class WeightBuffer(wiring.Component):
             columns = []
             read = getattr(self, f"read_{engine}")
             for i in range(c.beats_per_weight_row):
-                column = block(Ram(bits, c.weight_rows), f"vf_ram_{bits}x{c.weight_rows}")
+                column = ram(bits, c.weight_rows, c.ultraram)
                 m.submodules[f"column{i}" if engine == "mat" else f"{engine}_column{i}"] = column
                 mine = Cat(port.valid & port.ready & port.mask[i // beats] for port, beats in writers)
                 m.d.comb += [

@@ -183,7 +183,7 @@ class Accelerator:
         while waiting or self._jobs:
             while waiting and self._free and self.read("job_free"):
                 self.submit(waiting.pop(0))
-            found.append(self.wait(timeout).logits)  # type: ignore[arg-type]
+            found.append(np.asarray(self.wait(timeout).logits))
         return np.concatenate(found[lag:])[: len(images)]
 
     # ---- state

@@ -116,7 +116,7 @@ ARROWS = {
         "graph.serialize": "graph ops",
         "golden": "graph ops progress",
         "quant": "golden graph ops",
-        "families": "golden graph graph.serialize lazy models ops progress quant",
+        "families": "evaluate golden graph graph.serialize lazy models ops progress quant",
         "compiler": "lazy",
         "compiler.tuning": "",
         "compiler.options": "compiler.tuning",

@@ -66,6 +66,8 @@ def run(args, command: str) -> int:
     if names:
         graph.meta["checkpoint_map"] = names
     graph.meta["command"] = command
+    if (bits := options.get("wbits", 8)) < 8:
+        print(f"weights: {bits} bits; embedding and classifier keep 8 (layer_wbits may name them)")
     for note in graph.meta.get("treated", ()):
         print(f"massive activation: {note}")
     average, layers = average_bits(graph)

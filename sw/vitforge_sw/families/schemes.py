@@ -7,6 +7,7 @@ from vitforge_hw.arch.parameter import did_you_mean
 from .choices import checked
 from .efficientvit.schemes import TRIO_SCHEMES, TrioScheme, get_trio_scheme
 from .vit.schemes import SCHEMES, Scheme, get_scheme
+from .vit.simulated.schemes import SIMULATED
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +17,11 @@ SCHEME_NAMES = tuple(sorted({*SCHEMES, *TRIO_SCHEMES}))
 
 def known_scheme(name: str) -> str:
     """``name``, or ValueError if no family has such a scheme."""
+    if name in SIMULATED:
+        raise ValueError(
+            f"scheme {name}: is simulated in float and cannot be compiled ({SIMULATED[name].reason}); "
+            "vitforge compare measures it"
+        )
     if name not in SCHEME_NAMES:
         raise ValueError(
             f"scheme {name!r} is unknown{did_you_mean(name, SCHEME_NAMES)}; schemes are {', '.join(SCHEME_NAMES)}"

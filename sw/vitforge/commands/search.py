@@ -1,0 +1,76 @@
+"""Mixed precision: which layers' weights get 4 bits, within a budget.
+
+Coarse to fine as P2-ViT, on the calibration images alone: what 4 bits in each layer do to the logits of held-back
+calibration images (every fourth), random assignments and their Pareto front, evolution of the best, the finalists
+quantized in full and measured. The first and the last layer keep 8 bits. The result is a file for
+`vitforge quantize --scheme F.json`. The work is kept beside it (F.state.json): a search that was stopped goes on, and
+the same seed gives the same answer. The budget counts bits per weight (size), bits per multiplication (macs) or
+predicted cycles of an image (cycles, with --preset); cycles are refused where a preset has no faster 4-bit weights.
+
+example: vitforge search deit_tiny_patch16_224 --checkpoint deit.safetensors --calib images --budget 6 -o mixed.json
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from .options import image_options, image_overrides, output_file, positive, say, write_json
+
+
+def arguments(parser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="timm name or hub-form JSON of a ViT")
+    parser.add_argument("--checkpoint", metavar="F", help="safetensors or weights-only .pth (default: untrained)")
+    parser.add_argument("--calib", metavar="DIR", required=True, help="calibration images, searched recursively")
+    parser.add_argument("--limit", type=positive, metavar="N", help="N images, spread over subfolders (default: all)")
+    parser.add_argument("--scheme", default="vitforge", metavar="NAME|F.json", help="base (default: %(default)s)")
+    parser.add_argument("--by", choices=("size", "macs", "cycles"), default="size", help="default: %(default)s")
+    parser.add_argument("--budget", type=float, required=True, metavar="X", help="bits on average, or cycles")
+    parser.add_argument("--preset", metavar="NAME", help="accelerator whose cycles count (--by cycles)")
+    text = "what ranks the coarse stage: noise of single layers (default), or Hutchinson's trace x rounding error"
+    parser.add_argument("--rank", choices=("noise", "hessian"), default="noise", help=text)
+    parser.add_argument("--finalists", type=positive, default=3, metavar="N", help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    parser.add_argument("--plot", metavar="F.png", help="the Pareto front: bits or cycles against predicted SQNR")
+    parser.add_argument("-o", "--output", metavar="F.json", required=True, help="the scheme with the layers' bits")
+    image_options(parser)
+
+
+def run(args, command: str) -> int:
+    from vitforge_sw.families.choices import scheme_file
+    from vitforge_sw.families.schemes import known_scheme
+
+    base, options = scheme_file(args.scheme) if args.scheme.endswith(".json") else (args.scheme, {})
+    known_scheme(base)
+    output_file(args.output)
+    output_file(args.plot)
+    if (args.by == "cycles") != (args.preset is not None):
+        raise ValueError("search: --preset goes with --by cycles, and only with it")
+    from .. import api, precision
+
+    model = api.load_float(args.model, args.checkpoint, image_overrides(args))
+    say(model.notes)
+    task = precision.task(model, args.calib, base, options, args.limit)
+    cost = precision.cost(args.model, task, args.by, args.preset)
+    key = precision.key(task, model)
+    path = Path(args.output).with_suffix(".state.json")
+    state = json.loads(path.read_text()) if path.is_file() else {}
+    if state.get("key") != key:
+        state = {"key": key}
+    result = precision.run(
+        task, cost, args.budget, finalists=args.finalists, rank=args.rank, seed=args.seed, state=state,
+        save=lambda: write_json(path, state), say=lambda line: print(line, flush=True),
+    )  # fmt: skip
+    chosen = {"base": base, **options, "layer_wbits": precision.layer_wbits(result["bits"])}
+    write_json(args.output, chosen)
+    write_json(path, state | {"result": result, "command": command, "by": args.by, "budget": args.budget})
+    if args.plot:
+        precision.plot(result, args.by, args.plot)
+    digest = hashlib.sha256(json.dumps(chosen).encode()).hexdigest()
+    low = sum(b != 8 for b in result["bits"].values())
+    print(
+        f"{args.output}: {low} of {len(result['bits'])} groups at 4 bits (embedding and classifier at 8), "
+        f"{args.by} {result['cost']:.4g} of {args.budget:.4g}, predicted {result['predicted_db']:.2f} dB, "
+        f"measured {result['measured_db']:.2f} dB on held-back calibration images (all at 8 bits: "
+        f"{result['base_db']:.2f}), hash {digest[:16]}"
+    )
+    return 0

@@ -1,0 +1,138 @@
+"""The whole search: sensitivities, candidates, finalists re-quantized and measured on held-back calibration images.
+
+Every finished step is kept in ``state`` (a dict that ``save`` writes), so that a stopped search goes on where it was.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ....evaluate import float_logits, real_logits, sqnr_db
+from ....golden.model import Golden
+from ....models.images import ImageConfig, patches_to_float
+from ....models.resolve import ModelSpec
+from ...quantize import quantize_model
+from ..frontend import FloatViT, import_vit
+from ..rotation import mixing, rotate
+from ..schemes import Scheme
+from ..walk import weight_layers
+from .search import greedy, groups, layer_wbits, search
+from .sensitivity import hessian_traces, omegas, single_noises
+
+HELD = 4  #: every fourth calibration image is held back: candidates are measured on it
+HESSIAN_IMAGES = 16
+STEPS = 24  #: budgets on the plotted front
+
+
+@dataclasses.dataclass
+class Task:
+    """A model to be searched: ``patches`` are the bytes of calibration images, nothing else is read."""
+
+    model: torch.nn.Module
+    spec: ModelSpec
+    image: ImageConfig
+    scheme: Scheme
+    patches: np.ndarray
+    trained: bool = True
+
+    def __post_init__(self):
+        if len(self.patches) < 2 * HELD:
+            raise ValueError(f"calibration: a search needs at least {2 * HELD} images, not {len(self.patches)}")
+        held = np.arange(len(self.patches)) % HELD == HELD - 1
+        self.fit, self.held = self.patches[~held], self.patches[held]
+
+    def floats(self, patches: np.ndarray) -> torch.Tensor:
+        """Normalised float patches (B, tokens, K)."""
+        pixels = torch.from_numpy(patches_to_float(patches, self.image))
+        return F.unfold(pixels, self.image.patch_size, stride=self.image.patch_size).transpose(1, 2)
+
+    def vit(self) -> FloatViT:
+        """The float model as the scheme quantizes it."""
+        vit = import_vit(self.model)
+        return rotate(vit, mixing(vit.channels)) if self.scheme.rotation == "mixing" else vit
+
+
+def sensitivities(task: Task, state: dict, save: Callable[[], None], say: Callable[[str], None], seed: int) -> None:
+    """Fill state["noise"] and state["omega"], {group: value}."""
+    vit = task.vit()
+    names = groups(weight_layers(vit))
+    noise = state.setdefault("noise", {})
+    if len(noise) < len(names):
+        for i, (group, value) in enumerate(single_noises(vit, task.floats(task.fit), task.floats(task.held))):
+            noise[group] = value
+            say(f"noise {i + 1}/{len(names)}: {group} {-10 * math.log10(value):.1f} dB at 4 bits")
+        save()
+    if "omega" not in state:
+        traces = hessian_traces(vit, task.floats(task.fit[:HESSIAN_IMAGES]), seed=seed)
+        state["omega"] = omegas(vit, traces)
+        save()
+
+
+def measured(task: Task, bits: dict[str, int]) -> float:
+    """Logit SQNR in dB of the integer model, quantized on the fitted part and measured on the held-back part."""
+    options = tuple((name, b) for name, b in layer_wbits(bits)) + task.scheme.layer_wbits
+    scheme = dataclasses.replace(task.scheme, layer_wbits=options)
+    graph = quantize_model(task.model, task.spec, task.image, scheme, task.fit, trained=task.trained, progress=False)
+    want = float_logits(task.model, task.held, task.image)
+    return sqnr_db(want, real_logits(graph, Golden(graph).logits(task.held)))
+
+
+def run(
+    task: Task,
+    cost: Callable,
+    budget: float,
+    *,
+    finalists: int = 3,
+    rank: str = "noise",
+    seed: int = 0,
+    state: dict | None = None,
+    save: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict:
+    """The best assignment within ``budget``: {bits, cost, predicted_db, measured_db, finalists, candidates}.
+
+    ``rank``: what ranks the samples of the coarse stage, noise | hessian.
+    """
+    state = {} if state is None else state
+    sensitivities(task, state, save, say, seed)
+    noise, names = state["noise"], list(state["noise"])
+    coarse = state["omega"] if rank == "hessian" else None
+    found = search(names, noise, cost, budget, seed, coarse)
+    base = state.get("base_db")
+    if base is None:
+        base = state["base_db"] = measured(task, dict.fromkeys(names, 8))
+        save()
+        say(f"all at 8 bits: {base:.2f} dB on {len(task.held)} held-back images")
+
+    def predicted(bits: dict[str, int]) -> float:
+        total = 10 ** (-base / 10) + sum(noise[g] for g in names if bits[g] != 8)
+        return -10 * math.log10(total)
+
+    done = state.setdefault("finalists", {})
+    best = None
+    for bits in found[:finalists]:
+        key = "".join(str(bits[g]) for g in names)
+        if key not in done:
+            done[key] = measured(task, bits)
+            save()
+        say(f"finalist: cost {cost(bits):.4g}, predicted {predicted(bits):.2f} dB, measured {done[key]:.2f} dB")
+        if best is None or done[key] > best[1]:
+            best = (bits, done[key])
+    bits, db = best
+    return {
+        "bits": bits, "cost": cost(bits), "predicted_db": predicted(bits), "measured_db": db, "base_db": base,
+        "finalists": [[cost(b), predicted(b), done["".join(str(b[g]) for g in names)]] for b in found[:finalists]],
+        "candidates": [[cost(b), predicted(b)] for b in found],
+        "front": front(names, noise, cost, predicted),
+    }  # fmt: skip
+
+
+def front(names: list[str], noise: dict[str, float], cost: Callable, predicted: Callable) -> list[list]:
+    """[cost, predicted dB] from all 8 bits to all 4, the groups with the least noise for what they save first."""
+    low, high = (cost(dict.fromkeys(names, b)) for b in (4, 8))
+    chain = [greedy(names, noise, cost, low + (high - low) * k / STEPS) for k in range(STEPS + 1)]
+    return sorted([cost(b), predicted(b)] for b in chain)

@@ -1,0 +1,100 @@
+"""What fewer bits in one layer cost: the noise of the logits (measured), or trace of the Hessian x rounding error."""
+
+from collections.abc import Iterator
+
+import torch
+from torch.nn import functional as F
+
+from ....quant.rounding import quantize_weight
+from ....quant.scales import pot
+from ..frontend import Affine, FloatViT
+from ..walk import Tap, walk, walk_block, walk_embed, walk_head, weight_layers, with_layers
+from .search import groups, layers_of
+
+
+class Moments(Tap):
+    """Means and covariances (K, K) of every weight layer's inputs over the images that pass."""
+
+    def __init__(self):
+        self.sums: dict[str, list] = {}
+
+    def linear(self, site: str, x: torch.Tensor, layer: Affine) -> torch.Tensor:
+        rows = x.flatten(0, -2).double()
+        found = self.sums.setdefault(site, [0, 0.0, 0.0])
+        found[0] += len(rows)
+        found[1] = found[1] + rows.sum(0)
+        found[2] = found[2] + rows.T @ rows
+        return super().linear(site, x, layer)
+
+    def of(self, site: str) -> tuple[torch.Tensor, torch.Tensor]:
+        count, total, square = self.sums[site]
+        mean = total / count
+        return mean.float(), (square / count - torch.outer(mean, mean)).float()
+
+
+def rounded(layer: Affine, mean: torch.Tensor, moment: torch.Tensor, bits: int) -> Affine:
+    """A layer with weights of ``bits`` (GPTQ, scales 2^e per row), its bias corrected for the inputs' mean."""
+    q, e = quantize_weight(layer.weight, moment, bits, "channel", "gptq")
+    weight = q * pot(e)[:, None]
+    return Affine(weight, layer.bias + (layer.weight - weight) @ mean)
+
+
+@torch.inference_mode()
+def single_noises(vit: FloatViT, fit: torch.Tensor, held: torch.Tensor, bits: int = 4) -> Iterator[tuple[str, float]]:
+    """(group, noise power over signal power of the logits) with that group alone at ``bits``, group by group.
+
+    ``fit``: normalised patches that rounding is fitted to, ``held``: others that the noise is measured on.
+    """
+    moments = Moments()
+    for part in fit.split(8):
+        walk(vit, part, moments)
+    tap = Tap()
+    stream = [walk_embed(vit, held, tap)]
+    for i, b in enumerate(vit.blocks):
+        stream.append(walk_block(i, b, stream[-1], tap))
+    want = walk_head(vit, stream[-1], tap)
+    power = want.square().sum(1)
+    layers = weight_layers(vit)
+    for group in groups(layers):
+        changed = {name: rounded(layers[name], *moments.of(name), bits) for name in layers_of(group)}
+        other, first = with_layers(vit, changed), int(group.split(".")[1])
+        x = stream[first]
+        for i in range(first, len(vit.blocks)):
+            x = walk_block(i, other.blocks[i], x, tap)
+        got = walk_head(other, x, tap)
+        yield group, float(((got - want).square().sum(1) / power).mean())
+
+
+def hessian_traces(vit: FloatViT, patches: torch.Tensor, vectors: int = 8, seed: int = 0) -> dict[str, float]:
+    """Hutchinson's estimate of tr H of each group's weights, H the Hessian of the cross-entropy with the model's own
+    answers as labels; v' H v for Rademacher v over all layers at once, of which each layer takes its part."""
+    generator = torch.Generator().manual_seed(seed)
+    layers = weight_layers(vit)
+    names = [name for group in groups(layers) for name in layers_of(group)]
+    weights = [layers[name].weight.clone().requires_grad_() for name in names]
+    model = with_layers(vit, {n: Affine(w, layers[n].bias) for n, w in zip(names, weights, strict=True)})
+    total = torch.zeros(len(names), dtype=torch.float64)
+    with torch.enable_grad():
+        logits = walk(model, patches)
+        loss = F.cross_entropy(logits, logits.detach().argmax(1))
+        grads = torch.autograd.grad(loss, weights, create_graph=True)
+        for k in range(vectors):
+            v = [torch.randint(0, 2, w.shape, generator=generator).float() * 2 - 1 for w in weights]
+            product = torch.autograd.grad(grads, weights, v, retain_graph=k + 1 < vectors)
+            total += torch.tensor([float((a * b).sum()) for a, b in zip(v, product, strict=True)]).double()
+    each = dict(zip(names, (total / vectors).tolist(), strict=True))
+    return {group: sum(each[name] for name in layers_of(group)) for group in groups(layers)}
+
+
+def omegas(vit: FloatViT, traces: dict[str, float], bits: int = 4) -> dict[str, float]:
+    """P2-ViT's Omega: mean trace x ||W - Q(W)||^2, Q to nearest. Negative traces (saddle, few vectors) count as 0."""
+    layers, out = weight_layers(vit), {}
+    for group, trace in traces.items():
+        count = error = 0.0
+        for name in layers_of(group):
+            w = layers[name].weight
+            q, e = quantize_weight(w, torch.eye(w.shape[1]), bits)
+            error += float((q * pot(e)[:, None] - w).square().sum())
+            count += w.numel()
+        out[group] = max(trace, 0.0) / count * error
+    return out

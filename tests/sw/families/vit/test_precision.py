@@ -1,0 +1,147 @@
+"""Mixed precision: the search on numbers, sensitivities against hand-made layers, the whole way on the digits model."""
+
+import json
+import random
+
+import PIL.Image
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vitforge.cli import main
+from vitforge_hw.arch.config import PRESETS
+from vitforge_sw.families.vit.frontend import import_vit
+from vitforge_sw.families.vit.precision.costs import cycles_cost, mean_bits, mean_mac_bits, table_cost
+from vitforge_sw.families.vit.precision.search import greedy, groups, layer_wbits, pareto, sample, search
+from vitforge_sw.families.vit.precision.sensitivity import hessian_traces, omegas, single_noises
+from vitforge_sw.families.vit.schemes import get_scheme
+from vitforge_sw.families.vit.walk import walk, weight_layers
+from vitforge_sw.models.images import patches_to_float
+
+
+def floats(patches, image):
+    pixels = torch.from_numpy(patches_to_float(patches, image))
+    return F.unfold(pixels, image.patch_size, stride=image.patch_size).transpose(1, 2)
+
+
+def test_walk_is_the_model(digits):
+    patches = digits.test[:8]
+    with torch.inference_mode():
+        want = digits.model(torch.from_numpy(patches_to_float(patches, digits.image)))
+        got = walk(import_vit(digits.model), floats(patches, digits.image))
+    assert torch.allclose(got, want, atol=1e-4)
+
+
+def test_pareto():
+    assert pareto([(1, 5), (2, 5), (2, 3), (3, 4), (0, 9)]) == [4, 0, 2]
+
+
+def test_search_finds_the_optimum_of_a_small_case():
+    """Twelve groups: the search against all 4,096 assignments."""
+    rng = random.Random(3)
+    names = [f"blocks.{i}.mlp.fc1" for i in range(12)]
+    noise = {n: rng.uniform(0.1, 1) for n in names}
+    weight = {n: rng.uniform(0.5, 2) for n in names}
+    cost = table_cost(weight)
+    budget = 6 * sum(weight.values())
+    every = [dict(zip(names, (4 + 4 * (k >> i & 1) for i in range(12)), strict=True)) for k in range(4096)]
+    total = lambda b: sum(noise[n] for n in names if b[n] == 4)  # noqa: E731
+    best = min(total(b) for b in every if cost(b) <= budget)
+    found = search(names, noise, cost, budget, seed=1)
+    assert all(cost(b) <= budget for b in found)
+    assert total(found[0]) == pytest.approx(best)
+    assert [total(b) for b in found] == sorted(total(b) for b in found)
+    assert found == search(names, noise, cost, budget, seed=1)
+    assert total(greedy(names, noise, cost, budget)) >= best
+    assert cost(sample(names, cost, budget, rng)) <= budget
+    with pytest.raises(ValueError, match="budget must be at least"):
+        search(names, noise, cost, 3 * sum(weight.values()))
+
+
+def test_costs(digits):
+    weights = {n: layer.weight.numel() for n, layer in weight_layers(import_vit(digits.model)).items()}
+    names = groups(weights)
+    assert "embed" not in names and "head" not in names and "blocks.0.attn.qkv" in names
+    size, macs = mean_bits(weights), mean_mac_bits(weights, 17, 1)
+    assert size(dict.fromkeys(names, 8)) == pytest.approx(8) == macs(dict.fromkeys(names, 8))
+    low = (4 * sum(weights.values()) + 4 * (weights["embed"] + weights["head"])) / sum(weights.values())
+    assert size(dict.fromkeys(names, 4)) == pytest.approx(low)
+
+    with pytest.raises(ValueError, match="preset tiny has no faster 4-bit weights"):
+        cycles_cost(lambda bits: 0.0, PRESETS["tiny"])
+    asked = []
+    cost = cycles_cost(lambda bits: asked.append(bits) or 100.0 * sum(bits.values()), PRESETS["tiny_w4"])
+    assert cost({"blocks.0.attn.qkv": 4, "blocks.0.mlp.fc1": 8}) == 2000
+    assert asked == [{f"blocks.0.attn.{p}": 4 for p in "qkv"} | {"blocks.0.mlp.fc1": 8}]
+
+
+def test_hutchinson_against_differences(digits):
+    """One layer's trace against second differences of the loss along vectors of the same kind."""
+    vit = import_vit(digits.model)
+    x = floats(digits.calib[:2], digits.image)
+    traces = hessian_traces(vit, x, vectors=8)
+    name = "blocks.3.mlp.fc2"
+    layer, g, found = weight_layers(vit)[name], torch.Generator().manual_seed(5), []
+    with torch.inference_mode():
+        labels = walk(vit, x).argmax(1)
+        loss = lambda w: float(F.cross_entropy(walk(_with(vit, name, w), x).double(), labels))  # noqa: E731
+        for _ in range(8):
+            v = (torch.randint(0, 2, layer.weight.shape, generator=g).float() * 2 - 1) * 1e-2
+            found.append((loss(layer.weight + v) - 2 * loss(layer.weight) + loss(layer.weight - v)) / 1e-4)
+    by_differences = sum(found) / len(found)
+    assert traces[name] == pytest.approx(by_differences, rel=0.5)
+    omega = omegas(vit, traces)
+    assert set(omega) == set(traces) and all(v >= 0 for v in omega.values())
+
+
+def _with(vit, name, weight):
+    from vitforge_sw.families.vit.frontend import Affine
+    from vitforge_sw.families.vit.walk import with_layers
+
+    return with_layers(vit, {name: Affine(weight, weight_layers(vit)[name].bias)})
+
+
+def test_noises_fall_with_bits(digits):
+    vit = import_vit(digits.model)
+    fit, held = (floats(digits.calib[a : a + 12], digits.image) for a in (0, 12))
+    four, six = (dict(single_noises(vit, fit, held, bits)) for bits in (4, 6))
+    assert all(four[g] > six[g] > 0 for g in four)
+
+
+def test_ends_keep_eight_bits():
+    scheme = get_scheme("vitforge", wbits=4)
+    assert [scheme.bits(n) for n in ("embed", "head", "head_dist", "blocks.0.mlp.fc1")] == [8, 8, 8, 4]
+    assert get_scheme("vitforge", layer_wbits=(("head", 5),)).bits("head") == 5
+    assert layer_wbits({"blocks.0.attn.qkv": 4, "blocks.0.mlp.fc1": 8}) == [
+        [f"blocks.0.attn.{p}", 4] for p in "qkv"
+    ]  # fmt: skip
+
+
+def test_search_command(digits, tmp_path, capsys, monkeypatch):
+    """Only calibration images are opened; a stopped search goes on; the same seed gives the same file."""
+    opened, real = [], PIL.Image.open
+
+    def only_calibration(path, *rest, **kw):
+        opened.append(str(path))
+        if str(digits.paths.calib) not in str(path):
+            raise PermissionError(f"{path}: not a calibration image")
+        return real(path, *rest, **kw)
+
+    monkeypatch.setattr(PIL.Image, "open", only_calibration)
+    base = ["search", digits.paths.model, "--checkpoint", digits.paths.checkpoint, "--calib", digits.paths.calib]
+    argv = [str(a) for a in (*base, "--limit", 8, "--budget", 6, "--finalists", 1)]
+    for name in ("a", "b"):
+        plot = ["--plot", str(tmp_path / f"{name}.png")]
+        assert main([*argv, *plot, "-o", str(tmp_path / f"{name}.json")]) == 0
+    assert opened and (tmp_path / "a.png").stat().st_size > 1000
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    state = json.loads((tmp_path / "a.state.json").read_text())
+    assert state["result"]["cost"] <= 6 and state["result"]["predicted_db"] < state["base_db"]
+    capsys.readouterr()
+    assert main([*argv, "-o", str(tmp_path / "a.json")]) == 0  # everything is in the state: nothing measured again
+    assert "noise 1/16" not in capsys.readouterr().out
+    assert main([str(a) for a in (*base, "--budget", 3, "--limit", 12, "-o", tmp_path / "a.json")]) == 2
+    assert "budget must be at least" in capsys.readouterr().err
+    cycles = [str(a) for a in (*base, "--limit", 12, "--budget", 5000, "--by", "cycles", "--preset", "tiny")]
+    assert main([*cycles, "-o", str(tmp_path / "d.json")]) == 2
+    assert "preset tiny has no faster 4-bit weights" in capsys.readouterr().err

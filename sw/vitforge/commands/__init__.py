@@ -7,8 +7,8 @@ import importlib
 from types import ModuleType
 
 NAMES = (
-    "check", "quantize", "search", "evaluate", "compare", "compile", "verilog", "simulate", "estimate", "pack",
-    "unpack", "synth", "package", "presets", "schemes", "cache", "demo",
+    "check", "quantize", "search", "evaluate", "analyze", "compare", "compile", "verilog", "simulate", "estimate",
+    "pack", "unpack", "synth", "package", "presets", "schemes", "cache", "demo",
 )  # fmt: skip
 
 

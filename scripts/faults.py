@@ -35,7 +35,7 @@ def attempt(run, *arguments):
     try:
         return run(*arguments), True
     except Exception as error:
-        return f"FAILED: {type(error).__name__}: {str(error).splitlines()[0][:120]}", False
+        return f"FAILED: {type(error).__name__}: {str(error)[:120]}".replace("\n", " "), False
 
 
 def main():

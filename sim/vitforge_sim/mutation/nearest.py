@@ -1,0 +1,97 @@
+"""Mutants against what the benches did to a component: the replay of bench.replay, which every test of a component ends
+with, on Verilog that has the mutants of one block in it.
+
+A test drives the component in Amaranth's simulator, asserts what it must do, and plays the same inputs to the emitted
+Verilog, where every output must be the same in every cycle. A mutant that changes an output is killed by that test.
+"""
+
+import contextlib
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..bench import replay
+from ..run import toolchain
+from ..run.build import Options, Program, build
+from .make import PACKAGE, Mutation
+
+PLUSARG = '    initial if (!$value$plusargs("mutant=%d", vf_mutation::number)) vf_mutation::number = 0;\n'
+
+
+@contextlib.contextmanager
+def recording(found: dict[str, list[tuple[replay.Emitted, list[int]]]]):
+    """Tests that run inside keep what they would replay, by the component's name; the replay itself is left out."""
+
+    def keep(unit, vectors, simulator, **_):
+        kept = found.setdefault(unit.name, [])
+        if not any(v is vectors for _, v in kept):
+            kept.append((unit, vectors))
+
+    before, replay.replay = replay.replay, keep
+    try:
+        yield
+    finally:
+        replay.replay = before
+
+
+class Nearest:
+    """Recordings that have ``block`` in their Verilog exactly as ``sources`` have it, on one simulation with all its
+    mutants for each component; the shortest plays first, at most so many cycles and components."""
+
+    def __init__(self, block: str, sources: Mapping[str, str], recordings, most_cycles=200_000, most_builds=2):
+        self.block, self._sources = block, sources
+        text = self._body(sources[f"{block}.v"])
+        self._plays: list[tuple[replay.Emitted, list[int]]] = []
+        cycles = 0
+        for unit, vectors in sorted((r for kept in recordings.values() for r in kept), key=lambda r: len(r[1])):
+            has = self._body(unit.sources.get(f"{block}.v", "")) == text
+            builds = {id(u) for u, _ in self._plays} | {id(unit)}
+            if has and cycles < most_cycles and len(builds) <= most_builds:
+                self._plays.append((unit, vectors))
+                cycles += len(vectors)
+        self._programs: dict[int, Program] = {}
+
+    @staticmethod
+    def _body(text: str) -> str:
+        return re.sub(r"^//.*\n+", "", text).strip()
+
+    def __len__(self):
+        return len(self._plays)
+
+    def _program(self, unit: replay.Emitted, text: str) -> Program:
+        if id(unit) not in self._programs:
+            sources = {"vf_mutation.sv": PACKAGE}
+            sources |= {n.replace(".v", ".sv"): t for n, t in unit.sources.items() if n != f"{self.block}.v"}
+            sources[f"{self.block}.sv"] = text
+            bench = replay._bench(unit)
+            sources["vf_replay.sv"] = bench.replace("(input wire clk);\n", "(input wire clk);\n" + PLUSARG, 1)
+            self._programs[id(unit)] = build("verilator", "vf_replay", sources, Options(cflags="-O1"))
+        return self._programs[id(unit)]
+
+    def judge(self, mutations: Sequence[Mutation], text: str) -> dict[int, str]:
+        """Number of each mutant that a play sees -> component, cycle and port of the first difference."""
+        killed: dict[int, str] = {}
+        with tempfile.TemporaryDirectory(prefix="vitforge-nearest-") as temporary:
+            for number, (unit, vectors) in enumerate(self._plays):
+                path = Path(temporary) / f"{number}.bin"
+                path.write_bytes(b"".join(v.to_bytes(unit.bytes, "big") for v in vectors))
+                program = self._program(unit, text)
+                for mutant in (0, *(m.number for m in mutations if m.number not in killed)):
+                    command = [*program.command, f"+vectors={path}", f"+mutant={mutant}"]
+                    env = toolchain.environment("verilator")
+                    try:
+                        out = subprocess.run(
+                            command, env=env, capture_output=True, text=True, timeout=120, check=False
+                        ).stdout
+                    except subprocess.TimeoutExpired:
+                        out = "VF_DIFFERS cycle 0 port none: combinational loop"
+                    differs = next((line for line in out.splitlines() if line.startswith("VF_DIFFERS")), None)
+                    if mutant == 0:
+                        if differs:
+                            break  # a bench that sets inner signals: not replayable alone
+                    elif differs or "VF_REPLAYED" not in out:
+                        killed[mutant] = f"{unit.name}: {' '.join((differs or 'crash').split()[1:5])}"
+                path.unlink()
+        return killed

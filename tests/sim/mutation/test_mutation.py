@@ -1,0 +1,56 @@
+"""Mutants of one block: Yosys makes as many as asked for, none is on by itself, a replay sees most of them."""
+
+import random
+
+from amaranth import Module
+from amaranth.lib import wiring
+
+from vitforge_hw.arch.config import get_config
+from vitforge_hw.emit import block
+from vitforge_hw.host.jobs import JobQueue
+from vitforge_sim.bench.replay import Simulator
+from vitforge_sim.mutation.make import mutate_block
+from vitforge_sim.mutation.nearest import Nearest, recording
+
+TINY = get_config("tiny")
+
+
+class Queue(wiring.Component):
+    """A job queue as one emitted block."""
+
+    def __init__(self):
+        super().__init__(JobQueue(TINY).signature)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.queue = queue = block(JobQueue(TINY), "vf_job_queue")
+        wiring.connect(m, wiring.flipped(self), queue)
+        return m
+
+
+def test_mutants_of_the_job_queue():
+    dut, rng, found = Queue(), random.Random(1), {}
+
+    async def test(ctx):
+        waiting = 0
+        for _ in range(300):
+            pop = waiting > 0 and rng.random() < 0.4
+            ctx.set(dut.push, rng.random() < 0.5)
+            ctx.set(dut.image, rng.getrandbits(64))
+            ctx.set(dut.result, rng.getrandbits(64))
+            ctx.set(dut.pop_image, pop)
+            ctx.set(dut.pop_result, pop)
+            waiting += (ctx.get(dut.push) and not ctx.get(dut.full)) - pop
+            await ctx.tick()
+
+    with recording(found):
+        simulator = Simulator(dut)
+        simulator.add_clock(1e-8)
+        simulator.add_testbench(test)
+        simulator.run()
+    (unit, vectors), *_ = found["dut_queue"]
+    assert len(vectors) == 300
+    text, mutations = mutate_block(unit.sources, "vf_job_queue", 40, 1)
+    assert [m.number for m in mutations] == list(range(1, 41)) and len({m.command for m in mutations}) == 40
+    killed = Nearest("vf_job_queue", unit.sources, found).judge(mutations, text)
+    assert 0 not in killed and 20 <= len(killed) < 40, "upper bits of the counters never move here"

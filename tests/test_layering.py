@@ -131,7 +131,9 @@ ARROWS = {
         "evaluate": "golden graph models progress",
         "predict": "compiler.compile compiler.options compiler.program cycles families graph ops",
     },
-    SIM: {"run": "", "bench": "run", "compare": "run", "measure": "run", "synth": "", "formal": "run synth"},
+    SIM: {
+        "run": "", "bench": "run", "compare": "run", "measure": "run", "synth": "", "formal": "run synth", "mutation": "bench run synth",
+    },
 }
 #: imports inside functions, which may point up: an operation runs its golden model, which needs PyTorch
 LATE = {("vitforge_sw.ops", "vitforge_sw.golden"), ("vitforge_sw.families", "vitforge_sw.models")}

@@ -132,7 +132,8 @@ ARROWS = {
         "predict": "compiler.compile compiler.options compiler.program cycles families graph ops",
     },
     SIM: {
-        "run": "", "bench": "run", "compare": "run", "measure": "run", "synth": "", "formal": "run synth", "mutation": "bench run synth",
+        "run": "", "bench": "run", "compare": "run", "measure": "run", "synth": "", "formal": "run synth",
+        "mutation": "bench run synth",
     },
 }
 #: imports inside functions, which may point up: an operation runs its golden model, which needs PyTorch

@@ -10,7 +10,7 @@ from vitforge_sw.families.schemes import known_scheme
 from vitforge_sw.families.vit.frontend import import_vit
 from vitforge_sw.families.vit.precision.run import Task
 from vitforge_sw.families.vit.schemes import get_scheme
-from vitforge_sw.families.vit.simulated import codes, kernels
+from vitforge_sw.families.vit.simulated import codes, kernels, observers, schemes, transforms
 from vitforge_sw.families.vit.simulated.grids import Grid, grid, grouped, weight_grid
 from vitforge_sw.families.vit.simulated.model import calibrate, simulated_logits
 from vitforge_sw.families.vit.simulated.observers import Stats, ema, minmax, omse, percentile
@@ -138,6 +138,10 @@ def test_on_digits(digits, name):
     db = float(10 * torch.log10(want.square().sum(1) / (got - want).square().sum(1)).mean())
     print(name, f"{db:.1f} dB")
     assert 12 < db < 60 and float((got.argmax(1) == want.argmax(1)).double().mean()) > 0.9
+
+
+def test_names_are_the_strategies():
+    assert schemes.OBSERVERS == tuple(observers.OBSERVERS) and schemes.TRANSFORMS == tuple(transforms.TRANSFORMS)
 
 
 def test_refusals(digits, tmp_path, capsys):

@@ -3,9 +3,9 @@
 import dataclasses
 import fnmatch
 
-from .observers import OBSERVERS
-from .transforms import TRANSFORMS
-
+#: names of ``observers`` and ``transforms``: a command line is refused without loading PyTorch (a test compares)
+OBSERVERS = ("minmax", "ema", "percentile", "omse")
+TRANSFORMS = ("none", "ptf", "smoothquant", "repq")
 FLOAT_SCALES = "real-valued scales need multipliers where a ViT preset shifts"
 
 

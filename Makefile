@@ -6,12 +6,13 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: help setup demo test lint bench board campaign clean
+.PHONY: help setup demo test lint docs bench board campaign clean
 help:
 	@echo "make setup     .venv with the packages of requirements.lock; Debian packages iverilog and ccache where allowed"
 	@echo "make demo      the whole road on the shipped models (ViT, EfficientViT), a few minutes"
 	@echo "make test      lint and the test suite (PYTEST_ARGS='...' to choose)"
 	@echo "make lint      ruff and mypy only"
+	@echo "make docs      the documentation as a site: build/site/README.html, warnings are errors"
 	@echo "make bench     unit and top-level benches on both simulators only"
 	@echo "make board     bitstream of the digits ViT for a ULX3S 85F in build/ulx3s: half an hour or more on one core"
 	@echo "make campaign  full-size runs (the p2vit preset, slow tests): tens of minutes"
@@ -29,6 +30,9 @@ lint: setup
 
 test: lint
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: setup
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) tests/hw tests/sim

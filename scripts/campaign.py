@@ -30,7 +30,7 @@ from campaign_base import (
 )
 
 from vitforge import api
-from vitforge.simulate import prepare
+from vitforge.simulation import prepare
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.arch.registers import REGISTERS
 from vitforge_sim.compare.verify import golden_tensors

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vitforge import api
 from vitforge.rtl import get_config
-from vitforge.simulate import prepare, simulate
+from vitforge.simulation import prepare, simulate
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_sim.run.topbench import MemorySettings
 from vitforge_sw.compiler import CompileOptions, compile_graph

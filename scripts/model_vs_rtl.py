@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from vitforge import api
-from vitforge.simulate import simulate
+from vitforge.simulation import simulate
 from vitforge_sim.measure.calibrate import compare, layer_table, lines
 from vitforge_sim.run.topbench import MemorySettings
 

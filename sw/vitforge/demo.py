@@ -127,7 +127,7 @@ def _road(model: DemoModel, folder: Path, count: int, fresh: bool) -> dict:
     from . import api
     from .commands.compile import summary
     from .rtl import ensure_rtl, load_config
-    from .simulate import simulate
+    from .simulation import simulate
 
     paths, config = shipped_model(model.name), load_config(model.preset, None)
     pairs = api.labelled_images(paths.test, paths.labels)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vitforge.shipped import shipped_model
-from vitforge.simulate import prepare
+from vitforge.simulation import prepare
 from vitforge_hw.arch import registers
 from vitforge_hw.arch.config import get_config
 from vitforge_sim.run.machine import BUSY, READY, Machine, Script

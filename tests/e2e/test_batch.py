@@ -8,7 +8,7 @@ import pytest
 
 from vitforge.cli import main
 from vitforge.shipped import shipped_model
-from vitforge.simulate import prepare, simulate
+from vitforge.simulation import prepare, simulate
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.arch.isa import TOKEN_SUM, Chunk
 from vitforge_sim.compare.verify import verify

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from vitforge.cli import main
-from vitforge.estimate import model_shapes
+from vitforge.estimation import model_shapes
 from vitforge.fit import fit, memory_bytes, repaired
 from vitforge.rtl import load_config
 from vitforge.shipped import shipped_model

@@ -10,7 +10,7 @@ import pytest
 from vitforge import api
 from vitforge.rtl import ensure_rtl
 from vitforge.shipped import shipped_model
-from vitforge.simulate import prepare
+from vitforge.simulation import prepare
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.verilog import emit
 from vitforge_sim.compare.verify import verify

@@ -7,7 +7,7 @@ tokens before and behind the last LayerNorm, LayerNorm on queries and keys, ReLU
 import numpy as np
 import pytest
 
-from vitforge.simulate import prepare
+from vitforge.simulation import prepare
 from vitforge_hw.arch.config import get_config
 from vitforge_sim.compare.verify import verify
 from vitforge_sim.run.accelerator import run_accelerator

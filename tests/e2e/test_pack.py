@@ -9,7 +9,7 @@ import pytest
 from vitforge import api
 from vitforge.cli import main
 from vitforge.shipped import shipped_model
-from vitforge.simulate import simulate, write_run
+from vitforge.simulation import simulate, write_run
 from vitforge_sw.compiler import save_build
 from vitforge_sw.graph.serialize import save_graph
 

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from vitforge.simulate import Expected, prepare
+from vitforge.simulation import Expected, prepare
 from vitforge_sim.run.accelerator import run_accelerator
 from vitforge_sim.run.build import build
 from vitforge_sim.run.topbench import MemorySettings

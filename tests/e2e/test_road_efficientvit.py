@@ -8,7 +8,7 @@ import pytest
 
 from vitforge import api
 from vitforge.shipped import shipped_model
-from vitforge.simulate import prepare, simulate
+from vitforge.simulation import prepare, simulate
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.arch.isa import Chunk
 from vitforge_sim.compare import verify as verify_module

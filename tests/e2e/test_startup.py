@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from vitforge import api, commands
-from vitforge.estimate import model_shapes
+from vitforge.estimation import model_shapes
 from vitforge_sw.graph.serialize import graph_hash
 from vitforge_sw.models.resolve import build_model, resolve_model
 
@@ -69,7 +69,7 @@ def test_models_of_shapes_alone(name, monkeypatch):
     spec = resolve_model(name)
     assert all(p.is_meta for p in build_model(spec, shapes_only=True).parameters())
     lean = model_shapes(name)
-    monkeypatch.setattr("vitforge.estimate.build_model", lambda spec, shapes_only: build_model(spec))
+    monkeypatch.setattr("vitforge.estimation.build_model", lambda spec, shapes_only: build_model(spec))
     assert graph_hash(lean) == graph_hash(model_shapes(name))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from vitforge import api
 from vitforge.shipped import shipped_model
-from vitforge.simulate import simulate
+from vitforge.simulation import simulate
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.arch.isa import Chunk
 from vitforge_sim.measure.monitors import decode

@@ -56,7 +56,7 @@ def fitting(model: str, one, output: str | None) -> tuple[list, dict | None]:
     from vitforge_hw.arch.config import PRESETS
     from vitforge_sw.progress import working
 
-    from ..estimate import model_shapes
+    from ..estimation import model_shapes
     from ..fit import fit, repaired
 
     graph = model_shapes(model)

@@ -25,7 +25,7 @@ def run(args, command: str) -> int:
     output_file(args.json)
     if args.preset or args.config:
         load_config(args.preset, args.config)  # refused before the rest is imported
-    from ..estimate import estimate_subject, print_estimate
+    from ..estimation import estimate_subject, print_estimate
 
     info = estimate_subject(
         args.subject, args.preset, args.config, args.bytes_per_cycle, args.latency, command, schedule_choices(args)

@@ -3,14 +3,15 @@
 Takes a float checkpoint and some images like those that the model will see (a few dozen to a few hundred; no labels).
 The scheme decides every scale and rounding; `vitforge` is the most accurate of either family, `p2vit` (ViT, DeiT) and
 `trio` (EfficientViT) are as published. The file holds integers only, the graph and the image options. Without
---checkpoint the weights are random, brought to life: useful for cycles and resources, not for accuracy.
+--checkpoint the weights are random, brought to life: useful for cycles and resources, not for accuracy. At the end:
+SQNR of the logits on images that --limit left out, and the layers whose outputs differ most from the float model's.
 
 example: vitforge quantize deit_tiny_patch16_224 --checkpoint deit.safetensors --calib images -o build/deit.safetensors
 """
 
 from pathlib import Path
 
-from .options import image_options, image_overrides, output_file, positive, say
+from .options import image_options, image_overrides, output_file, positive, say, write_json
 
 
 def arguments(parser) -> None:
@@ -32,6 +33,7 @@ def arguments(parser) -> None:
     parser.add_argument("--wbits", type=int, metavar="N", help=text)
     parser.add_argument("--limit", type=positive, metavar="N", help="N images, spread over subfolders (default: all)")
     parser.add_argument("-o", "--output", metavar="M.safetensors", required=True, help="the integer model")
+    parser.add_argument("--json", metavar="F", help="write logit SQNR and every layer's as JSON")
     image_options(parser)
 
 
@@ -45,12 +47,14 @@ def run(args, command: str) -> int:
         options["wbits"] = args.wbits
     known_scheme(scheme)
     output_file(args.output)
+    output_file(args.json)
     from vitforge_sw.families.vit.bits import average_bits
     from vitforge_sw.graph.serialize import save_graph
     from vitforge_sw.models.checkpoint import read_map
     from vitforge_sw.progress import working
 
-    from .. import api
+    from .. import api, road
+    from ..quality import lines
 
     names = read_map(args.map) if args.map else None
     model = api.load_float(args.model, args.checkpoint, image_overrides(args), names=names)
@@ -58,9 +62,10 @@ def run(args, command: str) -> int:
         print(f"{args.model}: no --checkpoint, so the model is untrained (seeded random weights brought to life)")
     say(model.notes)
     print("image: " + ", ".join(f"{name} {value}" for name, value in model.image.to_dict().items()))
-    notes = []
+    notes, quality = [], {}
     with working(f"quantizing with scheme {scheme}"):
-        graph = api.quantize(model, args.calib, scheme, limit=args.limit, progress=True, notes=notes, **options)
+        graph = road.quantize(model, args.calib, scheme, limit=args.limit, progress=True, notes=notes, quality=quality,
+                              **options)  # fmt: skip
     say(notes)
     graph.meta["checkpoint"] = args.checkpoint
     if names:
@@ -81,4 +86,7 @@ def run(args, command: str) -> int:
         f"{args.output}: scheme {scheme}{changed}, {graph.meta['calibration_images']} calibration images, "
         f"{len(graph.nodes)} nodes, {size / 1e6:.2f} MB, hash {digest[:16]}"
     )
+    say(lines(quality))
+    head = {"schema": "vitforge/quantize/1", "command": command, "model_hash": digest, "scheme": graph.meta["scheme"]}
+    write_json(args.json, head | quality)
     return 0

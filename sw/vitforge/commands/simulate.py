@@ -36,7 +36,7 @@ def run(args, command: str) -> int:
     from vitforge_sim.run.topbench import MemorySettings
 
     from .. import api
-    from ..simulate import simulate
+    from ..simulation import simulate
 
     graph, build = api.load_compiled(args.build)
     notes = []

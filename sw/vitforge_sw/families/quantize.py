@@ -11,6 +11,7 @@ from ..graph.ir import Graph
 from ..graph.rules import check_graph
 from ..models.images import ImageConfig
 from ..models.resolve import ModelSpec
+from ..quant.quality import Quality
 from .efficientvit import TrioScheme, quantize_efficientvit
 from .vit.frontend import import_vit
 from .vit.quantizer import Quantizer
@@ -35,20 +36,26 @@ def quantize_model(
     *,
     trained: bool = True,
     progress: bool = True,
+    quality: Quality | None = None,
 ) -> Graph:
     """The integer graph of ``model``, every rule checked.
 
     ``patches``: input bytes of the calibration images, int8 (B, patches, C * ps * ps), from ``load_patches``.
     ``meta`` of the graph: model (the spec), image (the image config), scheme (every option), float_hash, trained,
-    calibration_images. Raises ValueError for models that the machine cannot run.
+    calibration_images. ``quality``: filled in. Raises ValueError for models that the machine cannot run.
     """
     if isinstance(scheme, TrioScheme):
-        return quantize_efficientvit(model, spec, image, scheme, patches, trained=trained, progress=progress)
+        return quantize_efficientvit(
+            model, spec, image, scheme, patches, trained=trained, progress=progress, quality=quality
+        )
     if patches.ndim != 3 or patches.shape[1:] != (image.patches, image.patch_bytes) or len(patches) == 0:
         raise ValueError(
             f"calibration: needs int8 (B, {image.patches}, {image.patch_bytes}) with B > 0, not {patches.shape}"
         )
-    graph = Quantizer(import_vit(model), image, scheme, patches).run(progress)
+    quantizer = Quantizer(import_vit(model), image, scheme, patches)
+    graph = quantizer.run(progress)
+    if quality is not None:
+        quality.layers.update(quantizer.quality.layers)
     graph.meta.update(
         model=spec.to_dict(),
         image=image.to_dict(),

@@ -12,6 +12,7 @@ import torch
 
 from ...graph.ir import Graph, Node, Ref, TensorInfo
 from ...ops import Depthwise, Matmul
+from ...quant.quality import Quality
 from ...quant.stream import Stream
 from . import lower
 from .frontend import Conv
@@ -101,6 +102,7 @@ class Builder:
         self.kept: dict[str, object] = {}
         self.made: dict[str, Made] = {}
         self.learned: dict[str, Learned] = {}
+        self.quality = Quality()
 
     def keep(self, name: str, make: Callable, *args):
         """``make(*args)``, or what it gave the first time."""
@@ -159,6 +161,8 @@ class Builder:
         elif target is not None and self.scheme.bias_correction:
             bias = (target - h).double().mean((0, 1, 2))
         h = h.add_(bias.float())
+        if target is not None:
+            self.quality.note(conv.name, h, target)
         weight_sum = (weight.double() * columns(conv, x.zero)).sum(1)
         if learned is None:
             self.made[conv.name] = Made(real_columns, weight, step, bias, x.step)

@@ -14,6 +14,7 @@ from ...models.images import ImageConfig, patches_to_float
 from ...models.resolve import ModelSpec
 from ...ops import LayerNorm, TokenSum
 from ...progress import steps
+from ...quant.quality import Quality
 from ..vit.lower import layernorm_fields
 from . import lower
 from .attention import attention
@@ -193,6 +194,7 @@ def quantize_efficientvit(
     *,
     trained: bool = True,
     progress: bool = True,
+    quality: Quality | None = None,
 ) -> Graph:
     """The integer graph of a timm EfficientVit, every rule checked.
 
@@ -207,7 +209,10 @@ def quantize_efficientvit(
         raise ValueError(
             f"calibration: needs int8 (B, {image.patches}, {image.patch_bytes}) with B > 0, not {windows.shape}"
         )
-    graph = Quantizer(import_efficientvit(model), image, scheme, windows).run(progress)
+    quantizer = Quantizer(import_efficientvit(model), image, scheme, windows)
+    graph = quantizer.run(progress)
+    if quality is not None:
+        quality.layers.update(quantizer.b.quality.layers)
     graph.meta.update(
         model=spec.to_dict(), image=image.to_dict(), scheme=dataclasses.asdict(scheme), float_hash=float_hash(model),
         trained=trained, calibration_images=len(windows), labels=list(spec.label_names),

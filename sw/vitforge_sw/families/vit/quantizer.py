@@ -16,6 +16,7 @@ from ...graph.ir import Graph, Ref, Role, TensorInfo
 from ...models.images import ImageConfig
 from ...ops import Attend, LayerNorm, Matmul, Scores, Softmax
 from ...progress import steps
+from ...quant.quality import Quality
 from ...quant.rounding import quantize_weight
 from ...quant.scales import CANDIDATES, error, pot, quantize, scaled, search, search_ptf
 from ...quant.stream import Act, Sampler, Stream, split_moment
@@ -58,6 +59,7 @@ class Quantizer:
         self.graph = Graph([], {"input": info}, {}, "input", "head", {})
         self.stream = Stream(self.graph, patches)
         self.notes: list[str] = []
+        self.quality = Quality()
         self.share = scheme.class_share if vit.pool == "token" else None  # nothing reads the class token alone
         self.sample = Sampler(len(patches), self.tokens, self.share)
 
@@ -101,13 +103,13 @@ class Quantizer:
         """The layer's product without bias, real values (B, T, N)."""
         return F.linear(self.stream.env[x.name].float() - x.zero, weight * pot(ea)[:, None])
 
-    def _corrected(self, product: torch.Tensor, bias: torch.Tensor, target: torch.Tensor | None, sample=None):
-        """Bias such that the means over the calibration tokens are the float ones."""
-        if target is None or not self.scheme.bias_correction:
-            return bias
-        if product.shape[1] != self.tokens:
-            return (target - product).mean((0, 1))
-        return (sample or self.sample).mean(target - product)
+    def _corrected(self, name: str, product: torch.Tensor, bias: torch.Tensor, target: torch.Tensor, sample=None):
+        """Bias such that the means over the calibration tokens are the float ones; the quality is noted."""
+        if self.scheme.bias_correction:
+            missing = target - product
+            bias = missing.mean((0, 1)) if product.shape[1] != self.tokens else (sample or self.sample).mean(missing)
+        self.quality.note(name, product + bias, target)
+        return bias
 
     def _linear(self, name: str, role: Role, x: Act, weight, bias, ea, shifts, *, offset=0, info=None, **kw):
         """Append a Matmul; ``bias`` is real-valued and does not know the input's zero-point yet."""
@@ -142,7 +144,7 @@ class Quantizer:
         weight = self._refitted(x, layer.weight, hessian, target - old)
         weight, ea = self._weights(name, x, weight, layer.bias, hessian)
         product = self._product(x, weight, ea)
-        bias = self._corrected(product + old, layer.bias, target, sample)
+        bias = self._corrected(name, product + old, layer.bias, target, sample)
         h = product.add_(bias)
         n = h.shape[-1]
         out = self._stream_format(*sample.every(h + old), eight)
@@ -179,6 +181,7 @@ class Quantizer:
         if self.scheme.bias_correction:
             bias = (target[:, first:] - addend[first:] - product).mean((0, 1))
         h = product + bias
+        self.quality.note("embed", h + addend[first:], target[:, first:])
         out = self._stream_format(
             *self.errors_in(target).every(F.pad(h, (0, 0, first, 0)) + vit.addend), self.scheme.residual == "ptf8"
         )
@@ -212,7 +215,7 @@ class Quantizer:
             weight = self._refitted(x, layer.weight, hessian, target)
             weight, ea = self._weights(f"{name}.{part}", x, weight, layer.bias, hessian)
             product = self._product(x, weight, ea)
-            bias = self._corrected(product, layer.bias, target)
+            bias = self._corrected(f"{name}.{part}", product, layer.bias, target)
             if part == "k" and s.center_keys and b.k_norm is None:
                 bias = -self.sample.mean(product)
             parts[part] = (weight, ea, bias, product.add_(bias))
@@ -348,7 +351,8 @@ class Quantizer:
         self.notes += [f"{name}.fc1: {note}" for note in plan.notes]
         exact, layer, hessian = plan.fc1(b.fc1), plan.fc1(fc1), self.hessian(x)
         weight, ea = self._weights(f"{name}.fc1", x, layer.weight, layer.bias, hessian)
-        bias = self._corrected(self._product(x, weight, ea), layer.bias, F.linear(n2, exact.weight, exact.bias))
+        target = F.linear(n2, exact.weight, exact.bias)
+        bias = self._corrected(f"{name}.fc1", self._product(x, weight, ea), layer.bias, target)
         role = Role("mlp.fc1", block)
         hidden = self._gelu(f"{name}.fc1", role, x, weight, bias, ea, plan.gelu_exp, plan.exponent, GELU_LOW)
         return hidden, plan.fc2(b.fc2)
@@ -374,7 +378,7 @@ class Quantizer:
         weight = self._refitted(x, layer.weight, hessian, target)
         weight, ea = self._weights(name, x, weight, layer.bias, hessian)
         product = self._product(x, weight, ea)
-        bias = self._corrected(product, layer.bias, target)
+        bias = self._corrected(name, product, layer.bias, target)
         product.add_(bias)
         top = product.amax((0, 1))  # GELU of the largest input is that input
         p, w = self.sample.rows(product), self.sample.w
@@ -402,7 +406,7 @@ class Quantizer:
         weight = self._refitted(x, layer.weight, hessian, target)
         weight, ea = self._weights(name, x, weight, layer.bias, hessian)
         product = self._product(x, weight, ea)
-        bias = self._corrected(product, layer.bias, target)
+        bias = self._corrected(name, product, layer.bias, target)
         product.add_(bias)
         p, n = F.relu(self.sample.rows(product)), len(ea)
         e = search(p, self.sample.w, 0, 255, top=product.amax((0, 1)).clamp(min=0)).expand(n)
@@ -524,7 +528,7 @@ class Quantizer:
         """Logits (12 bits) of one token, added to those ``before``; ``want`` (B, 1, N): in float."""
         weight, ea = self._weights(name, y, layer.weight, layer.bias, self.hessian(y))
         product = self._product(y, weight, ea)[:, token : token + 1]
-        bias = self._corrected(product, layer.bias, want)
+        bias = self._corrected(name, product, layer.bias, want)
         part = product.add_(bias)
         logits = part[:, 0] if before is None else (part + self.stream.real(before))[:, 0]
         out = search(logits, torch.full((len(want),), 1 / len(want)), -2048, 2047, least=int(ea.max()))

@@ -1,0 +1,168 @@
+"""``vitforge estimate``: the cycle model's figures as table, JSON and roofline plot."""
+
+import dataclasses
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from vitforge_sw.compiler import Build, CompileOptions, compile_graph, load_build
+from vitforge_sw.compiler.compile import ROWS, strategy_of
+from vitforge_sw.cycles.accounting import MULTIPLIERS, account, published
+from vitforge_sw.cycles.estimate import estimate
+from vitforge_sw.families.efficientvit.frontend import import_efficientvit
+from vitforge_sw.families.efficientvit.shapes import efficientvit_shapes
+from vitforge_sw.families.vit.frontend import import_vit
+from vitforge_sw.families.vit.shapes import shapes_of
+from vitforge_sw.graph.ir import Graph
+from vitforge_sw.graph.serialize import load_graph, write_atomic
+from vitforge_sw.models.resolve import build_model, image_config, resolve_model
+
+from .rtl import load_config
+
+ENGINES = ("mat", "rmac")
+IMAGES = 4  #: back to back, for the steady state
+
+
+def model_shapes(model: str) -> Graph:
+    """The graph of a model's shapes (zero weights): enough for schedule and cycles."""
+    spec = resolve_model(model)
+    net = build_model(spec, shapes_only=True)
+    if type(net).__name__ == "EfficientVit":
+        graph = efficientvit_shapes(import_efficientvit(net), image_config(net, spec).side)
+        graph.meta["model"] = spec.to_dict()
+        return graph
+    return shapes_of(import_vit(net))
+
+
+def estimate_subject(
+    subject: str,
+    preset: str | None,
+    config: str | None,
+    bytes_per_cycle: int | None,
+    latency: int,
+    command: str = "",
+    options: CompileOptions | None = None,
+) -> dict:
+    """Estimate a build directory (its own configuration and schedule) or a MODEL on a preset or configuration file,
+    compiled with ``options``."""
+    folder = Path(subject)
+    if folder.is_dir():
+        if preset or config:
+            raise ValueError(f"estimate {subject}: a build directory has its own configuration, give no --preset")
+        names = [f.name for f in dataclasses.fields(CompileOptions)]
+        if chosen := [f"--{n}" for n in names if options and getattr(options, n) != getattr(CompileOptions, n)]:
+            raise ValueError(f"estimate {subject}: a build directory has its own schedule, give no {chosen[0]}")
+        build: Build = load_build(folder)
+        stored = folder / "model.safetensors"
+        graph = load_graph(stored) if stored.is_file() else None
+    else:
+        if not (preset or config):
+            raise ValueError(f"estimate {subject}: no such build directory, and a model needs --preset or --config")
+        graph = model_shapes(subject)
+        build = compile_graph(graph, load_config(preset, config), options)
+    ports = build.config.beat_bytes
+    info = estimate(build, bytes_per_cycle=min(bytes_per_cycle or 64, ports), latency=latency, images=IMAGES)
+    info |= {"command": command, "subject": subject, "multipliers": build.config.multipliers}
+    if graph is not None and strategy_of(graph) is ROWS:
+        info["accounting"] = accounting(graph)
+    if folder.is_dir():
+        write_atomic(folder / "estimate.json", (json.dumps(info, indent=1) + "\n").encode())
+        roofline(info, folder / "roofline.png")
+    return info
+
+
+def accounting(graph: Graph) -> dict:
+    """The authors' account of an EfficientViT, and what they published for it (per cent, or None)."""
+    found = account(graph)
+    name, size = graph.meta.get("model"), 2 * graph.tensors[graph.input].width
+    name = name.get("architecture", "") if isinstance(name, dict) else name
+    figure = published(name, size)
+    return {
+        "multipliers": MULTIPLIERS, "cycles": found.cycles, "macs": found.macs, "utilization": found.utilization,
+        "published": None if figure is None else figure / 100,
+        "layers": [{"name": n, "cycles": cycles, "macs": macs} for n, cycles, macs in found.layers],
+    }  # fmt: skip
+
+
+def kind_of(layer: str) -> str:
+    """A layer's name without block, head and branch: ``blocks.3.attn.q.h1`` is ``attn.q``."""
+    short = re.sub(r"^blocks\.\d+\.|\.h\d+$", "", layer)
+    short = re.sub(r"^stages\.\d+\.blocks\.\d+\.((context|local)_module\.)?|^stem\.res\d+\.", "", short)
+    return re.sub(r"(attend|ksum|kv)\d+$", r"\1", short)
+
+
+def kinds(info: dict) -> list[dict]:
+    """The engines' layers summed over blocks, heads and branches, by engine."""
+    groups: dict[tuple[str, str], dict] = defaultdict(lambda: defaultdict(float))
+    for layer in info["layers"]:
+        if layer["chunk"] in ENGINES:
+            key = kind_of(layer["name"]), layer["chunk"]
+            for what in ("cycles", "busy", "macs", "dram_bytes"):
+                groups[key][what] += layer[what]
+            groups[key]["layers"] += 1
+    return [{"name": name, "engine": engine, **values} for (name, engine), values in groups.items()]
+
+
+def print_estimate(info: dict) -> None:
+    """One screen: layer kinds, chunks, totals."""
+    found = kinds(info)
+    engines = len({k["engine"] for k in found})
+    head = f"{'layer':16} {'engine':6} " if engines > 1 else f"{'layer':16} "
+    print(f"{head}{'count':>5} {'cycles':>9} {'waiting':>8} {'util %':>7} {'MACs':>12} {'DRAM kB':>9}")
+    for k in sorted(found, key=lambda k: [f["name"] for f in found].index(k["name"])):
+        utilization = 100 * k["macs"] * engines / (info["multipliers"] * k["cycles"]) if k["cycles"] else 0
+        title = f"{k['name']:16} {k['engine']:6} " if engines > 1 else f"{k['name']:16} "
+        print(
+            f"{title}{k['layers']:5.0f} {k['cycles']:9.0f} {k['cycles'] - k['busy']:8.0f} "
+            f"{utilization:7.2f} {k['macs']:12.0f} {k['dram_bytes'] / 1e3:9.1f}"
+        )
+    columns = ("busy", "waiting_data", "waiting_space", "waiting_weights", "other")
+    print(f"\n{'chunk':12} " + " ".join(f"{c:>15}" for c in columns) + "   (cycles an image)")
+    for name, chunk in info["chunks"].items():
+        print(f"{name:12} " + " ".join(f"{chunk[c]:15}" for c in columns))
+    bandwidth = info["dram_bytes"] / info["cycles"]
+    shape = f"{info['preset']} ({info['multipliers']} multipliers)"
+    print(f"\n{info['subject']} on {shape}, {info['bytes_per_cycle']} bytes a cycle, {info['latency']} cycles latency")
+    if info["batch"] > 1 or info["deferred"]:
+        late = ", whose results come with the next job" if info["deferred"] else ""
+        print(f"jobs of {info['batch']} images{late}; the first image's cycles are the first job's")
+    print(f"steady state {info['cycles']:.0f} cycles an image, first image {info['first_image_cycles']}; "
+          f"utilization {100 * info['utilization']:.2f} %")  # fmt: skip
+    print(f"DRAM {info['dram_bytes'] / 1e6:.2f} MB an image, {bandwidth:.1f} bytes a cycle")
+    if "backbone" in info:
+        b = info["backbone"]
+        print(f"backbone, from the stem's first step to the last stage's last row: {b['cycles']} cycles, "
+              f"{b['macs'] / 1e6:.1f} M MACs, utilization {100 * b['utilization']:.2f} %")  # fmt: skip
+    if "accounting" in info:
+        a = info["accounting"]
+        theirs = "" if a["published"] is None else f"; published {100 * a['published']:.2f} %"
+        print(f"backbone by the authors' account ({a['multipliers']} multipliers): {a['cycles']:.0f} cycles, "
+              f"{a['macs'] / 1e6:.1f} M MACs, utilization {100 * a['utilization']:.2f} %{theirs}")  # fmt: skip
+
+
+def roofline(info: dict, path: Path) -> None:
+    """MACs a cycle over MACs per DRAM byte, a point per layer, under the roof of multipliers and bandwidth."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    points: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])  # MACs, bytes, cycles of the longer engine
+    for layer in info["layers"]:
+        if layer["chunk"] in ENGINES:
+            p = points[layer["name"]]
+            points[layer["name"]] = [p[0] + layer["macs"], p[1] + layer["dram_bytes"], max(p[2], layer["cycles"])]
+    shown = [p for p in points.values() if all(p)]
+    x = [macs / size for macs, size, _ in shown]
+    y = [macs / cycles for macs, _, cycles in shown]
+    figure, axis = plt.subplots(figsize=(7, 4.5))
+    grid = [2.0**i for i in range(-2, 11)]
+    axis.plot(grid, [min(info["multipliers"], info["bytes_per_cycle"] * g) for g in grid], "k-", label="roof")
+    axis.scatter(x, y, s=14, alpha=0.6, label="layers")
+    axis.set(xscale="log", yscale="log", xlabel="MACs per DRAM byte", ylabel="MACs a cycle")
+    axis.set_title(f"{Path(info['subject']).name} on {info['preset']}: {100 * info['utilization']:.1f} % utilization")
+    axis.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

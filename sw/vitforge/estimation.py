@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -141,28 +142,54 @@ def print_estimate(info: dict) -> None:
               f"{a['macs'] / 1e6:.1f} M MACs, utilization {100 * a['utilization']:.2f} %{theirs}")  # fmt: skip
 
 
+def dots(info: dict) -> dict[str, tuple[float, float]]:
+    """Layer kind -> (MACs per DRAM byte, MACs a cycle) of its layers together, over the cycles of the longer engine."""
+    layers: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+    for layer in info["layers"]:
+        if layer["chunk"] in ENGINES:
+            p = layers[layer["name"]]
+            layers[layer["name"]] = [p[0] + layer["macs"], p[1] + layer["dram_bytes"], max(p[2], layer["cycles"])]
+    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+    for name, values in layers.items():
+        sums[kind_of(name)] = [a + b for a, b in zip(sums[kind_of(name)], values)]
+    return {kind: (m / size, m / cycles) for kind, (m, size, cycles) in sums.items() if m and size and cycles}
+
+
+def above_roof(info: dict) -> list[str]:
+    """Layer kinds with more MACs a cycle than bandwidth alone allows: their weights come while others compute."""
+    roof = lambda x: min(info["multipliers"], info["bytes_per_cycle"] * x)  # noqa: E731
+    return [kind for kind, (x, y) in dots(info).items() if y > 1.001 * roof(x)]
+
+
 def roofline(info: dict, path: Path) -> None:
-    """MACs a cycle over MACs per DRAM byte, a point per layer, under the roof of multipliers and bandwidth."""
+    """MACs a cycle over MACs per DRAM byte, a labelled dot per layer kind, under the roof of multipliers and bandwidth;
+    what reads nothing from DRAM has no dot."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    points: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])  # MACs, bytes, cycles of the longer engine
-    for layer in info["layers"]:
-        if layer["chunk"] in ENGINES:
-            p = points[layer["name"]]
-            points[layer["name"]] = [p[0] + layer["macs"], p[1] + layer["dram_bytes"], max(p[2], layer["cycles"])]
-    shown = [p for p in points.values() if all(p)]
-    x = [macs / size for macs, size, _ in shown]
-    y = [macs / cycles for macs, _, cycles in shown]
-    figure, axis = plt.subplots(figsize=(7, 4.5))
-    grid = [2.0**i for i in range(-2, 11)]
-    axis.plot(grid, [min(info["multipliers"], info["bytes_per_cycle"] * g) for g in grid], "k-", label="roof")
-    axis.scatter(x, y, s=14, alpha=0.6, label="layers")
-    axis.set(xscale="log", yscale="log", xlabel="MACs per DRAM byte", ylabel="MACs a cycle")
+    shown, above = dots(info), above_roof(info)
+    figure, axis = plt.subplots(figsize=(8.5, 6), layout="constrained")
+    low = min([x for x, _ in shown.values()] + [0.5]) / 2
+    high = max([x for x, _ in shown.values()] + [4 * info["multipliers"] / info["bytes_per_cycle"]]) * 2
+    knee = info["multipliers"] / info["bytes_per_cycle"]
+    axis.plot([low, knee, high], [low * info["bytes_per_cycle"], info["multipliers"], info["multipliers"]], "k-")
+    axis.annotate(f"{info['multipliers']} multipliers", (high, info["multipliers"]), ha="right", va="bottom")
+    labels: dict[tuple[int, int], list[str]] = defaultdict(list)  # dots that lie on each other share a label
+    for kind, (x, y) in shown.items():
+        axis.plot(x, y, "o", color="#e15759" if kind in above else "#4e79a7")
+        labels[round(6 * math.log10(x)), round(6 * math.log10(y))].append(kind)
+    for kinds_here in labels.values():
+        x, y = shown[kinds_here[0]]
+        right = x > (low * high) ** 0.5  # towards the middle, where there is room
+        axis.annotate("\n".join(kinds_here), (x, y), xytext=(-7 if right else 7, -5), textcoords="offset points",
+                      fontsize=8, va="top", ha="right" if right else "left")  # fmt: skip
+    axis.set(xscale="log", yscale="log", xlabel=f"MACs per DRAM byte ({info['bytes_per_cycle']} bytes a cycle)",
+             ylabel="MACs a cycle", xlim=(low, high))  # fmt: skip
     axis.set_title(f"{Path(info['subject']).name} on {info['preset']}: {100 * info['utilization']:.1f} % utilization")
-    axis.legend()
-    figure.tight_layout()
+    if above:
+        axis.set_xlabel(axis.get_xlabel() + f"\nred, above the roof: {', '.join(above)}: their weights are read while "
+                        "other layers compute", fontsize=9)  # fmt: skip
     figure.savefig(path, dpi=120)
     plt.close(figure)

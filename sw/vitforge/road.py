@@ -48,11 +48,16 @@ def load_model(
 
     Parameters
     ----------
-    model : timm name, JSON in timm's hub form, or a timm module (VisionTransformer, EfficientVit) with its weights
-    checkpoint : safetensors or weights-only PyTorch file; None: seeded random weights (a module keeps its own)
-    image : what differs from the data config: image_size (pixels), crop_pct, interpolation, mean, std, exif, alpha
-    names : renames the checkpoint's tensors
-    seed : of random weights
+    model
+        timm name, JSON in timm's hub form, or a timm module (VisionTransformer, EfficientVit) with its weights
+    checkpoint
+        safetensors or weights-only PyTorch file; None: seeded random weights (a module keeps its own)
+    image
+        what differs from the data config: image_size (pixels), crop_pct, interpolation, mean, std, exif, alpha
+    names
+        renames the checkpoint's tensors
+    seed
+        of random weights
 
     Raises
     ------
@@ -110,12 +115,17 @@ def quantize(
 
     Parameters
     ----------
-    model, checkpoint, image, names, seed : as in `load_model`
-    calib : images like those that the model will see, without labels: folder, files, PIL images, pixels uint8
+    model, checkpoint, image, names, seed
+        as in `load_model`
+    calib
+        images like those that the model will see, without labels: folder, files, PIL images, pixels uint8
         (B, H, W, C), normalised floats (B, C, H, W), a DataLoader (``vitforge_sw.models.inputs.as_patches``)
-    scheme : name (``vitforge schemes``); further keyword arguments change single options of it
-    limit : use so many images
-    quality : a dict that gets logit_sqnr_db, agreement (per cent), images, held_back, layers {name: dB}, worst
+    scheme
+        name (``vitforge schemes``); further keyword arguments change single options of it
+    limit
+        use so many images
+    quality
+        a dict that gets logit_sqnr_db, agreement (per cent), images, held_back, layers {name: dB}, worst
 
     Returns
     -------
@@ -157,11 +167,15 @@ def evaluate(
 
     Parameters
     ----------
-    model : integer graph, or its file
-    images : a folder, or whatever `quantize` takes as ``calib``
-    labels : of a folder a CSV, or None where its subfolders say the class; else a class index for each image, or None
+    model
+        integer graph, or its file
+    images
+        a folder, or whatever `quantize` takes as ``calib``
+    labels
+        of a folder a CSV, or None where its subfolders say the class; else a class index for each image, or None
         where the data loader yields them
-    float_model : True: the float model that the graph was made from (``checkpoint``: where its weights moved to); or it
+    float_model
+        True: the float model that the graph was made from (``checkpoint``: where its weights moved to); or it
 
     Returns
     -------
@@ -203,9 +217,12 @@ def compile(  # noqa: A001 (the command's name)
 
     Parameters
     ----------
-    model : integer graph, or its file
-    output : made where missing
-    preset, config : one of them; a config is an AcceleratorConfig, a dict of what differs from its "base", or a file;
+    model
+        integer graph, or its file
+    output
+        made where missing
+    preset, config
+        one of them; a config is an AcceleratorConfig, a dict of what differs from its "base", or a file;
         further keyword arguments: pipelining, engines, batch (images of a job), defer
 
     Returns
@@ -243,14 +260,22 @@ def simulate(
 
     Parameters
     ----------
-    build : directory from `compile`; its Verilog and simulation program are made where missing
-    images : as ``calib`` of `quantize`
-    count : so many of them (default: all)
-    simulator : verilator or icarus
-    tensors : compare every tensor, not the logits alone
-    trace : write build/trace
-    bytes_per_cycle, latency : of the DRAM model; the latency in cycles
-    timeout : seconds
+    build
+        directory from `compile`; its Verilog and simulation program are made where missing
+    images
+        as ``calib`` of `quantize`
+    count
+        so many of them (default: all)
+    simulator
+        verilator or icarus
+    tensors
+        compare every tensor, not the logits alone
+    trace
+        write build/trace
+    bytes_per_cycle, latency
+        of the DRAM model; the latency in cycles
+    timeout
+        seconds
 
     Returns
     -------
@@ -292,8 +317,10 @@ def estimate(
 
     Parameters
     ----------
-    subject : build directory, or a model's name or JSON with ``preset`` or ``config`` (then its shapes alone count)
-    bytes_per_cycle, latency : of the DRAM, the latency in cycles
+    subject
+        build directory, or a model's name or JSON with ``preset`` or ``config`` (then its shapes alone count)
+    bytes_per_cycle, latency
+        of the DRAM, the latency in cycles
 
     Returns
     -------

@@ -19,6 +19,7 @@ from vitforge_sw.graph.ir import Graph
 from vitforge_sw.graph.serialize import write_atomic
 from vitforge_sw.progress import working
 
+from .estimation import above_roof, roofline
 from .rtl import ensure_rtl
 
 SCHEMA = "vitforge/simulate/1"
@@ -106,6 +107,10 @@ def simulate(
         with working("drawing the timeline", progress):
             timeline = write_timeline(folder / "trace", build, run, command)
         info |= {"losses": timeline["losses"], "backbone": timeline["backbone"]}
+        guess = estimate(build, settings.bandwidth, settings.latency, 4) | {"subject": str(folder)}
+        guess["multipliers"] = build.config.multipliers
+        roofline(guess, folder / "trace" / "roofline.png")
+        info["above_roof"] = above_roof(guess)
     found = backbone(build, attribute(build, run))["utilization"] if backboned else []
     info["backbone_utilization"] = sum(found[-3:]) / len(found[-3:]) if found else None  # of the last jobs
     write_run(folder / "simulate.json", info)

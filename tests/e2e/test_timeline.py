@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from vitforge import api
+from vitforge.estimation import dots
 from vitforge.shipped import shipped_model
 from vitforge.simulation import simulate
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.arch.isa import Chunk
 from vitforge_sim.measure.monitors import decode
 from vitforge_sim.measure.timeline import KINDS, attribute, window
+from vitforge_sim.measure.view import LAYERS, role
 from vitforge_sim.run.topbench import BenchResult
+from vitforge_sw.cycles.estimate import estimate
 
 IMAGES = 3
 
@@ -93,6 +96,32 @@ def test_files(traced):
     for tid in {e["tid"] for e in slices}:  # slices of a track are nested or apart
         outer = sorted((e["ts"], e["ts"] + e["dur"]) for e in slices if e["tid"] == tid and e["cat"] == "layer")
         assert all(a[1] <= b[0] for a, b in pairwise(outer))
+
+
+@pytest.mark.parametrize(
+    "layer, want",
+    [
+        ("blocks.3.mlp.fc1", "fc1"), ("blocks.11.mlp.fc2", "fc2"), ("blocks.0.attn.q.h2", "q"), ("embed", "embed"),
+        ("head.classifier.1", "classifier"), ("stages.2.blocks.1.context_module.main.kv3", "kv"), ("nothing7", "busy"),
+    ],
+)  # fmt: skip
+def test_colours(layer, want):
+    assert role(layer) == want and LAYERS["fc1"] != LAYERS["fc2"]
+
+
+def test_roofline(traced):
+    """A dot for each kind of layer that reads DRAM; above the roof are those that need more than the bandwidth."""
+    build, _, folder, _ = traced
+    info = json.loads((folder / "simulate.json").read_text())
+    guess = estimate(build, info["memory"]["bytes_per_cycle"], info["memory"]["latency"]) | {"multipliers": 256}
+    found = dots(guess)
+    assert {"embed", "attn.q", "mlp.fc1", "mlp.fc2", "head"} <= set(found)
+    weights = sum(x["dram_bytes"] for x in guess["layers"] if x["name"].endswith("mlp.fc1"))
+    macs = sum(n for name, n in build.macs.items() if name.endswith("mlp.fc1"))
+    assert found["mlp.fc1"][0] == pytest.approx(macs / weights)
+    bandwidth = info["memory"]["bytes_per_cycle"]
+    assert info["above_roof"] == [k for k, (x, y) in found.items() if y > 1.001 * min(256, bandwidth * x)]
+    assert (folder / "trace" / "roofline.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_decode_refuses():

@@ -30,8 +30,9 @@ WAITS = {
 
 def role(layer: str) -> str:
     """Key of LAYERS for a layer's name: its part without block, head and branch."""
-    part = re.sub(r"^blocks\.\d+\.|\.h\d+$|(\.?\d+)+$", "", layer).split(".")[-1]
-    return part if part in LAYERS else "busy"
+    short = re.sub(r"^blocks\.\d+\.|\.h\d+$", "", layer)
+    parts = (name.split(".")[-1] for name in (short, re.sub(r"(\.?\d+)+$", "", short)))  # fc1 has a colour, kv3 as kv
+    return next((part for part in parts if part in LAYERS), "busy")
 
 
 def _merged(attribution: Attribution, chunk: Chunk) -> list[tuple[int, Segment]]:

@@ -66,7 +66,9 @@ def run(args, command: str) -> int:
         if b := info["backbone"]:
             shares = ", ".join(f"{n} ({100 * u:.2f} %)" for n, u in zip(b["cycles"], b["utilization"]))
             print(f"backbone, stem's first step to the last stage's last row, cycles a job (utilization): {shares}")
-        print(f"{args.build}/trace: timeline.json, timeline.png, perfetto.json (open it in ui.perfetto.dev)")
+        print(f"{args.build}/trace: timeline.json, timeline.png, roofline.png, perfetto.json (for ui.perfetto.dev)")
+        if above := info["above_roof"]:
+            print(f"above the roof: {', '.join(above)}: their weights are read while other layers compute")
     if args.tensors:
         elements = sum(t["elements"] for t in info["tensors"])
         print(f"{len(info['tensors'])} tensors, {elements} values compared; dead: {', '.join(info['dead']) or 'none'}")

@@ -15,7 +15,7 @@ import pytest
 from vitforge import api
 from vitforge.rtl import load_config
 from vitforge.shipped import shipped_model
-from vitforge.simulate import prepare
+from vitforge.simulation import prepare
 from vitforge_sim.run.link import Link, Memory, System
 from vitforge_sw.compiler import Build
 from vitforge_sw.models.files import list_images

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vitforge.shipped import shipped_model
-from vitforge.simulate import prepare
+from vitforge.simulation import prepare
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.arch.isa import Chunk
 from vitforge_sim.compare.verify import verify

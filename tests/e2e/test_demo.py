@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vitforge import api, demo, simulate
+from vitforge import api, demo, simulation
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_resume(folder):
 
 
 def test_dead_tensor_fails(folder, monkeypatch, capsys):
-    monkeypatch.setattr(simulate, "dead_tensors", lambda graph, tensors: ["norm"])
+    monkeypatch.setattr(simulation, "dead_tensors", lambda graph, tensors: ["norm"])
     assert demo.demo(folder, 1, "vitforge demo", only="digits_vit") == 1
     assert "dead tensors (their comparison proves little): norm" in capsys.readouterr().out
 

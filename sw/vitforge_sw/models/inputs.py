@@ -35,7 +35,7 @@ def as_patches(
     limit: the first so many (of a folder spread over its subfolders). Raises ValueError for anything else.
     """
     if isinstance(images, str | Path):
-        if Path(images).is_dir():
+        if not Path(images).is_file():  # a missing one is refused as a folder
             return load_patches(some_images(images, limit, notes), config, progress, notes), None
         images = [images]
     if isinstance(images, Image.Image):

@@ -9,7 +9,7 @@ from amaranth.sim import Simulator
 
 from vitforge import api
 from vitforge.shipped import shipped_model
-from vitforge_hw.arch.registers import Error
+from vitforge_hw.arch.registers import REGISTERS, Error
 from vitforge_sw.compiler import CompileOptions, compile_graph
 
 BOARDS = Path(__file__).resolve().parents[2] / "boards"
@@ -18,6 +18,7 @@ sys.path.insert(0, str(BOARDS))
 from ulx3s import build as design  # noqa: E402
 from ulx3s import cli, host, simulate  # noqa: E402
 from ulx3s.board import BAUD, divisor  # noqa: E402
+from ulx3s.control import Control, Layout  # noqa: E402
 from ulx3s.memory import OnChipMemory  # noqa: E402
 from ulx3s.pll import Dividers  # noqa: E402
 from ulx3s.uart import UartReceiver, UartSender  # noqa: E402
@@ -251,6 +252,92 @@ def test_a_missing_port_is_one_line(tmp_path, capsys):
     pytest.importorskip("serial")
     with pytest.raises(ValueError, match="port .*nowhere"):
         host.Port(str(tmp_path / "nowhere"), FRAME, BAUD)
+
+
+# ---- controller
+def _serve(dut, frames, registers, limit=4000):
+    """Play request bytes against a controller whose registers answer from lists; -> (accesses, rows written, reply)."""
+    seen, rows, reply = [], {}, []
+
+    async def bench(ctx):
+        bus, left = dut.bus, [b for f in frames for b in f]
+        answer = None
+        ctx.set(dut.reply.ready, 1)
+        ctx.set(dut.read_data, int.from_bytes(bytes(range(16)), "little"))
+        for cycle in range(limit):
+            ctx.set(dut.valid, bool(left) and cycle % 3 == 0)
+            if left and cycle % 3 == 0:
+                ctx.set(dut.byte, left.pop(0))
+            for channel in ("aw", "w", "ar"):
+                ctx.set(getattr(bus, f"{channel}ready"), 1)
+            ctx.set(bus.bvalid, answer == "write")
+            ctx.set(bus.rvalid, isinstance(answer, int))
+            ctx.set(bus.rdata, answer if isinstance(answer, int) else 0)
+            await ctx.delay(1e-8)
+            answer = None
+            if ctx.get(bus.awvalid):
+                seen.append((names[ctx.get(bus.awaddr)], ctx.get(bus.wdata)))
+                answer = "write"
+            elif ctx.get(bus.arvalid):
+                name = names[ctx.get(bus.araddr)]
+                values = registers[name]
+                answer = values.pop(0) if len(values) > 1 else values[0]
+                seen.append((name, None))
+            if ctx.get(dut.write):
+                rows[ctx.get(dut.write_row)] = ctx.get(dut.write_data)
+            if ctx.get(dut.reply.valid):
+                reply.append(ctx.get(dut.reply.payload))
+            await ctx.tick()
+
+    names = {r.offset: name for name, r in REGISTERS.items()}
+    run(dut, bench)
+    return seen, rows, bytes(reply)
+
+
+LAYOUT = Layout(image_base=64, image_bytes=32, result_base=128, result_bytes=16, program_beats=7)
+IMAGE = bytes(range(100, 132))
+
+
+def test_controller_loads_once_and_runs_each_request():
+    registers = {"status": [0, 2], "errors": [0], "done_count": [0, 1, 1], "done_errors": [0], "done_cycles": [77]}
+    request = FRAME.request(IMAGE)
+    seen, rows, reply = _serve(Control(LAYOUT, 16), [b"\x00\x11", request, bytes(400), request], registers)
+    assert rows == {4 + i: _row(IMAGE, i) for i in range(2)}
+    size = FRAME.reply_bytes
+    assert [FRAME.reply(reply[i : i + size]) for i in (0, size)] == 2 * [host.Reply((), 77, bytes(range(16)))]
+    assert len(reply) == 2 * size
+    written = [(name, value) for name, value in seen if value is not None]
+    load = {"program_beats": 7, "job_image_lo": 64, "job_result_lo": 128, "control": 1}
+    assert load.items() <= dict(written[:10]).items() and written[9] == ("control", 1)
+    job = [("job_submit", 1), ("done_pop", 1), ("errors", 0xFFFFFFFF)]
+    assert written[10:] == 2 * job, "loaded once"
+
+
+@pytest.mark.parametrize("where", ["job", "load", "hang"])
+def test_controller_reports_errors_and_loads_again(where):
+    bad = {"job": 1 << Error.CHECKSUM, "load": 1 << Error.BUILD, "hang": 1 << Error.WATCHDOG}[where]
+    registers = {
+        "status": [0, 2] if where == "load" else [2],
+        "errors": {"job": [0], "load": [bad, 0], "hang": [bad, 0]}[where],
+        "done_count": [0, 1] if where == "hang" else [1],
+        "done_errors": [bad, 0] if where == "job" else [0],
+        "done_cycles": [77],
+        "control": [2, 0],
+    }
+    request = FRAME.request(IMAGE)
+    seen, _, reply = _serve(Control(LAYOUT, 16), [request, bytes(400), request], registers)
+    size = FRAME.reply_bytes
+    first, second = (FRAME.reply(reply[i : i + size]) for i in (0, size))
+    assert first.errors == ({"job": "checksum", "load": "build", "hang": "watchdog"}[where],)
+    assert second.errors == () and second.cycles == 77
+    assert seen.count(("control", 2)) == 1 and seen.count(("control", 1)) == 2, "reset once, loaded again"
+
+
+def test_controller_refuses_a_damaged_request_without_running_it():
+    damaged = bytearray(FRAME.request(IMAGE))
+    damaged[9] ^= 1
+    seen, _, reply = _serve(Control(LAYOUT, 16), [bytes(damaged)], {})
+    assert FRAME.reply(reply).errors == ("transfer",) and seen == []
 
 
 # ---- the whole design

@@ -14,7 +14,7 @@ from ..models.resolve import ModelSpec
 from ..quant.quality import Quality
 from .efficientvit import TrioScheme, quantize_efficientvit
 from .vit.frontend import import_vit
-from .vit.quantizer import Quantizer
+from .vit.quantizer import Builder, quantize_network
 from .vit.schemes import Scheme
 
 
@@ -52,10 +52,10 @@ def quantize_model(
         raise ValueError(
             f"calibration: needs int8 (B, {image.patches}, {image.patch_bytes}) with B > 0, not {patches.shape}"
         )
-    quantizer = Quantizer(import_vit(model), image, scheme, patches)
-    graph = quantizer.run(progress)
+    build = Builder(import_vit(model), image, scheme, patches)
+    graph = quantize_network(build, progress)
     if quality is not None:
-        quality.layers.update(quantizer.quality.layers)
+        quality.layers.update(build.quality.layers)
     graph.meta.update(
         model=spec.to_dict(),
         image=image.to_dict(),

@@ -85,6 +85,7 @@ def simulated(
         "steady_state_cycles": info["steady_state_cycles"],
         "run_cycles": sum(info["cycles_per_image"]),
         "utilization": round(info["utilization"], 5),
+        "dram_read_bytes_per_cycle": round(info["dram_read_bytes"] / sum(info["cycles_per_image"]), 2),
         "cycles_per_second": round(info["simulated_cycles_per_second"]),
         "build_seconds": round(built - begin, 1),
         "run_seconds": round(time.monotonic() - built, 1),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import time
 
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_sw.compiler.compile import fit_graph
@@ -21,6 +22,7 @@ MEMORIES = {
     "activation buffer": ("pool_rows", r"(\d+) rows of \d+ bytes needed"),
 }
 TRIES = 16  #: changes of one parameter that are tried before giving up
+SECONDS = 60.0  #: after which `repaired` no longer looks for a smaller configuration than the one that it has found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +50,14 @@ def fit(graph: Graph, config: AcceleratorConfig) -> Fit:
     )
 
 
-def repaired(graph: Graph, config: AcceleratorConfig) -> tuple[Fit, dict[str, int]]:
+def repaired(graph: Graph, config: AcceleratorConfig, seconds: float = SECONDS) -> tuple[Fit, dict[str, int]]:
     """The configuration with memories and limits as much larger as ``graph`` needs, and the parameters that differ.
 
-    Grows what the compiler's refusal names, then takes back what was not needed in the end. The Fit does not fit if no
-    size of them helps (units or words that the model needs are others).
+    Grows what the compiler's refusal names, then takes back what was not needed in the end, as long as less than
+    ``seconds`` have passed: a large model's configuration fits then, and may have more memory than it needs. The Fit
+    does not fit if no size of them helps (units or words that the model needs are others).
     """
+    end = time.monotonic() + seconds
     found = fit(graph, config)
     for _ in range(TRIES):
         if found.fits:
@@ -67,7 +71,7 @@ def repaired(graph: Graph, config: AcceleratorConfig) -> tuple[Fit, dict[str, in
         return found, {}
     for f in dataclasses.fields(config):  # a step may have been too long, or superfluous after a later one
         first = getattr(config, f.name)
-        while (value := getattr(found.config, f.name)) != first:
+        while (value := getattr(found.config, f.name)) != first and time.monotonic() < end:
             halved = f.metadata["limits"].power_of_two and value // 2 >= first
             try:
                 back = dataclasses.replace(found.config, **{f.name: value // 2 if halved else first})

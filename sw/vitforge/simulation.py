@@ -50,7 +50,8 @@ def prepare(
     jobs = -(-images // build.batch) + build.lag
     plan = MemoryPlan.of(len(build.memory_image), build.image_bytes, build.result_bytes, jobs)
     # one program for every model and number of images that fits; Icarus fills its memory slowly
-    memory = max(1 << (20 if simulator == "icarus" else 24), plan.total)
+    least = 20 if simulator == "icarus" else 24
+    memory = 1 << max(least, (plan.total - 1).bit_length())
     watch = Watch()
     with working(f"building the simulation for {simulator}", progress, amount=watch.objects, unit="file"):
         return build_accelerator(build.config, sources, simulator, memory, waves, watch)

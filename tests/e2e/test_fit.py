@@ -17,8 +17,8 @@ from vitforge_sw.compiler.compile import compile_graph
 
 DIGITS, EVIT = (str(shipped_model(name).model) for name in ("digits_vit", "digits_efficientvit"))
 NAMES = ("deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224", "deit3_small_patch16_224",
-         "vit_tiny_patch16_224", "vit_base_patch32_224", "vit_large_patch16_224", "efficientvit_b0", "efficientvit_b1",
-         "efficientvit_b3")  # fmt: skip
+         "vit_tiny_patch16_224", "vit_base_patch16_224", "vit_base_patch32_224", "vit_large_patch16_224",
+         "efficientvit_b0", "efficientvit_b1", "efficientvit_b2", "efficientvit_b3")  # fmt: skip
 
 
 def compiled(graph, config) -> tuple[bool, str]:
@@ -77,6 +77,14 @@ def test_repaired_configuration_fits_and_no_parameter_is_grown_in_vain(model):
         limits = type(config).__dataclass_fields__[name].metadata["limits"]
         back = value // 2 if limits.power_of_two else value - config.word
         assert not fit(graph, dataclasses.replace(found.config, **{name: back})).fits, name
+
+
+def test_without_time_what_fits_is_larger_and_right():
+    preset, small = SMALL[DIGITS]
+    config, graph = dataclasses.replace(get_config(preset), **small), model_shapes(DIGITS)
+    (least, _), (found, changed) = repaired(graph, config), repaired(graph, config, seconds=0)
+    assert found.fits and found.config == dataclasses.replace(config, **changed)
+    assert memory_bytes(found.config) >= memory_bytes(least.config)
 
 
 def test_what_no_memory_mends():

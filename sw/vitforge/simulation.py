@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from vitforge_sim.compare.verify import Verdict, verify
-from vitforge_sim.measure.monitors import MONITORS
-from vitforge_sim.measure.timeline import attribute, backbone
+from vitforge_sim.measure.backbone import backbone, has_backbone
+from vitforge_sim.measure.monitors import MONITORS, decode
 from vitforge_sim.run.accelerator import AcceleratorRun, MemoryPlan, build_accelerator, run_accelerator
 from vitforge_sim.run.cache import locked_path
 from vitforge_sim.run.topbench import BenchProgram, MemorySettings
 from vitforge_sim.run.watch import Watch
 from vitforge_sw.compiler import Build
-from vitforge_sw.cycles.estimate import STAGES, estimate
+from vitforge_sw.cycles.estimate import estimate
 from vitforge_sw.graph.ir import Graph
 from vitforge_sw.graph.serialize import write_atomic
 from vitforge_sw.progress import working
@@ -24,7 +24,7 @@ from .rtl import ensure_rtl
 
 SCHEMA = "vitforge/simulate/1"
 DISTINCT = 64  #: a large int8 tensor with fewer distinct values is called dead (40-verification)
-BACKBONED = 32  #: images up to which the backbone's cycles are read out of every row's times
+LAST_JOBS = 3  #: whose backbone's utilization simulate.json has, on average
 ZEROS, SATURATED = 0.9, 0.05  #: limits of a live tensor
 
 
@@ -88,7 +88,7 @@ def simulate(
         print(f"{text}: the last image is repeated {missing} times")
     settings = settings or MemorySettings(bandwidth=min(64, build.config.beat_bytes))
     bench = prepare(build, folder, simulator, images, progress, waves)
-    backboned = _has_backbone(build) and images <= BACKBONED
+    backboned = has_backbone(build)
     timed = trace or backboned
     watched = ("image_end", *(MONITORS[: 2 + build.config.trio] if timed else ()))
     watch = Watch()
@@ -112,8 +112,8 @@ def simulate(
         guess["multipliers"] = build.config.multipliers
         roofline(guess, folder / "trace" / "roofline.png")
         info["above_roof"] = above_roof(guess)
-    found = backbone(build, attribute(build, run))["utilization"] if backboned else []
-    info["backbone_utilization"] = sum(found[-3:]) / len(found[-3:]) if found else None  # of the last jobs
+    found = backbone(build, decode(run.bench), run.start_cycle, LAST_JOBS)["utilization"] if backboned else []
+    info["backbone_utilization"] = sum(found) / len(found) if found else None
     write_run(folder / "simulate.json", info)
     return Simulation(info, verdict, run)
 
@@ -131,11 +131,6 @@ class Expected:
             done = estimate(self.build, s.bandwidth, s.latency, min(2, self.jobs))["done"]
             self.cycles = done[0] + (self.jobs - 1) * (done[-1] - done[0])
         return (reached, self.cycles) if (reached := self.watch.cycle()) else None
-
-
-def _has_backbone(build: Build) -> bool:
-    """An EfficientViT without a deferred classifier, whose rows would lie between the backbone's."""
-    return not build.lag and any(name.startswith(STAGES) for name in build.macs)
 
 
 #: two runs with the same values of these are the same experiment: the later one takes the earlier one's place

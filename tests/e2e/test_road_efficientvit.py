@@ -158,7 +158,24 @@ def test_timeline(trio):
     measured = traced.info["backbone"]["cycles"]
     assert len(measured) == IMAGES and measured[0] == pytest.approx(predicted["first_image_cycles"], rel=0.05)
     assert measured[-1] < traced.info["steady_state_cycles"]
+    macs = sum(n for name, n in build.macs.items() if not name.startswith("head."))
+    last = [macs / (CONFIG.multipliers * n) for n in measured[-3:]]
+    assert traced.info["backbone_utilization"] == pytest.approx(sum(last) / len(last), rel=1e-12)
     attribution = attribute(build, traced.run)
     for chunk in (Chunk.MAT, Chunk.RMAC):
         assert sum(info["chunks"][chunk.name.lower()].values()) == pytest.approx(info["cycles_per_image"])
         assert len(attribution.arrays[chunk][1]) == IMAGES * attribution.events.totals[chunk]
+    for job, n in enumerate(measured):  # from the engines' segments, row by row
+        rows = [(s, attribution.timeline.chunks[c].done[s.row]) for c in (Chunk.MAT, Chunk.RMAC)
+                for s in attribution.segments[c] if s.kind == "busy" and attribution.image(c, s.row) == job
+                and not attribution.layer(c, s.row).startswith("head.")]  # fmt: skip
+        assert n == max(done for _, done in rows) - min(s.begin for s, _ in rows)
+
+
+def test_backbone_of_many_images(trio):
+    """The figure is there for any number of images, and that of the steady state."""
+    graph, build, patches, _, folder = trio
+    many = simulate(graph, build, np.tile(patches, (-(-33 // len(patches)), 1, 1))[:33], folder)
+    few = simulate(graph, build, patches, folder)
+    assert many.info["bit_exact"] and many.info["images"] == 33
+    assert many.info["backbone_utilization"] == pytest.approx(few.info["backbone_utilization"], rel=0.02)

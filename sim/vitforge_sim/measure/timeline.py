@@ -21,11 +21,12 @@ from vitforge_hw.attention.code_ring import ENTRIES
 from vitforge_hw.engines.step_issue import ArrayState
 from vitforge_sw.compiler import Build
 from vitforge_sw.compiler.program.proof import Events
-from vitforge_sw.cycles.estimate import ENGINES, HEAD, STAGES
+from vitforge_sw.cycles.estimate import ENGINES
 from vitforge_sw.cycles.model import Simulator
 from vitforge_sw.kinds import kind_of
 
 from ..run.accelerator import AcceleratorRun
+from .backbone import backbone
 from .monitors import ChunkTimeline, Timeline, decode
 
 KINDS = ("busy", "data", "space", "weights", "fetch", "room", "image", "control")
@@ -185,25 +186,6 @@ def losses(build: Build, attribution: Attribution, begin: int, end: int, images:
     return {k: out[k] / images / len(engines) for k in (*first, *KINDS[1:])}
 
 
-def backbone(build: Build, attribution: Attribution) -> dict:
-    """Of every job: cycles from the first step of an EfficientViT's stem to the last row of its last stage written,
-    and the utilization of the multipliers in them; empty for other models, and where a deferred classifier lies between
-    the backbone's rows. The first job's image is still arriving."""
-    macs = build.batch * sum(n for name, n in build.macs.items() if not name.startswith(HEAD))
-    if build.lag or not any(name.startswith(STAGES) for name in build.macs):
-        return {}
-    begin, end = {}, {}
-    for chunk in ENGINES:
-        done = attribution.timeline.chunks[chunk].done
-        for s in attribution.segments.get(chunk, ()):
-            if s.kind == "busy" and not attribution.layer(chunk, s.row).startswith(HEAD):
-                job = attribution.image(chunk, s.row)
-                begin[job] = min(begin.get(job, s.begin), s.begin)
-                end[job] = max(end.get(job, 0), int(done[s.row]))
-    cycles = [end[job] - begin[job] for job in sorted(begin)]
-    return {"cycles": cycles, "macs": macs, "utilization": [macs / (build.config.multipliers * n) for n in cycles]}
-
-
 def summarise(build: Build, attribution: Attribution, run: AcceleratorRun) -> dict:
     """The content of timeline.json: cycles an image in the steady state."""
     begin, end, jobs = window(run)
@@ -231,7 +213,7 @@ def summarise(build: Build, attribution: Attribution, run: AcceleratorRun) -> di
         "images": images,
         "cycles_per_image": (end - begin) / images,
         "losses": losses(build, attribution, begin, end, jobs),
-        "backbone": backbone(build, attribution),
+        "backbone": backbone(build, attribution.timeline, run.start_cycle),
         "chunks": chunks,
         "layers": layers,
         "array_waits": [

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from vitforge import api
-from vitforge.progress import working
 from vitforge_sim.run.build import BuildError
 from vitforge_sw.compiler import Build
+from vitforge_sw.progress import working
 
 from . import build as design
 from .board import BAUD

@@ -16,7 +16,7 @@ from vitforge_sw.models.images import load_patches
 from vitforge_sw.predict import CyclePredictor
 
 from .api import FloatModel
-from .estimate import model_shapes
+from .estimation import model_shapes
 from .rtl import load_config
 
 __all__ = ["cost", "key", "layer_wbits", "plot", "run", "task"]

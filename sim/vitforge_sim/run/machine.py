@@ -80,10 +80,6 @@ class Outcome:
     results: np.ndarray
     bench: BenchResult
 
-    def disable(self) -> "Script":
-        """Clear enable and wait until the machine is down."""
-        return self.write("control", 0).poll("status", 0, STOPPING)
-
     def error(self, label: str) -> tuple[int, int, int]:
         """(code, address, response) as ``Script.error`` read them."""
         v = self.values

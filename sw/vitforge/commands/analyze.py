@@ -26,10 +26,10 @@ def run(args, command: str) -> int:
     output_folder(args.output)
     from vitforge_sw.graph.serialize import load_graph
     from vitforge_sw.models.files import some_images
+    from vitforge_sw.progress import working
 
     from .. import api
     from ..analyze import analyze
-    from ..progress import working
 
     graph = load_graph(args.quantized)
     net = api.float_of(graph, args.checkpoint)

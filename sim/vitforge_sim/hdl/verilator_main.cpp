@@ -2,6 +2,24 @@
 // A clock from C++ is faster than `--binary --timing`, where every edge goes through the coroutine scheduler.
 #include "Vtop.h"
 #include "verilated.h"
+#if VM_COVERAGE
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <unistd.h>
+#include "verilated_cov.h"
+
+// The run's counts go to $VITFORGE_COVERAGE/<folder of the program>.<process>.dat, whole or not at all.
+static void write_coverage(VerilatedContext& context, const char* program) {
+    const char* folder = std::getenv("VITFORGE_COVERAGE");
+    if (folder == nullptr) return;
+    std::string name(program);
+    name = name.substr(0, name.rfind('/'));
+    name = std::string(folder) + "/" + name.substr(name.rfind('/') + 1) + "." + std::to_string(getpid());
+    context.coveragep()->write((name + ".part").c_str());
+    std::rename((name + ".part").c_str(), (name + ".dat").c_str());
+}
+#endif
 
 double sc_time_stamp() { return 0; }
 
@@ -23,5 +41,8 @@ int main(int argc, char** argv) {
         top.eval();
     }
     top.final();
+#if VM_COVERAGE
+    write_coverage(context, argv[0]);
+#endif
     return 0;
 }

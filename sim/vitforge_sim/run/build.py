@@ -26,6 +26,12 @@ BENCH = Path(__file__).parents[1] / "hdl"  # Verilog and C++ that ship with the 
 # that resets what it must, and Icarus, which has X, runs the same benches.
 VERILATOR_FLAGS = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-Wno-lint", "-Wno-fatal")
 ICARUS_FLAGS = ("-g2012",)
+#: where VITFORGE_COVERAGE names a folder: programs count their points and write them there (vitforge_sim.coverage)
+COVERAGE_FLAGS = ("--coverage-line", "--coverage-toggle")
+
+
+def _verilator_flags() -> tuple[str, ...]:
+    return VERILATOR_FLAGS + (COVERAGE_FLAGS if os.environ.get("VITFORGE_COVERAGE") else ())
 
 
 class BuildError(RuntimeError):
@@ -71,7 +77,7 @@ def _verilator(top: str, names: Sequence[str], folder: Path, log: Path, options:
     env = toolchain.environment("verilator")
     jobs = str(min(4, os.cpu_count() or 1))
     command = [str(toolchain.verilator_bin() / "verilator"), "--cc", "--exe", "--top-module", top, "--prefix", "Vtop"]
-    command += ["-Mdir", "obj", "-o", "simulation", *VERILATOR_FLAGS, "--timescale", "1ns/1ps"]
+    command += ["-Mdir", "obj", "-o", "simulation", *_verilator_flags(), "--timescale", "1ns/1ps"]
     if options.trace:
         command += ["--trace-vcd", "-CFLAGS", "-DVF_TRACE"]
     if options.cocotb:
@@ -123,7 +129,7 @@ class Options:
 
 def _key(simulator: str, top: str, texts: Mapping[str, str], options: Options) -> str:
     digest = hashlib.sha256()
-    flags = VERILATOR_FLAGS if simulator == "verilator" else ICARUS_FLAGS
+    flags = _verilator_flags() if simulator == "verilator" else ICARUS_FLAGS
     parts = [simulator, toolchain.version(simulator), top, *flags, json.dumps(dataclasses.asdict(options), default=str)]
     if simulator == "verilator":
         parts += [_machine(), (BENCH / "verilator_main.cpp").read_text()]

@@ -68,7 +68,7 @@ def test_another_module_of_the_same_name_does_not_count(runs):
 
 
 def test_finished_files_are_taken_once(runs, tmp_path):
-    for data, program in runs:
+    for data, _ in runs:
         (tmp_path / data.name).write_bytes(data.read_bytes())
     (tmp_path / "unfinished.1.part").write_text("")
     coverage = Coverage({"unit.v": UNIT.format(limit=9)})

@@ -134,6 +134,7 @@ ARROWS = {
     SIM: {
         "run": "", "bench": "run", "compare": "run", "measure": "run", "synth": "", "formal": "run synth",
         "mutation": "bench run synth",
+        "coverage": "",
     },
 }
 #: imports inside functions, which may point up: an operation runs its golden model, which needs PyTorch

@@ -6,7 +6,7 @@ import torch
 from vitforge_hw.arch.config import ACC_BITS
 
 from ..ops.matmul import Matmul
-from .exact import carrier, matmul
+from .exact import carrier, int8_products, matmul
 from .post import PostOp
 
 
@@ -20,8 +20,11 @@ class MatmulOp(PostOp):
         #: proven bound of every partial sum of |acc|, int8 inputs
         self.bound = 128 * int(np.abs(weight).sum(1).max())
         assert self.bound + int(np.abs(node.bias).max()) < 1 << ACC_BITS - 1, node.name
-        kept = torch.from_numpy(weight).view(node.groups, -1, weight.shape[1]).transpose(1, 2).contiguous()
-        self.weight = kept.to(carrier(self.bound))
+        kept = torch.from_numpy(weight).view(node.groups, -1, weight.shape[1])
+        if node.groups == 1 and int8_products():  # rows of weights stay rows: no copy
+            self.weight = kept.to(torch.int8).transpose(1, 2)
+        else:
+            self.weight = kept.transpose(1, 2).contiguous().to(carrier(self.bound))
 
     def acc(self, x: torch.Tensor) -> torch.Tensor:
         """The accumulators: int32 (B, tokens, N)."""

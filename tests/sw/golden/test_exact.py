@@ -41,6 +41,40 @@ def test_random_products():
     assert torch.equal(exact.matmul(a, b, 128 * 127 * 300).long(), a @ b)
 
 
+@pytest.mark.parametrize("m,k,n", [(1, 1, 5), (1, 2, 1), (3, 17, 10), (17, 64, 197), (50, 31, 64), (197, 192, 9)])
+def test_int8_products(m, k, n):
+    """Exact for every layout that the golden model hands over: transposed, batched, cut out of wider tensors."""
+    g = torch.Generator().manual_seed(m)
+    a = torch.randint(-128, 128, (2, m, k + 3), generator=g, dtype=torch.int8)[..., 2 : k + 2]
+    b = torch.randint(-128, 128, (2, n, k), generator=g, dtype=torch.int8)
+    wide = torch.randint(-128, 128, (k, n + 4), generator=g, dtype=torch.int8)[:, 3 : n + 3]
+    for y in (b.transpose(1, 2), b.transpose(1, 2).contiguous(), b[1].t(), b[1].t().contiguous(), wide):
+        got = exact.matmul(a, y, 128 * 128 * k)
+        assert got.dtype == torch.int32
+        assert torch.equal(got.long(), a.long() @ y.long())
+
+
+@pytest.mark.parametrize("fault", ["saturates", "missing"])
+def test_an_inexact_int8_product_is_not_used(fault, monkeypatch):
+    """A kernel that adds pairs of products in saturating 16 bits, as processors without VNNI do; or no kernel."""
+
+    def saturating(a, b):
+        pairs = torch.nn.functional.pad(a.long()[:, :, None] * b.long()[None], (0, 0, 0, a.shape[1] % 2))
+        return pairs.unflatten(1, (-1, 2)).sum(2).clamp(-32768, 32767).sum(1).int()
+
+    exact.int8_products.cache_clear()
+    if fault == "missing":
+        monkeypatch.delattr(torch, "_int_mm", raising=False)
+    else:
+        monkeypatch.setattr(torch, "_int_mm", saturating, raising=False)
+    try:
+        assert not exact.int8_products()
+        a, b = torch.full((2, 4), -128, dtype=torch.int8), torch.full((4, 3), -128, dtype=torch.int8)
+        assert (exact.matmul(a, b, 4 << 14) == 4 << 14).all()
+    finally:
+        exact.int8_products.cache_clear()
+
+
 def test_round_shift():
     x = torch.tensor([-3, -2, -1, 0, 1, 2, 3], dtype=torch.int32)
     assert exact.round_shift_(x.clone(), 1).tolist() == [-1, -1, 0, 0, 1, 1, 2]

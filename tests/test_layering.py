@@ -128,7 +128,8 @@ ARROWS = {
         "graph kinds ops",
         "compiler.compile": "compiler.options compiler.program compiler.schedule cycles graph graph.serialize kinds",
         "emulator": "compiler.layers compiler.program kinds",
-        "evaluate": "golden graph models progress",
+        "shards": "",
+        "evaluate": "golden graph models progress shards",
         "predict": "compiler.compile compiler.options compiler.program cycles families graph ops",
     },
     SIM: {

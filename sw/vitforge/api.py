@@ -114,17 +114,14 @@ def float_of(graph: Graph, checkpoint: str | Path | None = None) -> torch.nn.Mod
     return net
 
 
-def evaluate(
+def labelled(
     graph: Graph,
     images: str | Path,
     labels: str | Path | None = None,
-    float_model: torch.nn.Module | None = None,
-    *,
     limit: int | None = None,
-    progress: bool = False,
     notes: list[str] | None = None,
-) -> dict:
-    """Top-1, top-5, and with a float model agreement and logit SQNR (fields of ``evaluate --json``).
+) -> list[tuple[Path, int]]:
+    """(file, class) of every image to be evaluated.
 
     ``labels``: a CSV; without it the names of the subfolders of ``images`` say the class (``labels.folder_classes``).
     ``limit``: that many images, spread over the classes. ``notes``: lines for the user are appended.
@@ -137,6 +134,24 @@ def evaluate(
         if notes is not None:
             notes.append(f"images: {limit} of {len(pairs)}, spread over {len(set(found))} classes (seed 0)")
         pairs = [pairs[i] for i in spread(found, limit)]
+    return pairs
+
+
+def evaluate(
+    graph: Graph,
+    images: str | Path,
+    labels: str | Path | None = None,
+    float_model: torch.nn.Module | None = None,
+    *,
+    limit: int | None = None,
+    progress: bool = False,
+    notes: list[str] | None = None,
+) -> dict:
+    """Top-1, top-5, and with a float model agreement and logit SQNR (fields of ``evaluate --json``).
+
+    Arguments as for ``labelled``, in this process alone.
+    """
+    pairs = labelled(graph, images, labels, limit, notes)
     patches = load_patches([f for f, _ in pairs], ImageConfig.from_dict(graph.meta["image"]), progress, notes)
     return evaluate_graph(graph, patches, [c for _, c in pairs], float_model, progress=progress)
 

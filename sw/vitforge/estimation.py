@@ -102,6 +102,7 @@ def kinds(info: dict) -> list[dict]:
             for what in ("cycles", "busy", "macs", "dram_bytes"):
                 groups[key][what] += layer[what]
             groups[key]["layers"] += 1
+            groups[key]["passes"] += layer["macs"] / layer["multipliers"]
     return [{"name": name, "engine": engine, **values} for (name, engine), values in groups.items()]
 
 
@@ -112,7 +113,7 @@ def print_estimate(info: dict) -> None:
     head = f"{'layer':16} {'engine':6} " if engines > 1 else f"{'layer':16} "
     print(f"{head}{'count':>5} {'cycles':>9} {'waiting':>8} {'util %':>7} {'MACs':>12} {'DRAM kB':>9}")
     for k in sorted(found, key=lambda k: [f["name"] for f in found].index(k["name"])):
-        utilization = 100 * k["macs"] * engines / (info["multipliers"] * k["cycles"]) if k["cycles"] else 0
+        utilization = 100 * k["passes"] / k["cycles"] if k["cycles"] else 0
         title = f"{k['name']:16} {k['engine']:6} " if engines > 1 else f"{k['name']:16} "
         print(
             f"{title}{k['layers']:5.0f} {k['cycles']:9.0f} {k['cycles'] - k['busy']:8.0f} "
@@ -155,9 +156,14 @@ def dots(info: dict) -> dict[str, tuple[float, float]]:
     return {kind: (m / size, m / cycles) for kind, (m, size, cycles) in sums.items() if m and size and cycles}
 
 
+def ceiling(info: dict) -> int:
+    """MACs a cycle that the multipliers reach; twice their number where layers have weights of 4 bits."""
+    return max([info["multipliers"], *(layer["multipliers"] for layer in info["layers"])])
+
+
 def above_roof(info: dict) -> list[str]:
     """Layer kinds with more MACs a cycle than bandwidth alone allows: their weights come while others compute."""
-    roof = lambda x: min(info["multipliers"], info["bytes_per_cycle"] * x)  # noqa: E731
+    roof = lambda x: min(ceiling(info), info["bytes_per_cycle"] * x)  # noqa: E731
     return [kind for kind, (x, y) in dots(info).items() if y > 1.001 * roof(x)]
 
 
@@ -176,6 +182,9 @@ def roofline(info: dict, path: Path) -> None:
     knee = info["multipliers"] / info["bytes_per_cycle"]
     axis.plot([low, knee, high], [low * info["bytes_per_cycle"], info["multipliers"], info["multipliers"]], "k-")
     axis.annotate(f"{info['multipliers']} multipliers", (high, info["multipliers"]), ha="right", va="bottom")
+    if (top := ceiling(info)) > info["multipliers"]:
+        axis.plot([knee, top / info["bytes_per_cycle"], high], [info["multipliers"], top, top], "k--")
+        axis.annotate("with weights of 4 bits", (high, top), ha="right", va="bottom")
     labels: dict[tuple[int, int], list[str]] = defaultdict(list)  # dots that lie on each other share a label
     for kind, (x, y) in shown.items():
         axis.plot(x, y, "o", color="#e15759" if kind in above else "#4e79a7")

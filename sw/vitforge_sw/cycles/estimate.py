@@ -26,14 +26,15 @@ def estimate(
     bytes_per_cycle, latency: of the memory. images: queued back to back (batches: jobs of ``batch`` images).
 
     Keys: batch, deferred (results a job later), cycles (steady state per image), utilization = model MACs /
-    (multipliers x cycles), first_image_cycles (of the first job), total_cycles, done (per job), macs, dram_bytes (per
-    image), chunks {name: busy, waiting_data, waiting_space, waiting_weights, other, rows, instructions}, layers [{name,
-    chunk, cycles, busy, utilization, macs, dram_bytes, bound_by}]. Chunks and layers are those of one image in the
-    steady state, a batch's mean (rows, instructions: of the program). An engine's cycles in a layer include its
-    waiting, so that they add up to the image's; its MACs are its share of the layer's, its utilization is that of its
-    own multipliers. EfficientViT without a deferred classifier, whose rows would lie between: backbone {cycles,
-    first_image_cycles, macs, utilization}, from the stem's first step to the last row of the last stage, in the steady
-    state and for an image alone.
+    (multipliers x cycles), where two MACs with 4-bit weights on one multiplier count as one, first_image_cycles (of the
+    first job), total_cycles, done (per job), macs, dram_bytes (per image), chunks {name: busy, waiting_data,
+    waiting_space, waiting_weights, other, rows, instructions}, layers [{name, chunk, cycles, busy, utilization, macs,
+    multipliers (its own; twice as many with 4-bit weights), dram_bytes, bound_by}]. Chunks and layers are those of one
+    image in the steady state, a batch's mean (rows, instructions: of the program). An engine's cycles in a layer
+    include its waiting, so that they add up to the image's; its MACs are its share of the layer's, its utilization is
+    that of its own multipliers. EfficientViT without a deferred classifier, whose rows would lie between: backbone
+    {cycles, first_image_cycles, macs, utilization}, from the stem's first step to the last row of the last stage, in
+    the steady state and for an image alone.
     """
     if images < 1:
         raise ValueError(f"estimate: images must be at least 1, not {images}")
@@ -44,7 +45,9 @@ def estimate(
     done = [int(x) for x in trace.done[Chunk.RESULT_DMA][batch - 1 :: batch]]
     steady = ((done[-1] - done[0]) / (len(done) - 1) if len(done) > 1 else float(done[0])) / batch
     macs, multipliers = sum(build.macs.values()), build.config.multipliers
-    chunks, layers = _attribute(build, trace, max(0, images - 2))
+    narrow = narrow_layers(build)
+    passes = sum(n / 2 if name in narrow else n for name, n in build.macs.items())
+    chunks, layers = _attribute(build, trace, max(0, images - 2), narrow)
     info = {
         "schema": SCHEMA,
         "preset": build.config.name,
@@ -56,7 +59,7 @@ def estimate(
         "batch": batch,
         "deferred": bool(build.lag),
         "cycles": steady,
-        "utilization": macs / (multipliers * steady),
+        "utilization": passes / (multipliers * steady),
         "first_image_cycles": done[build.lag],
         "total_cycles": done[-1],
         "done": done,
@@ -96,6 +99,12 @@ def backbone(build: Build, trace: Trace, image: int) -> dict:
     }
 
 
+def narrow_layers(build: Build) -> set[str]:
+    """Layers whose weights of 4 bits a multiplier takes two at a time."""
+    steps = ((i, label) for c in ENGINES for i, label in zip(build.programs[c], build.labels[c]))
+    return {label.layer for i, label in steps if i.op.get("w4")}
+
+
 def _traffic(build: Build) -> Counter:
     """DRAM bytes of each layer in a job: the image's (and constants') belong to the first one, the result's to the
     last."""
@@ -119,7 +128,7 @@ def _shares(build: Build) -> dict[tuple[Chunk, str], float]:
     return {(c, layer): n / sum(each.values()) for layer, each in steps.items() for c, n in each.items()}
 
 
-def _attribute(build: Build, trace: Trace, image: int) -> tuple[dict, list[dict]]:
+def _attribute(build: Build, trace: Trace, image: int, narrow: set[str]) -> tuple[dict, list[dict]]:
     """Busy and waiting cycles by chunk and by layer of one job, divided by its images."""
     events, batch = trace.events, build.batch
     traffic, shares = _traffic(build), _shares(build)
@@ -145,18 +154,21 @@ def _attribute(build: Build, trace: Trace, image: int) -> tuple[dict, list[dict]
         }
         if c in (*ENGINES, Chunk.SHIFTER, Chunk.LAYERNORM, Chunk.SOFTMAX):
             for name, counts in per_layer.items():
-                layers.append(_layer(build, c, name, counts, traffic, shares.get((c, name), 0.0)))
+                share = shares.get((c, name), 0.0)
+                layers.append(_layer(build, c, name, counts, traffic, share, 1 + (name in narrow)))
     return chunks, layers
 
 
-def _layer(build: Build, chunk: Chunk, name: str, counts: Counter, traffic: Counter, share: float) -> dict:
-    """``counts``: of a job; ``share``: of the layer's MACs and traffic."""
+def _layer(
+    build: Build, chunk: Chunk, name: str, counts: Counter, traffic: Counter, share: float, rate: int
+) -> dict:  # fmt: skip
+    """``counts`` of a job, ``share`` of the layer's MACs and traffic, ``rate``: products of a multiplier in a cycle."""
     counts = Counter({k: round(v / build.batch) for k, v in counts.items()})
     waiting = {k: v for k, v in counts.items() if k != "busy"}
     cycles = counts["busy"] + (sum(waiting.values()) if chunk in ENGINES else 0)
     macs = build.macs.get(name, 0) * share
     macs = round(macs) if share == 1 else macs
-    multipliers = build.config.multipliers // build.config.engines
+    multipliers = build.config.multipliers // build.config.engines * rate
     cause = max(waiting, key=waiting.get, default=None)
     bound = "compute" if cause is None or waiting[cause] <= counts["busy"] else cause
     if bound == CHUNK:
@@ -168,6 +180,7 @@ def _layer(build: Build, chunk: Chunk, name: str, counts: Counter, traffic: Coun
         "busy": counts["busy"],
         "utilization": macs / (multipliers * cycles) if cycles else 0.0,
         "macs": macs,
+        "multipliers": multipliers,
         "dram_bytes": traffic[name] / build.batch * (share if chunk in ENGINES else 1),
         "bound_by": bound,
     }

@@ -140,8 +140,14 @@ def test_layer_at_twice_the_rate():
     few = with_bits(graph, {f"blocks.0.{p}": 4 for p in parts})
     busy = []
     for g in (graph, few):
-        layers = estimate(compile_graph(g, PRESETS["p2vit_w4"]), 64, 100, 3)["layers"]
-        busy.append({x["name"]: x["busy"] for x in layers if x["chunk"] == "mat"})
+        info = estimate(compile_graph(g, PRESETS["p2vit_w4"]), 64, 100, 3)
+        layers = {x["name"]: x for x in info["layers"] if x["chunk"] == "mat"}
+        busy.append({name: x["busy"] for name, x in layers.items()})
+        for p in parts:
+            x = layers[f"blocks.0.{p}"]
+            assert x["multipliers"] == (2048 if g is graph else 4096)
+            assert 0.95 < x["macs"] / (x["multipliers"] * x["busy"]) <= 1 and x["utilization"] <= 1
+        assert 0.5 < info["utilization"] <= 1
     for p in parts:
         assert 1.99 <= busy[0][f"blocks.0.{p}"] / busy[1][f"blocks.0.{p}"] <= 2.01
 

@@ -34,15 +34,18 @@ class Row:
 
 
 def steps(model: torch.nn.Module) -> list[Row]:
-    """From P2-ViT's literal form to ``vitforge``, one option after the other in the order of the scheme's fields."""
+    """From P2-ViT's literal form to ``vitforge``, one option after the other in the order of the scheme's fields
+    (maxrel codes behind the row factor that they need)."""
     rows = [Row("p2vit_literal", scheme_for(model, "p2vit_literal"))]
+    names = [f.name for f in dataclasses.fields(Scheme) if f.name not in ("name", "rule")]
+    names.insert(names.index("row_factor") + 1, "rule")
     for name in ("p2vit", "vitforge"):
         goal = SCHEMES[name]
-        for field in dataclasses.fields(Scheme):
-            value = getattr(goal, field.name)
-            if field.name != "name" and getattr(rows[-1].scheme, field.name) != value:
-                text = f"+ {field.name} {value}"
-                rows.append(Row(text, dataclasses.replace(rows[-1].scheme, **{field.name: value})))
+        for field in names:
+            value = getattr(goal, field)
+            if getattr(rows[-1].scheme, field) != value:
+                text = f"+ {field} {value}"
+                rows.append(Row(text, dataclasses.replace(rows[-1].scheme, **{field: value})))
         rows[-1] = dataclasses.replace(rows[-1], text=f"{rows[-1].text} = {name}")
     return rows
 

@@ -56,6 +56,8 @@ class Scheme:
                 raise ValueError(
                     f"scheme {self.name}: {field} must be {' or '.join(allowed)}, not {getattr(self, field)!r}"
                 )
+        if self.rule == "maxrel" and not self.row_factor:
+            raise ValueError(f"scheme {self.name}: maxrel codes need row_factor, which is off")
         for what, bits in (("wbits", self.wbits), *self.layer_wbits):
             if not 2 <= bits <= 8:
                 raise ValueError(f"scheme {self.name}: {what} must be in 2..8, not {bits}")

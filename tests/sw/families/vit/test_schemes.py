@@ -86,3 +86,8 @@ def test_evaluate_checks_labels(graph, digits):
     with pytest.raises(ValueError, match="one label per image"):
         evaluate(graph, digits.test[:2], [1])
     assert "float" not in evaluate(graph, digits.test[:2], digits.labels[:2])
+
+
+def test_maxrel_needs_the_row_factor():
+    with pytest.raises(ValueError, match="scheme vitforge: maxrel codes need row_factor, which is off"):
+        get_scheme("vitforge", row_factor=False)

@@ -58,7 +58,7 @@ def channel_ranges(rows: list[dict], folder: Path) -> list[str]:
     )  # fmt: skip
     plt = _plots()
     kinds = {"residual stream": ("embed", ".proj", ".fc2"), "hidden": (".fc1",), "LayerNorm": (".norm1", ".norm2")}
-    figure, axes = plt.subplots(len(kinds), 1, figsize=(11, 10))
+    figure, axes = plt.subplots(len(kinds), 1, figsize=(11, 11), layout="constrained")
     for ax, (kind, ends) in zip(axes, kinds.items(), strict=True):
         some = [r for r in rows if r["site"].endswith(ends)]
         for i, r in enumerate(some):
@@ -66,13 +66,13 @@ def channel_ranges(rows: list[dict], folder: Path) -> list[str]:
             ax.scatter(np.full(len(relative), i), relative, s=4, color="tab:blue", alpha=0.4)
             for c in outliers(torch.from_numpy(r["tops"])).tolist():
                 ax.scatter([i], [relative[c]], s=30, color="tab:red")
-                ax.annotate(str(c), (i, relative[c]), textcoords="offset points", xytext=(5, 2), fontsize=8)
+                ax.annotate(str(c), (i, relative[c]), textcoords="offset points", xytext=(5, -3), fontsize=8)
         ax.axhline(RATIO, color="tab:red", lw=0.7, ls="--")
         ax.set_yscale("log")
         ax.set_ylabel(f"{kind}: largest / most")
         ax.set_xticks(range(len(some)), [r["site"].removeprefix("blocks.") for r in some], rotation=90, fontsize=7)
     figure.suptitle("what each channel reaches, over what 97 % of the channels reach (red: massive, by number)")
-    figure.savefig(folder / "ranges.png", dpi=110, bbox_inches="tight")
+    figure.savefig(folder / "ranges.png", dpi=110)
     plt.close(figure)
     worst = sorted(rows, key=lambda r: -r["ratio"])[:3]
     return [f"range: {r['site']} channel {r['channel']}: {r['top']:.4g}, {r['ratio']:.1f} times most" for r in worst]

@@ -72,6 +72,7 @@ def round_gptq(
     return out.float()
 
 
+FEW = 4  #: bits of a weight up to which a second look (``descent``) pays
 DAMPS = (0.01, 0.1, 1.0)  #: parts of the mean input power added to the Hessian's diagonal
 
 
@@ -111,6 +112,10 @@ def quantize_weight(
     ``held``: the part of ``hessian`` that comes from held-back images (rounding ``chosen``).
     """
     qmax = (1 << wbits - 1) - 1
+    if rounding == "chosen" and wbits <= FEW and granularity == "channel":
+        from .descent import quantize_few
+
+        return quantize_few(weight, hessian - held, held, qmax, least)
     exponents = weight_exponents(weight, hessian, qmax, granularity, least)
     if rounding == "chosen":
         return round_chosen(weight, exponents, hessian - held, held, qmax), exponents

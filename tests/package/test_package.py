@@ -1,6 +1,7 @@
 """What `vitforge package` writes: component.xml by an independent reader against the RTL and the register declaration;
 every Tcl script under tclsh, whose commands and options are a table of Vivado's; both can fail."""
 
+import dataclasses
 import json
 import os
 import re
@@ -22,6 +23,9 @@ from vitforge.package.write import fits
 from vitforge.rtl import load_config
 from vitforge.shipped import shipped_model
 from vitforge_hw.arch.registers import REGISTERS
+from vitforge_hw.verilog import TOP, emit
+from vitforge_sim.synth.bound import BRAM36, least, misfits
+from vitforge_sim.synth.parts import Part
 
 DATA = Path(os.environ.get("VITFORGE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 BOARDS = sorted(p.stem for p in FOLDER.glob("*.toml"))
@@ -247,6 +251,26 @@ def test_refusals(build, tmp_path, capsys):
     info = {"config_hash": f"{config.hash:08x}", "target": "xcup", "total": total}
     (tmp_path / "synth.json").write_text(json.dumps(info))
     with pytest.raises(ValueError, match="board kv260: the design does not fit: lut 128 %, bram36 278 %"):
-        fits(tmp_path, config.hash, "kv260")
-    assert fits(tmp_path, config.hash, "zcu102").startswith("yes")
-    assert fits(tmp_path, config.hash ^ 1, "kv260").startswith("unknown")
+        fits(tmp_path, config.hash, "kv260", {})
+    assert fits(tmp_path, config.hash, "zcu102", {}).startswith("yes")
+    sources = emit(config)
+    assert fits(tmp_path, config.hash ^ 1, "kv260", sources).startswith("unknown: multipliers and memories alone would")
+
+
+def test_least():
+    """What certainly does not fit is refused without synthesis: multipliers and memories of the Verilog."""
+    config = load_config("tiny", None)
+    sources = emit(config)
+    need = least(sources, TOP)
+    assert need["dsp"] == config.multipliers // 2 and need["memory_bits"] > config.program_rows * config.beat_bytes * 8
+    part = Part("small", "xcup", lut=10**6, dsp=need["dsp"], bram36=-(-need["memory_bits"] // BRAM36))
+    assert misfits(sources, TOP, part) == []
+    for smaller, text in (({"dsp": part.dsp - 1}, "dsp of"), ({"bram36": part.bram36 - 1}, "Mbit of memory of")):
+        (line,) = misfits(sources, TOP, dataclasses.replace(part, **smaller))
+        assert line.startswith("at least") and text in line
+
+
+def test_what_cannot_fit_is_refused_without_synthesis(tmp_path):
+    config = dataclasses.replace(load_config("tiny", None), pool_rows=1 << 15, weight_rows=1 << 15)
+    with pytest.raises(ValueError, match=r"board kv260: the design does not fit: at least .* Mbit of memory of 24.2"):
+        fits(tmp_path, config.hash, "kv260", emit(config))

@@ -1,15 +1,19 @@
 """What is proved about the host side: each class is a module with a block, its assumptions and its assertions."""
 
-from amaranth import ClockDomain, Elaboratable, Module, Mux, Signal
+from amaranth import Array, ClockDomain, Const, Elaboratable, Module, Mux, Signal, signed
 from amaranth.hdl import Assert, Assume
+from amaranth.lib import data
 
+from vitforge_hw.arch import isa
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.arch.registers import Register
+from vitforge_hw.control.sequencer import Sequencer
 from vitforge_hw.host.axi import ReadMaster, WriteMaster, burst_limit
 from vitforge_hw.host.jobs import JobQueue
 from vitforge_hw.host.read_engine import ReadQueue
 from vitforge_hw.host.register_file import RegisterFile
 from vitforge_hw.host.watchdog import Watchdog
+from vitforge_hw.interfaces import fields_layout
 
 TINY = get_config("tiny")
 
@@ -299,4 +303,53 @@ class Dog(Property):
         return m
 
 
-ALL = (LiteSlave, LiteSlaveHeld, JobCounters, Jobs, Reads, ReadBursts, Writes, Dog)
+class Waits(Property):
+    """A row starts only after each wait in front of the first one that is off was met at some moment of that row, and
+    only rows of a fetched instruction start, as many as it has, the last one marked (bounded, two waits)."""
+
+    depth, induction = 12, False
+
+    def __init__(self):
+        super().__init__(Sequencer(isa.Chunk.RESULT_DMA))
+
+    def elaborate(self, platform):
+        m, dut = self.module(), self.dut
+        ctl, layout = dut.ctl, data.ArrayLayout(fields_layout(isa.WAIT_FIELDS), isa.WAITS)
+        self.drive(m, "run", "start", "count", "submitted", "counters", "fetch.done", "fetch.data")
+        self.drive(m, "ctl.op.ready", "ctl.go.ready", "ctl.done")
+        m.d.comb += Assume(dut.fetch.valid | ~dut.fetch.done)
+        # the instruction that was fetched last, then the one that runs
+        fetched, word, there = Signal(len(dut.fetch.data)), Signal(len(dut.fetch.data)), Signal()
+        row = Signal(isa.ROWS_FIELD.bits + 1, init=1)
+        rows, waits = word[isa.WAITS * isa.WAIT_BITS :][: isa.ROWS_FIELD.bits], data.View(layout, word[: layout.size])
+        with m.If(dut.fetch.done):
+            m.d.sync += fetched.eq(dut.fetch.data)
+        taken, starts = ctl.op.valid & ctl.op.ready, ctl.go.valid & ctl.go.ready
+        before = Const(1, 1)  # all waits up to here are on
+        for n in range(isa.WAITS):
+            wait, met = waits[n], Signal(name=f"met{n}")
+            slope, capped, threshold = Signal(signed(24)), Signal(signed(24)), Signal(32)
+            counters = Array(dut.counters.word_select(i, 32) for i in range(len(isa.Chunk)))
+            m.d.comb += [
+                Assume(dut.fetch.data[n * isa.WAIT_BITS + 1 :][:4] < len(isa.Chunk)),
+                Assume(~dut.fetch.data[n * isa.WAIT_BITS] | (n < 2)),
+                slope.eq((row * wait.a + wait.b) >> wait.s),
+                capped.eq(Mux(slope > wait.cap, wait.cap, slope)),
+                threshold.eq((dut.counter[16:] << isa.IMAGE_SHIFT) + wait.base + capped),
+            ]
+            with m.If(taken | starts):
+                m.d.sync += met.eq(0)
+            with m.Elif(~(counters[wait.src] - threshold)[31]):
+                m.d.sync += met.eq(1)
+            before = before & wait.enable
+            m.d.comb += Assert(~ctl.go.valid | ~before | met)
+        with m.If(taken):
+            m.d.sync += [word.eq(fetched), there.eq(1), row.eq(1)]
+        with m.If(starts):
+            m.d.sync += [row.eq(row + 1), there.eq(row != rows)]
+        with m.If(ctl.go.valid):
+            m.d.comb += [Assert(there), Assert(ctl.go.payload == (row == rows))]
+        return m
+
+
+ALL = (LiteSlave, LiteSlaveHeld, JobCounters, Jobs, Reads, ReadBursts, Writes, Dog, Waits)

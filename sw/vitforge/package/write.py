@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from vitforge_hw.verilog import TOP
+from vitforge_sim.synth import bound
 from vitforge_sim.synth.parts import PARTS
 from vitforge_sw.compiler import load_build
 
@@ -25,10 +27,10 @@ def package(build: Path, board: str, folder: Path, command: str = "") -> dict:
     config = compiled.config
     if config.masters > len(data["processor"]["hp_ports"]):
         raise ValueError(f"board {board}: has {len(data['processor']['hp_ports'])} HP ports, not {config.masters}")
-    checked = fits(build, config.hash, data["fits"])
+    sources = ensure_rtl(config, build)
+    checked = fits(build, config.hash, data["fits"], sources)
     if not compiled.driver:
         raise ValueError(f"build directory {build}: has no record for drivers; compile again")
-    sources = ensure_rtl(config, build)
     ip = folder / "ip"
     (ip / "rtl").mkdir(parents=True, exist_ok=True)
     for stale in (ip / "rtl").glob("*.v"):
@@ -62,14 +64,16 @@ def package(build: Path, board: str, folder: Path, command: str = "") -> dict:
     return info
 
 
-def fits(build: Path, config_hash: int, part: str) -> str:
-    """What is known of the size. ValueError: synth.json of this configuration says that the part is too small."""
+def fits(build: Path, config_hash: int, part: str, sources: Mapping[str, str]) -> str:
+    """What is known of the size. ValueError: synth.json of this configuration says that the part is too small, or
+    without one its multipliers or memories alone do."""
     path = build / _SILICON
-    if not path.is_file():
-        return "unknown: run vitforge synth first"
-    info = json.loads(path.read_text())
-    if info.get("config_hash") != f"{config_hash:08x}" or info.get("target") != "xcup":
-        return "unknown: synth.json is of another configuration or target"
-    if misfits := PARTS[part].misfits(info["total"]):
-        raise ValueError(f"board {part}: the design does not fit: {', '.join(misfits)} (synth.json)")
-    return "yes, by synth.json's estimate"
+    info = json.loads(path.read_text()) if path.is_file() else {}
+    if info.get("config_hash") == f"{config_hash:08x}" and info.get("target") == PARTS[part].target:
+        if misfits := PARTS[part].misfits(info["total"]):
+            raise ValueError(f"board {part}: the design does not fit: {', '.join(misfits)} (synth.json)")
+        return "yes, by synth.json's estimate"
+    if misfits := bound.misfits(sources, TOP, PARTS[part]):
+        raise ValueError(f"board {part}: the design does not fit: {', '.join(misfits)}")
+    why = "synth.json is of another configuration or target" if info else "run vitforge synth first"
+    return f"unknown: multipliers and memories alone would; {why}"

@@ -305,9 +305,10 @@ class Dog(Property):
 
 class Waits(Property):
     """A row starts only after each wait in front of the first one that is off was met at some moment of that row, and
-    only rows of a fetched instruction start, as many as it has, the last one marked (bounded, two waits)."""
+    only rows of a fetched instruction start, as many as it has, the last one marked (bounded: the first
+    row, and its first wait)."""
 
-    depth, induction = 12, False
+    depth, induction = 8, False
 
     def __init__(self):
         super().__init__(Sequencer(isa.Chunk.RESULT_DMA))
@@ -332,7 +333,6 @@ class Waits(Property):
             counters = Array(dut.counters.word_select(i, 32) for i in range(len(isa.Chunk)))
             m.d.comb += [
                 Assume(dut.fetch.data[n * isa.WAIT_BITS + 1 :][:4] < len(isa.Chunk)),
-                Assume(~dut.fetch.data[n * isa.WAIT_BITS] | (n < 2)),
                 slope.eq((row * wait.a + wait.b) >> wait.s),
                 capped.eq(Mux(slope > wait.cap, wait.cap, slope)),
                 threshold.eq((dut.counter[16:] << isa.IMAGE_SHIFT) + wait.base + capped),

@@ -1,13 +1,14 @@
 """Properties of the host side, proved by induction or for a number of cycles (docs/formal.md)."""
 
 import pytest
-from amaranth.hdl import Assert
+from amaranth import Signal
+from amaranth.hdl import Assert, Assume
 
-from vitforge_sim.formal.properties import ALL, Dog, JobCounters, LiteSlave
+from vitforge_sim.formal.properties import ALL, Dog, JobCounters, LiteSlave, Waits
 from vitforge_sim.formal.prove import Refuted, prove
 
 #: bounded searches that take longer than some ten seconds
-SLOW = {"ReadBursts", "Jobs", "Reads", "Writes"}
+SLOW = {"ReadBursts", "Jobs", "Reads", "Writes", "Waits"}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,19 @@ class SkipsAJob(JobCounters):
         return m
 
 
-@pytest.mark.parametrize("kind", [NeverAnswers, SpeaksLate, SkipsAJob], ids=lambda k: k.__name__)
+class NeverStarts(Waits):
+    """Wrong: no row starts that had a wait."""
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        waited = Signal()
+        with m.If(self.dut.ctl.op.valid & self.dut.ctl.op.ready):
+            m.d.sync += waited.eq(self._free["fetch_data"][0])
+        m.d.comb += [Assume(self._free["fetch_data"][0]), Assert(~self.dut.ctl.go.valid | ~waited)]
+        return m
+
+
+@pytest.mark.parametrize("kind", [NeverAnswers, SpeaksLate, SkipsAJob, NeverStarts], ids=lambda k: k.__name__)
 def test_a_wrong_property_is_refuted(kind):
     p = kind()
     with pytest.raises(Refuted, match="Assert failed"):

@@ -7,8 +7,9 @@ import torch
 from vitforge_hw.arch import arith
 from vitforge_sw.families.vit import lower
 from vitforge_sw.families.vit.smoothing import nearest_power, query_key_exponents, smooth_linear
-from vitforge_sw.quant.rounding import quantize_weight, round_chosen, round_gptq, round_nearest, weight_exponents
+from vitforge_sw.quant.rounding import round_chosen, round_gptq, round_nearest, weight_exponents
 from vitforge_sw.quant.scales import error, pot, quantize, search, search_ptf
+from vitforge_sw.quant.weights import quantize_weight
 
 
 def samples(rows=500, channels=12, seed=0):

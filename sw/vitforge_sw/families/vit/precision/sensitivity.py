@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch.nn import functional as F
 
-from ....quant.rounding import quantize_weight
 from ....quant.scales import pot
+from ....quant.weights import quantize_weight
 from ..frontend import Affine, FloatViT
 from ..walk import Tap, walk, walk_block, walk_embed, walk_head, weight_layers, with_layers
 from .search import groups, layers_of

@@ -10,9 +10,9 @@ from ....graph.ir import Graph, Ref, Role, TensorInfo
 from ....models.images import ImageConfig
 from ....ops import LayerNorm, Matmul
 from ....quant.quality import Quality
-from ....quant.rounding import quantize_weight
 from ....quant.scales import pot, scaled
 from ....quant.stream import Act, Sampler, Stream, split_moment
+from ....quant.weights import quantize_weight
 from .. import lower
 from ..bits import layer_name
 from ..frontend import FloatViT, Norm

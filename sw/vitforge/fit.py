@@ -3,10 +3,12 @@
 import dataclasses
 import re
 import time
+from collections.abc import Iterable
 
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_sw.compiler.compile import fit_graph
 from vitforge_sw.graph.ir import Graph
+from vitforge_sw.graph.rules import check_graph
 
 #: what the compiler's refusals call a memory -> the parameter that sizes it, and where they say what is needed
 MEMORIES = {
@@ -36,6 +38,20 @@ class Fit:
 
 def fit(graph: Graph, config: AcceleratorConfig) -> Fit:
     """Compile ``graph`` (shapes suffice) without proof and choice of schedule; the verdict is that of compile_graph."""
+    return fits(graph, [config])[0]
+
+
+def fits(graph: Graph, configs: Iterable[AcceleratorConfig]) -> list[Fit]:
+    """The verdict for each of ``configs``; a graph that breaks a rule of all of them fits none."""
+    try:
+        check_graph(graph)
+    except ValueError as error:
+        return [Fit(config, False, str(error)) for config in configs]
+    return [_fit(graph, config) for config in configs]
+
+
+def _fit(graph: Graph, config: AcceleratorConfig) -> Fit:
+    """Of a graph that has been checked."""
     try:
         build = fit_graph(graph, config)
     except ValueError as error:
@@ -66,7 +82,7 @@ def repaired(graph: Graph, config: AcceleratorConfig, seconds: float = SECONDS) 
         larger = min(ways, key=memory_bytes, default=None)
         if larger is None:
             return found, {}
-        found = fit(graph, larger)
+        found = _fit(graph, larger)
     if not found.fits:
         return found, {}
     for f in dataclasses.fields(config):  # a step may have been too long, or superfluous after a later one
@@ -77,7 +93,7 @@ def repaired(graph: Graph, config: AcceleratorConfig, seconds: float = SECONDS) 
                 back = dataclasses.replace(found.config, **{f.name: value // 2 if halved else first})
             except ValueError:  # needed by another parameter
                 break
-            if not (smaller := fit(graph, back)).fits:
+            if not (smaller := _fit(graph, back)).fits:
                 break
             found = smaller
     names = [f.name for f in dataclasses.fields(config)]

@@ -37,12 +37,6 @@ def agrees(model: str, preset: str) -> None:
     assert fits or text.removesuffix(f" (preset {preset})") == verdict.text
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("model", [DIGITS, EVIT], ids=["digits_vit", "digits_efficientvit"])
-def test_verdict_is_that_of_compile(model, preset):
-    agrees(model, preset)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("model", NAMES)

@@ -70,6 +70,8 @@ def fold(data: bytes, beat_bytes: int) -> Sequence[int]:
 def signature(data: bytes, beat_bytes: int) -> int:
     """Of whole beats."""
     value = 0
+    if data.count(0) == len(data):  # zero stays zero: what a model's shapes weigh
+        return value
     for word in fold(data, beat_bytes):
         value = step(value) ^ word
     return value

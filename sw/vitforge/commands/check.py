@@ -11,7 +11,6 @@ example: vitforge check deit_tiny_patch16_224
 """
 
 import json
-from pathlib import Path
 
 from .options import hardware, output_file, table, write_json
 
@@ -57,25 +56,25 @@ def fitting(model: str, one, output: str | None) -> tuple[list, dict | None]:
     from vitforge_sw.progress import working
 
     from ..estimation import model_shapes
-    from ..fit import fit, repaired
+    from ..fit import fits, repaired
 
-    graph = model_shapes(model)
     with working("trying the compiler's allocation"):
-        fits = [fit(graph, config) for config in ([one] if one else PRESETS.values())]
-    print(table([(f.config.name, "fits" if f.fits else "NO", f.text) for f in fits], ("preset", "", "why")))
-    if one is None or fits[0].fits:
-        return fits, None
+        graph = model_shapes(model)
+        found = fits(graph, [one] if one else PRESETS.values())
+    print(table([(f.config.name, "fits" if f.fits else "NO", f.text) for f in found], ("preset", "", "why")))
+    if one is None or found[0].fits:
+        return found, None
     with working("looking for the memories that it needs"):
-        found, change = repaired(graph, one)
-    if not found.fits:
-        print(f"no size of the memories helps: {found.text}")
-        return fits, None
+        larger, change = repaired(graph, one)
+    if not larger.fits:
+        print(f"no size of the memories helps: {larger.text}")
+        return found, None
     base = {"base": one.name} if PRESETS.get(one.name) == one else json.loads(one.to_json())
     changed = base | {"name": f"{one.name}-larger"} | change
-    print(f"it fits with {', '.join(f'{n} {v}' for n, v in change.items())}: {found.text}")
+    print(f"it fits with {', '.join(f'{n} {v}' for n, v in change.items())}: {larger.text}")
     if output:
-        Path(output).write_text(json.dumps(changed, indent=1) + "\n")
+        write_json(output, changed)
         print(f"{output}: that configuration, for --config")
     else:
         print(json.dumps(changed))
-    return fits, change
+    return found, change

@@ -26,11 +26,11 @@ def compile_graph(graph: Graph, config: AcceleratorConfig, options: CompileOptio
 
 
 def fit_graph(graph: Graph, config: AcceleratorConfig, options: CompileOptions | None = None) -> Build:
-    """The first program that fits, not the fastest, its order not proved: the verdict of compile_graph, sooner.
+    """The first program that fits, not the fastest, its order not proved: the verdict of compile_graph on a graph that
+    has passed ``check_graph``, sooner.
 
     ValueError as there.
     """
-    check_graph(graph)
     return strategy_of(graph).fit(graph, config, options or CompileOptions())
 
 

@@ -37,7 +37,8 @@ class Matmul(Post):
     CHUNKS: ClassVar[tuple[Chunk, ...]] = (Chunk.MAT, Chunk.RMAC)
 
     def products(self, graph: Graph) -> np.ndarray:
-        return np.abs(self.weight.astype(np.int64)).sum(1) * 128
+        wide = np.int16 if self.weight.itemsize == 1 else np.int64  # -128 has no absolute value in 8 bits
+        return np.abs(self.weight.astype(wide)).sum(1, dtype=np.int64) * 128
 
     def check(self, graph: Graph) -> None:
         x, k = rules.ref(graph, self.x, self.name)

@@ -8,6 +8,7 @@ form is cut. So no emitted wait can be left out.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -67,11 +68,12 @@ class Clocks:
     def gather(self, thresholds: np.ndarray) -> np.ndarray:
         """(rows, chunks) thresholds -> (rows, chunks) finished rows that they imply."""
         out = np.zeros(thresholds.shape, dtype=np.int32)
-        for s in range(N):
+        for s in np.flatnonzero(thresholds.any(axis=0)):
             t = thresholds[:, s]
-            if t.any():
-                known = self.finish[s][np.maximum(t, 1) - 1]
-                out = np.maximum(out, np.where(t[:, None] > 0, known, 0))
+            known = self.finish[s][np.maximum(t, 1) - 1]
+            if not t.all():
+                known[t <= 0] = 0
+            np.maximum(out, known, out=out)
         return out
 
     def starts(self, chunk: Chunk, thresholds: np.ndarray) -> np.ndarray:
@@ -176,7 +178,7 @@ def _waits(step: Step, need: np.ndarray, starts: np.ndarray, clocks: Clocks, tot
     """The fewest waits for these rows, or None if they do not fit one instruction."""
     # one column per source and image: need of the previous image only, need of the own image
     columns = []
-    for s in range(N):
+    for s in np.flatnonzero(need.any(axis=0)).tolist():
         n = need[:, s]
         for image in (_PREV, _CUR):
             rows = (n > totals[s]) if image == _CUR else (n > 0) & (n <= totals[s])
@@ -204,10 +206,9 @@ def _waits(step: Step, need: np.ndarray, starts: np.ndarray, clocks: Clocks, tot
         others = [c for c in kept if c is not column]
         implied = clocks.starts(step.chunk, combined(others))[:, s]
         known = 0
-        for r in range(len(n)):
-            if n[r] > max(implied[r], known):
-                lower[r] = n[r]
-                known = n[r]
+        for r in np.flatnonzero(n > implied).tolist():
+            if n[r] > known:
+                lower[r] = known = n[r]
         offset = totals[s] if image == _CUR else 0
         wait = fit(np.where(lower > 0, lower - offset, 0), starts[:, s], totals[s], image == _CUR)
         if wait is None:
@@ -224,26 +225,40 @@ def fit(lower: np.ndarray, known: np.ndarray, total: int, current: bool) -> tupl
     start in two-image counting (``total`` a image). A threshold of the own image that is not positive means that the
     previous image is finished.
     """
-    rows = np.arange(1, len(lower) + 1)
-    wanted = lower > 0
-    top = int(lower.max())
+    wanted, top = lower > 0, int(lower.max())
+    limit = known.astype(np.int64) - (total if current else 0)
+    if (limit < (0 if current else 1)).any():  # a row at which nothing can be waited for
+        return None
+    # only the differences to ``top``, which no threshold exceeds, matter from here on
+    gaps = np.where(wanted, top - lower, -1).astype(np.int32)
+    found = _slope(gaps.tobytes(), np.minimum(limit - top, 0).astype(np.int32).tobytes())
+    if found is None:
+        return None
+    below, *rest = found
+    return top - below, *rest
 
-    def good(t: np.ndarray) -> bool:
-        limit = np.maximum(t, 0) + total if current else np.maximum(t, 1)
-        return bool((t[wanted] >= lower[wanted]).all() and (limit <= known).all())
 
-    if good(np.full(len(lower), top)):
-        return top, 0, 0, 0, 0
-    for shift in range(4):
-        for a in range(1, 8):
-            if shift and a % 2 == 0:
-                continue
-            for b in range(1 << shift):
-                slope = (rows * a + b) >> shift
-                base = int((lower - slope)[wanted].max())
-                cap = max(top - base, 0)
-                if cap > 4095 or not -(1 << 16) <= base < 1 << 16:
-                    continue
-                if good(base + np.minimum(slope, cap)):
-                    return base, a, b, shift, cap
-    return None
+@functools.cache
+def _slopes(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """(a, b, s) of every slope in the order of preference, 0 first, and what they add to the base at each row."""
+    kinds = [(0, 0, 0)]
+    kinds += [(a, b, s) for s in range(4) for a in range(1, 8) if not s or a % 2 for b in range(1 << s)]
+    a, b, s = np.array(kinds, dtype=np.int32).T[:, :, None]
+    return np.array(kinds), (np.arange(1, rows + 1, dtype=np.int32) * a + b) >> s
+
+
+@functools.lru_cache(1 << 14)
+def _slope(gaps: bytes, limits: bytes) -> tuple[int, int, int, int, int] | None:
+    """``fit`` relative to the largest need: (top - base, a, b, s, cap). A network's blocks ask the same again and
+    again. gaps: top - need, -1 where any will do; limits: known - top, at most 0."""
+    gap, limit = np.frombuffer(gaps, np.int32), np.frombuffer(limits, np.int32)
+    kinds, slopes = _slopes(len(gap))
+    wanted = gap >= 0
+    base = -(gap + slopes)[:, wanted].min(axis=1)
+    cap = -base
+    level = base[:, None] + np.minimum(slopes, cap[:, None])  # thresholds - top
+    good = (cap <= 4095) & (level[:, wanted] >= -gap[wanted]).all(axis=1) & (level <= limit).all(axis=1)
+    if not good.any():
+        return None
+    i = int(good.argmax())
+    return int(cap[i]), *map(int, kinds[i]), int(cap[i])

@@ -56,7 +56,7 @@ def _vit_rows(model: nn.Module, word: int):
 
     embed = model.patch_embed
     conv = getattr(embed, "proj", None)
-    if not isinstance(conv, nn.Conv2d):
+    if not isinstance(conv, nn.Conv2d) or hasattr(embed, "backbone"):
         yield row(
             "patch_embed", embed, ["must be one convolution over disjoint patches (hybrid stems are not supported)"]
         )

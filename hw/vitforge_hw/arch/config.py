@@ -118,7 +118,8 @@ class AcceleratorConfig:
     def __post_init__(self) -> None:
         faults = self._own_faults() or self._cross_faults()
         if faults:
-            raise ValueError(f"config {self.name}: {'; '.join(faults)}")
+            name = self.name if isinstance(self.name, str) and self.name.isprintable() else ascii(self.name)
+            raise ValueError(f"config {name[:70]}: {'; '.join(faults)}")
 
     def _own_faults(self) -> list[str]:
         """What is wrong with each parameter by itself."""

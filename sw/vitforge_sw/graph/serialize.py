@@ -77,8 +77,10 @@ def write_atomic(path: str | Path, payload: bytes) -> None:
             file.write(payload)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(temporary)
+        if isinstance(error, OSError):  # a full disk
+            raise ValueError(f"output {path}: cannot be written ({error.strerror})") from None
         raise
 
 
@@ -135,7 +137,7 @@ def load_graph(path: str | Path) -> ir.Graph:
         return check_graph(_join(data, arrays))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         reason = str(error).split("\n")[0] if isinstance(error, ValueError) else f"malformed description: {error!r}"
-        raise ValueError(f"model {path}: {reason}") from None
+        raise ValueError(f"model {path}: {reason if reason.isprintable() else ascii(reason)[1:-1]}") from None
 
 
 def _join(data: dict, arrays: dict[str, np.ndarray]) -> ir.Graph:
@@ -159,5 +161,7 @@ def _join(data: dict, arrays: dict[str, np.ndarray]) -> ir.Graph:
     used |= {f"constants/{name}" for name in constants}
     if extra := sorted(set(arrays) - used):
         raise ValueError(f"unexpected tensor {extra[0]}")
+    if not isinstance(data["meta"], dict):
+        raise ValueError(f"meta must be an object, not {data['meta']!r}"[:100])
     tensors = {t["name"]: ir.TensorInfo(**t) for t in data["tensors"]}
     return ir.Graph(nodes, tensors, constants, data["input"], data["output"], data["meta"])

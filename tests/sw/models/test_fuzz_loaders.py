@@ -230,23 +230,25 @@ def test_folder_names(count):
     assert seen["taken"] > count / 20 and len(seen) >= 6, seen
 
 
+ROWS = [*["a.png,1", "b.png,0"] * 6, "file,label", "a.png,-1", "b.png,1e3", '"a.png', ",", "c.png,3", "b.png;2",
+        "\ufefffile,label", "\0", "a.png,99999999999999999999", "a.png,1,2,3", "label,file", "../a.png,1",
+        "x" * 300 + ",1", "é,ü", ""]  # fmt: skip
+
+
+def label_file(r: random.Random) -> bytes:
+    """A CSV of labels for a.png and b.png with odd rows, line ends and encodings."""
+    lines = r.choice([["file,label"]] * 4 + [[], ["file;label"]]) + [r.choice(ROWS) for _ in range(r.randrange(5))]
+    encoding = r.choice(["utf-8"] * 6 + ["utf-16", "latin-1"])
+    return r.choice(["\n", "\r\n", "\r"]).join(lines).encode(encoding, "replace")
+
+
 @counts(600, 100_000)
 def test_label_files(tmp_path, count):
     for name in ("a.png", "b.png"):
         Image.new("L", (2, 2)).save(tmp_path / name)
-    rows = [*["a.png,1", "b.png,0"] * 6, "file,label", "a.png,-1", "b.png,1e3", '"a.png', ",", "c.png,3",
-            "\ufefffile,label", "\0", "a.png,99999999999999999999", "a.png,1,2,3", "label,file", "../a.png,1",
-            "x" * 300 + ",1", "é,ü", ""]  # fmt: skip
     seen: Counter = Counter()
     for seed in range(count):
-        r = random.Random(seed)
-        lines = r.choice([["file,label"]] * 4 + [[]]) + [r.choice(rows) for _ in range(r.randrange(5))]
-        blob = (
-            r.choice(["\n", "\r\n", "\r"])
-            .join(lines)
-            .encode(r.choice(["utf-8"] * 6 + ["utf-16", "latin-1"]), "replace")
-        )
-        (tmp_path / "l.csv").write_bytes(blob)
+        (tmp_path / "l.csv").write_bytes(label_file(random.Random(seed)))
         seen[attempt(seed, labelled_images, tmp_path, tmp_path / "l.csv")] += 1
     assert seen["taken"] > count / 40 and len(seen) >= 4, seen
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
@@ -85,21 +86,68 @@ def _build(folder: Path, data: dict, memory: bytes, config: AcceleratorConfig | 
         wanted.append(("model", model_hash, data["model_hash"]))
     for what, expected, found in wanted:
         if expected != found:
-            raise ValueError(f"build directory {folder}: {what} hash must be {expected}, is {found}")
+            raise ValueError(f"build directory {folder}: {what} hash must be {expected}, is {ascii(str(found))[1:-1]}")
     programs, _ = image.decode(memory, own)
     return Build(
         config=own,
         options=CompileOptions.from_dict(data["options"]),
         programs=programs,
-        labels={c: [Label(*x) for x in data["labels"][c.name.lower()]] for c in Chunk},
-        places={p["name"]: Place(**p) for p in data["places"]},
-        used=data["used"],
-        pieces=[Stored(*p) for p in data["pieces"]],
+        labels={c: _labels(c, data["labels"][c.name.lower()], len(programs[c])) for c in Chunk},
+        places={p["name"]: _place(p, own) for p in data["places"]},
+        used=[_within("used", n, own.act_rows) for n in data["used"]],
+        pieces=[_typed(Stored(*p)) for p in data["pieces"]],
         memory_image=memory,
-        tensors=data["tensors"],
+        tensors=_tensors(data),
         input=data["input"],
         output=data["output"],
         model_hash=data["model_hash"],
-        macs=data["macs"],
+        macs={str(name): _within("macs", n, 1 << 62) for name, n in data["macs"].items()},
         driver=data.get("driver", {}),
     )
+
+
+def _within(what: str, value: Any, top: int) -> int:
+    """An integer from -1 (of all images) to ``top``; TypeError otherwise: build.json was not written by a compiler."""
+    if not isinstance(value, int) or isinstance(value, bool) or not -1 <= value <= top:
+        raise TypeError(f"{what} must be an integer up to {top}, not {value!r}")
+    return value
+
+
+def _typed(record: Any) -> Any:
+    """``record``, whose fields are strings, integers and truth values as it declares them; TypeError otherwise."""
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if field.type is int:
+            _within(field.name, value, 1 << 32)
+        elif field.type in (str, bool) and not isinstance(value, field.type):
+            raise TypeError(f"{field.name} must be {field.type.__name__}, not {value!r}")
+    return record
+
+
+def _labels(chunk: Chunk, entries: list, count: int) -> list[Label]:
+    """As many as the chunk has instructions."""
+    if len(entries) != count:
+        raise TypeError(f"{len(entries)} labels of {count} instructions of {chunk.name}")
+    return [_typed(Label(*x)) for x in entries]
+
+
+def _place(entry: dict, config: AcceleratorConfig) -> Place:
+    """Inside the activation buffer."""
+    place = _typed(Place(**entry))
+    for name, top in (("address", config.act_rows), ("stride", config.act_rows), ("groups", 1 << 16), ("planes", 2)):
+        _within(f"{name} of {place.name}", getattr(place, name), top)
+    return place
+
+
+def _tensors(data: dict) -> dict[str, dict]:
+    """Descriptions with sizes of the integer graph's range; input and output are among them and have a place."""
+    tensors = data["tensors"]
+    for name, entry in tensors.items():
+        for size in ("tokens", "channels", *(s for s in ("height", "width") if s in entry)):
+            if _within(f"{size} of {name}", entry[size], (1 << 16) - 1) < 1:
+                raise TypeError(f"{size} of {name} must be positive, not {entry[size]}")
+    placed = {p["name"] for p in data["places"]}
+    for end in ("input", "output"):
+        if data[end] not in tensors or data[end] not in placed:
+            raise TypeError(f"{end} must be a tensor with a place, not {data[end]!r}")
+    return tensors

@@ -35,7 +35,7 @@ def analyze(graph: Graph, model: torch.nn.Module, patches: np.ndarray, folder: P
     """Write tables and pictures below ``folder``; the lines of the summary. ``patches``: input bytes of the images."""
     if type(model).__name__ == "EfficientVit":
         raise ValueError("analyze: needs a ViT; this model is an EfficientViT")
-    image = ImageConfig.from_dict(graph.meta["image"])
+    image = ImageConfig.from_dict(graph.meta.get("image"))
     pixels = torch.from_numpy(patches_to_float(patches, image))
     x = F.unfold(pixels, image.patch_size, stride=image.patch_size).transpose(1, 2)
     folder.mkdir(parents=True, exist_ok=True)

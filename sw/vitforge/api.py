@@ -101,12 +101,12 @@ def quantize(
 
 def float_of(graph: Graph, checkpoint: str | Path | None = None) -> torch.nn.Module:
     """The float model that ``graph`` was made from; refused when the weights are others."""
-    spec = ModelSpec.from_dict(graph.meta["model"])
+    spec = ModelSpec.from_dict(graph.meta.get("model"))
     path = checkpoint or graph.meta.get("checkpoint")
     net, _ = load_model(spec, path, names=graph.meta.get("checkpoint_map"))
     if not path:
-        bring_to_life(net, ImageConfig.from_dict(graph.meta["image"]))
-    if (found := float_hash(net)) != graph.meta["float_hash"]:
+        bring_to_life(net, ImageConfig.from_dict(graph.meta.get("image")))
+    if (found := float_hash(net)) != graph.meta.get("float_hash"):
         raise ValueError(
             f"float model of {spec.name}: weights' hash must be {graph.meta['float_hash'][:16]}, is {found[:16]} "
             "(give the checkpoint that was quantized with --checkpoint)"
@@ -152,7 +152,7 @@ def evaluate(
     Arguments as for ``labelled``, in this process alone.
     """
     pairs = labelled(graph, images, labels, limit, notes)
-    patches = load_patches([f for f, _ in pairs], ImageConfig.from_dict(graph.meta["image"]), progress, notes)
+    patches = load_patches([f for f, _ in pairs], ImageConfig.from_dict(graph.meta.get("image")), progress, notes)
     return evaluate_graph(graph, patches, [c for _, c in pairs], float_model, progress=progress)
 
 
@@ -212,4 +212,4 @@ def unpack(build: Build, result: bytes) -> np.ndarray:
 
 def load_inputs(graph: Graph, files: list[Path], notes: list[str] | None = None) -> np.ndarray:
     """Input bytes int8 (images, tokens, K), by the same function that drivers use."""
-    return load_patches(files, ImageConfig.from_dict(graph.meta["image"]), notes=notes)
+    return load_patches(files, ImageConfig.from_dict(graph.meta.get("image")), notes=notes)

@@ -54,12 +54,31 @@ def _refusals() -> tuple[type[RuntimeError], ...]:
     return BuildError, SimulationError, SynthesisError, ToolMissing
 
 
+OUTPUTS = ("output", "json")
+SOURCES = ("images", "calib")  #: folders that a command reads and never writes into
+
+
+def keep_inputs(args: dict) -> None:
+    """Refuse an output that is one of the command's own inputs, before it is lost."""
+    for output in OUTPUTS:
+        if not (path := args.get(output)) or not os.path.exists(path):
+            continue
+        for name, value in args.items():
+            read = isinstance(value, str) and name not in (*OUTPUTS, "command") and os.path.exists(value)
+            if read and (os.path.isfile(value) or name in SOURCES) and os.path.samefile(value, path):
+                raise ValueError(f"output {path}: is read by this command as its {name}; name another place")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit status. User errors are one line on stderr and status 2."""
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):  # a terminal of few letters shows the others escaped
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     args = build_parser().parse_args(argv)
     command = shlex.join(["vitforge", *argv])
     try:
+        keep_inputs(vars(args))
         return commands.load(args.command).run(args, command)
     except ValueError as error:
         print(f"vitforge {args.command}: {error}", file=sys.stderr)

@@ -195,7 +195,7 @@ def evaluate(
     net = net or None
     if isinstance(images, str | Path) and Path(images).is_dir() and not _indices(labels):
         return api.evaluate(graph, images, labels, net, limit=limit, progress=progress, notes=notes)
-    config = ImageConfig.from_dict(graph.meta["image"])
+    config = ImageConfig.from_dict(graph.meta.get("image"))
     patches, found = as_patches(images, config, limit=limit, progress=progress, notes=notes)
     known = [int(v) for v in labels][: len(patches)] if _indices(labels) else found
     if known is None:
@@ -297,7 +297,7 @@ def simulate(
     graph, compiled = api.load_compiled(build)
     if count is not None and count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
-    config = ImageConfig.from_dict(graph.meta["image"])
+    config = ImageConfig.from_dict(graph.meta.get("image"))
     patches, _ = as_patches(images, config, limit=count, notes=notes)
     settings = MemorySettings(bandwidth=bytes_per_cycle or min(64, compiled.config.beat_bytes), latency=latency)
     return run(graph, compiled, patches, build, simulator=simulator, tensors=tensors, settings=settings, trace=trace,
@@ -361,7 +361,7 @@ def logits(model: Graph | str | Path, images: object) -> np.ndarray:
     from vitforge_sw.golden import Golden
 
     graph = _graph(model)
-    patches, _ = as_patches(images, ImageConfig.from_dict(graph.meta["image"]))
+    patches, _ = as_patches(images, ImageConfig.from_dict(graph.meta.get("image")))
     return Golden(graph).logits(patches).numpy()
 
 

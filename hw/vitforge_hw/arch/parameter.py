@@ -42,5 +42,6 @@ def parameter(default: Any, meaning: str, unit: str = "", **limits: Any) -> Any:
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """`` (did you mean X?)``, or nothing if no known name is near."""
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    small = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(str(name).lower(), list(small), n=1)
+    return f" (did you mean {small[near[0]]}?)" if near else ""

@@ -44,6 +44,8 @@ def quantize_model(
     ``meta`` of the graph: model (the spec), image (the image config), scheme (every option), float_hash, trained,
     calibration_images. ``quality``: filled in. Raises ValueError for models that the machine cannot run.
     """
+    if len(patches) and patches.min() == patches.max():
+        raise ValueError(f"calibration: every pixel of the images is {int(patches.min()) + 128}: they say no ranges")
     if isinstance(scheme, TrioScheme):
         return quantize_efficientvit(
             model, spec, image, scheme, patches, trained=trained, progress=progress, quality=quality

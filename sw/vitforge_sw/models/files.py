@@ -1,16 +1,19 @@
 """Which image files lie in a folder, and a fair choice of some of them."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+#: pictures too, which are not read
+OTHERS = (".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".dng", ".cr2", ".nef", ".arw", ".psd", ".npy")
 
 
 def _walk(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Image files below ``folder``; links followed (but to a folder above them), hidden names skipped."""
+    """Picture files below ``folder``; links followed (but to a folder above them), hidden names skipped."""
     real = os.path.realpath(folder)
     if real in above:
         return
@@ -20,20 +23,29 @@ def _walk(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
         image = path.suffix.lower() in SUFFIXES
         if path.is_dir():
             yield from _walk(path, above | {real})
-        elif image and path.is_file():
+        elif (image or path.suffix.lower() in OTHERS) and path.is_file():
             yield path
         elif path.is_symlink() and (image or not path.suffix):
             raise ValueError(f"image {path}: is a link to {os.readlink(path)}, which does not exist")
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """Image files below ``folder``, recursively, sorted by path. Missing or empty folders are a ValueError."""
+def list_images(folder: str | Path, notes: list[str] | None = None) -> list[Path]:
+    """Image files below ``folder``, recursively, sorted by path. Missing or empty folders are a ValueError.
+
+    ``notes``: gets a line where pictures of other kinds are left out.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"image folder {folder}: no such folder")
-    found = sorted(_walk(folder))
+    pictures = sorted(_walk(folder))
+    found = [p for p in pictures if p.suffix.lower() in SUFFIXES]
+    kinds = Counter(p.suffix.lower() for p in pictures if p.suffix.lower() in OTHERS)
+    others = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
     if not found:
-        raise ValueError(f"image folder {folder}: holds no image ({' '.join(SUFFIXES)})")
+        held = f", but {others}" if others else ""
+        raise ValueError(f"image folder {folder}: holds no image ({' '.join(SUFFIXES)}){held}")
+    if others and notes is not None:
+        notes.append(f"images: files that are not read are left out: {others}")
     return found
 
 
@@ -56,7 +68,7 @@ def spread(groups: Sequence, count: int, seed: int = 0) -> list[int]:
 
 def some_images(folder: str | Path, count: int | None, notes: list[str] | None = None, seed: int = 0) -> list[Path]:
     """``count`` images below ``folder``: its first ones, or spread over its subfolders where it has several."""
-    files = list_images(folder)
+    files = list_images(folder, notes)
     if count is None or count >= len(files):
         return files
     tops = [path.relative_to(folder).parts[0] if path.parent != Path(folder) else "" for path in files]

@@ -22,6 +22,7 @@ _INTERPOLATION = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 _CROP_MODES = ("center", "squash")
+LARGEST = 1 << 27  #: pixels of a resized image, before it is cropped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,7 @@ class ImageConfig:
             value = tuple(float(v) for v in getattr(self, name))
             object.__setattr__(self, name, value)
             need(len(value) == self.in_chans, f"{name} must have in_chans = {self.in_chans} values, not {len(value)}")
-            need(all(math.isfinite(v) for v in value), f"{name} must be finite, not {value}")
+            need(all(0 <= v <= 1 for v in value), f"{name} must be in 0..1, of pixels in 0..1, not {value}")
         need(all(v > 0 for v in self.std), f"std must be positive, not {self.std}")
 
     side = property(
@@ -102,8 +103,10 @@ class ImageConfig:
         return {k: v for k, v in fields.items() if k not in ("exif", "alpha") or v != "ignore"}
 
     @classmethod
-    def from_dict(cls, data: dict) -> "ImageConfig":
-        """The inverse of :meth:`to_dict`; unknown or missing names are a ValueError."""
+    def from_dict(cls, data: dict | None) -> "ImageConfig":
+        """The inverse of :meth:`to_dict`; no object, unknown or missing names are a ValueError."""
+        if not isinstance(data, dict):
+            raise ValueError("image config: the model has none: what becomes of an image is unknown")
         known = {f.name for f in dataclasses.fields(cls)}
         if extra := set(data) - known:
             raise ValueError(f"image config: unknown parameter {sorted(extra)[0]!r}")
@@ -115,7 +118,7 @@ class ImageConfig:
 
 def input_pixels(image: Image.Image | str | Path, config: ImageConfig, seen: Oddities | None = None) -> np.ndarray:
     """Resized and cropped pixels: uint8 (image_size, image_size, in_chans). ``seen`` counts what was not plain."""
-    how = (config.in_chans, config.exif, config.alpha, seen)
+    how, what = (config.in_chans, config.exif, config.alpha, seen), image
     image = load_image(image, *how) if isinstance(image, (str, Path)) else flatten(image, *how)
     size, how = config.image_size, _INTERPOLATION[config.interpolation]
     if config.crop_mode == "squash":
@@ -124,6 +127,9 @@ def input_pixels(image: Image.Image | str | Path, config: ImageConfig, seen: Odd
     else:  # as torchvision's Resize: the short side exactly, the long side truncated
         scale, (w, h) = math.floor(size / config.crop_pct), image.size
         wanted = (scale, int(scale * h / w)) if w <= h else (int(scale * w / h), scale)
+    if wanted[0] * wanted[1] > LARGEST:
+        name = f"image {what}" if isinstance(what, (str, Path)) else "image"
+        raise ValueError(f"{name}: {w} x {h} pixels would become {wanted[0]} x {wanted[1]}; cut it")
     if image.size != wanted:
         image = image.resize(wanted, how)
     left, top = round((image.width - size) / 2), round((image.height - size) / 2)

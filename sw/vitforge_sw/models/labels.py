@@ -6,6 +6,7 @@ exactly as many folders as classes; nothing else is taken for an answer.
 """
 
 import csv
+import io
 import os
 import re
 import unicodedata
@@ -92,24 +93,39 @@ def folder_classes(
     )
 
 
-def _from_csv(folder: Path, labels: str | Path) -> list[tuple[Path, int]]:
+def _table(labels: str | Path) -> list[dict]:
+    """The rows of a CSV as spreadsheets write it: UTF-8 or UTF-16 by its mark, commas, semicolons or tabs."""
     try:
-        with open(labels, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        blob = Path(labels).read_bytes()
+        text = blob.decode("utf-16" if blob[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        header = text.partition("\n")[0]
+        mark = next((m for m in ",;\t" if m in header), ",")
+        return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=mark))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"labels {labels}: cannot be read ({error}); save it as UTF-8") from None
+    except (OSError, csv.Error) as error:
         raise ValueError(f"labels {labels}: cannot be read ({error})") from None
+
+
+def _from_csv(folder: Path, labels: str | Path, names: Sequence[str] = ()) -> list[tuple[Path, int]]:
+    rows = _table(labels)
     if not rows or not {"file", "label"} <= set(rows[0]):
         raise ValueError(f"labels {labels}: needs a header file,label and at least one row")
-    pairs = []
+    found: dict[Path, tuple[int, int]] = {}
     for number, row in enumerate(rows, 2):
-        text = (row["label"] or "").strip()
-        if not (text.isascii() and text.isdigit()):
-            raise ValueError(f"labels {labels} line {number}: label must be a class index, not {text!r}")
+        text, where = (row["label"] or "").strip(), f"labels {labels} line {number}"
+        named = None if text.isascii() and text.isdigit() or not names else _by_name(where, [text], names)
+        if not named and not (text.isascii() and text.isdigit()):
+            known = f" or one of the model's labels ({_few(names)})" if names else ""
+            raise ValueError(f"{where}: label must be a class index{known}, not {text!r}")
         path = folder / (row["file"] or "")
         if not os.path.isfile(path):
-            raise ValueError(f"labels {labels} line {number}: no such image {path}")
-        pairs.append((path, int(text)))
-    return pairs
+            raise ValueError(f"{where}: no such image {path}")
+        if path in found:
+            before, label = found[path]
+            raise ValueError(f"{where}: {row['file']} stands in line {before} already, with label {label}")
+        found[path] = number, named[0] if named else int(text)
+    return [(path, label) for path, (_, label) in found.items()]
 
 
 def labelled_images(
@@ -126,8 +142,8 @@ def labelled_images(
     """
     folder = Path(folder)
     if labels is not None:
-        return _from_csv(folder, labels)
-    files = list_images(folder)
+        return _from_csv(folder, labels, names)
+    files = list_images(folder, notes)
     stray = next((p for p in files if p.parent == folder), None)
     if stray is not None:
         raise ValueError(

@@ -11,6 +11,8 @@ import torch
 from .images import ImageConfig
 from .timm_import import import_timm
 
+WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pth.tar")  #: of files that are no MODEL
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
@@ -27,8 +29,12 @@ class ModelSpec:
         return dataclasses.asdict(self) | {"label_names": list(self.label_names)}
 
     @classmethod
-    def from_dict(cls, data: dict) -> "ModelSpec":
-        return cls(**(data | {"label_names": tuple(data.get("label_names", ()))}))
+    def from_dict(cls, data: dict | None) -> "ModelSpec":
+        """The inverse of :meth:`to_dict`; ValueError for anything else."""
+        try:
+            return cls(**(data | {"label_names": tuple(data.get("label_names", ()))}))
+        except (TypeError, AttributeError):
+            raise ValueError("model: does not say what float model it was made from") from None
 
 
 def read_hub_json(path: str | Path) -> dict:
@@ -64,6 +70,8 @@ def resolve_model(model: str) -> ModelSpec:
         )
     else:
         spec = ModelSpec(name=str(model), architecture=str(model))
+    if str(model).endswith(WEIGHTS):
+        raise ValueError(f"model {model}: is a file of weights; name their model, and the file with --checkpoint")
     spec = dataclasses.replace(spec, architecture=re.sub(r"^(hf[_-]hub:)?timm/", "", spec.architecture))
     if not timm.is_model(spec.architecture):
         near = timm.list_models(f"*{spec.architecture.split('_')[0]}*")[:3]

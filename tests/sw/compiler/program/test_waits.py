@@ -22,9 +22,8 @@ def right(found, lower, known, total: int, current: bool) -> bool:
 def first(lower, known, total: int, current: bool):
     """By trying every slope in turn."""
     top = int(lower.max())
-    for a, b, s in [(0, 0, 0)] + [
-        (a, b, s) for s in range(4) for a in range(1, 8) if not s or a % 2 for b in range(1 << s)
-    ]:
+    slopes = [(a, b, s) for s in range(4) for a in range(1, 8) if not s or a % 2 for b in range(1 << s)]
+    for a, b, s in [(0, 0, 0), *slopes]:
         slope = (np.arange(1, len(lower) + 1) * a + b) >> s
         base = int((lower - slope)[lower > 0].max())
         if top - base <= 4095 and right((base, a, b, s, top - base), lower, known, total, current):

@@ -38,7 +38,7 @@ MUTANTS = (
     Mutant("sum over the cores", "vf_adder_tree_", r"\{ x__\d.* (\+) .*", "-", r"(.*(ksum|kv)\d) \1\.acc"),
     Mutant("divisor's exponent", "vf_divisor_factor_", r"(6'h19) - .*", "6'h18", r"(.*attend) \1"),
     Mutant("Hardswish adds", "vf_post_lane_trio\\w*_hardswish",
-           r"\$signed\(p2\) (\*) .*", "+", r"(stem.in_conv) \1"),
+           r"\{ p\[11\], p\[11\], p \} (\+) .*q3 \}", "-", r"(stem.in_conv) \1"),
     Mutant("dyadic factor is added", "vf_post_lane_trio\\w*_requantize",
            r"\$signed\(total\) (\*) .*", "+", r"(stem.in_conv) \1"),
 )  # fmt: skip

@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import ATTEND_ACC_BITS, AcceleratorConfig
+from ..units.booth import multiply
 from ..units.row_factor import decode_code
 
 PRODUCT_BITS = 23  #: v << 15
@@ -112,9 +113,7 @@ class ShifterLane(wiring.Component):
             level += 1
             pairs = []
             for i in range(0, len(values), 2):
-                total = Signal(
-                    signed(PRODUCT_BITS + level), name=f"sum{channel}_{level}_{i // 2}", reset_less=True
-                )
+                total = Signal(signed(PRODUCT_BITS + level), name=f"sum{channel}_{level}_{i // 2}", reset_less=True)
                 m.d.sync += total.eq(values[i] + values[i + 1])
                 pairs.append(total)
             values = pairs
@@ -133,10 +132,8 @@ class ShifterLane(wiring.Component):
         with m.Else():
             m.d.sync += [q.eq(a) for q, a in zip(queue, queue[1:], strict=False)]
         m.d.sync += [b.eq(a) for a, b in zip(shifts, shifts[1:], strict=False)]
-        # 1, 2: multiply; a register for the multiplier's inside
-        product = Signal(signed(40), reset_less=True)
-        product2 = Signal(signed(40), reset_less=True)
-        m.d.sync += [product.eq(queue[0] * Cat(mant, Const(0, 1)).as_signed()), product2.eq(product)]
+        # 1, 2: multiply, in LUTs: 32 x 8 bits would take two DSP blocks
+        product2 = multiply(m, queue[0], mant, 2, "product")[:40].as_signed()
         # 3, 4: 2 x >> n, coarse and fine; one more shift to the right follows the addition of the last place
         coarse = Signal(signed(41), reset_less=True)
         m.d.sync += coarse.eq(Cat(Const(0, 1), product2).as_signed() >> Cat(Const(0, 3), shifts[2][3:]))

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..arch import isa
 from ..interfaces import ChunkControl, fields_layout
+from ..units.booth import multiply
 from .program import InstructionFetch
 
 
@@ -100,6 +101,7 @@ class Sequencer(wiring.Component):
         counters = Array(self.counters.word_select(i, 32) for i in range(len(isa.Chunk)))
 
         m.d.comb += ctl.op.payload.as_value().eq(ahead[isa.WAITS * isa.WAIT_BITS :])
+        sloped = multiply(m, row, wait.a, 0, "sloped")  # two adders; a DSP block would be the slowest part of its path
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.run & (self.submitted != image)):
@@ -121,7 +123,7 @@ class Sequencer(wiring.Component):
                     ]
                     m.next = "SLOPE"
             with m.State("SLOPE"):
-                m.d.sync += slope.eq(row * wait.a + wait.b)
+                m.d.sync += slope.eq(sloped + wait.b)
                 with m.If(wait.enable):
                     m.next = "THRESHOLD"
                 with m.Else():  # enabled waits come first

@@ -8,6 +8,7 @@ from amaranth.utils import exact_log2
 
 from ..arch.config import AcceleratorConfig
 from ..units import hardswish
+from ..units.booth import multiply
 from ..units.requantize import P_BITS, round_shift, saturate
 from .stats import X_BITS, LayerNormStats, s1_bits, s2_bits
 
@@ -131,7 +132,7 @@ class LayerNormLane(wiring.Component):
         q = Mux(self.a[1], Cat(C(0, 2), q[:-2]), q)
         x1 = Signal(signed(X_BITS), name="first_x1", reset_less=True)
         x2 = Signal(signed(s1_bits), name="first_x2", reset_less=True)
-        square = Signal(s2_bits, reset_less=True)
+        square = multiply(m, x1, x1, 1, "square")[: 2 * X_BITS - 1]  # in LUTs, as C x below
         addr1 = Signal(store_bits(self.config), reset_less=True)
         valid1 = Signal()
         valid2 = Signal()
@@ -145,7 +146,6 @@ class LayerNormLane(wiring.Component):
             valid1.eq(self.shift),
             first1.eq(self.first),
             x2.eq(x1),
-            square.eq((x1 * x1)[: 2 * X_BITS - 1]),
             valid2.eq(valid1),
             first2.eq(first1),
         ]
@@ -183,8 +183,7 @@ class LayerNormLane(wiring.Component):
         m.d.comb += read.addr.eq(self.fetch_addr)
         x = register("x2", read.data, X_BITS)
         bits = s1_bits + 1
-        cx = Signal(signed(bits - log_word), name="cx3", reset_less=True, attrs={"use_dsp": "no"})
-        m.d.sync += cx.eq((x * blocks)[: bits - log_word].as_signed())
+        cx = multiply(m, x.as_signed(), blocks, 1, "cx")[: bits - log_word].as_signed()
         d = register("d4", (Cat(C(0, log_word), cx).as_signed() - s1.as_signed())[:bits], bits)
 
         # 5, 6: d m; 7, 8: z = sat16(round_shift(d m, shift + 1))

@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2, exact_log2
 
 from ..arch import arith
 from ..arch.config import AcceleratorConfig
+from ..units.booth import multiply
 from ..units.rsqrt import Rsqrt
 
 X_BITS = 12  #: values, PTF exponents applied
@@ -94,20 +95,16 @@ class LayerNormStats(wiring.Component):
         with m.Elif(left != 0):
             m.d.sync += [s1.eq(Cat(s1[s1_bits:], s1[:s1_bits])), s2.eq(s2[s2_bits:]), left.eq(left - 1)]
 
-        # two products, a register behind each for the multiplier's pipeline, then the difference
+        # two products of two cycles, in LUTs: less than one in 16 cycles is needed; then the difference
         head = Signal(signed(s1_bits))
         m.d.comb += head.eq(s1[:s1_bits])
         product_bits = v_bits + 1 - log_word
-        scaled = [Signal(product_bits, name=f"scaled{i}", reset_less=True) for i in range(2)]
-        square = [Signal(v_bits + 1, name=f"square{i}", reset_less=True) for i in range(2)]
+        scaled = multiply(m, s2[:s2_bits], self.blocks, 2, "scaled")[:product_bits]
+        square = multiply(m, head, head, 2, "square")
         v = Signal(v_bits, reset_less=True)
         valid = Signal(3)
         m.d.sync += [
-            scaled[0].eq(s2[:s2_bits] * self.blocks),
-            scaled[1].eq(scaled[0]),
-            square[0].eq(head * head),
-            square[1].eq(square[0]),
-            v.eq((scaled[1] << log_word)[:v_bits] - square[1][:v_bits]),
+            v.eq((scaled << log_word)[:v_bits] - square[:v_bits]),
             valid.eq(Cat(left != 0, valid)),
         ]
 

@@ -1,6 +1,6 @@
 """Divisors of linear attention: relu(q) Ksum of every token beside an engine's lanes."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import C, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,16 +8,19 @@ from ..arch.config import ACC_BITS
 from ..emit import block
 from ..interfaces import FACTOR_BITS
 from . import pe_cell
+from .booth import multiply
 from .divisor_factor import LO_BITS, DivisorFactor
-from .pe_cell import cells, packed_inputs, weight_register
+from .packed import accumulate, stages
 
-#: cycles from a tile's last operands to its factors: broadcast registers, cell, factor
+#: cycles from a tile's last operands to its factors: as long as the PE array takes for its sums, then the factor
 LATENCY = 1 + pe_cell.LATENCY + DivisorFactor.LATENCY
 DIVISOR_BITS = ACC_BITS - 1  #: relu(q) and Ksum are not negative
 
 
 class DivisorLane(wiring.Component):
     """One more output lane, whose weights are the Ksum word; its sums become mantissa and exponent of each token.
+
+    Its products of 7 x 7 bits are in LUTs.
 
     Parameters
     ----------
@@ -66,16 +69,31 @@ class DivisorLane(wiring.Component):
     def elaborate(self, platform):
         cores, word, width = self._cores, self._word, self._width
         m = Module()
-        valid = Signal()
-        first = Signal(reset_less=True)
-        parts = [self.ksum[i * 8 : (i + width) * 8] for i in range(0, word, width)]
-        m.d.sync += [
-            valid.eq(self.valid),
-            first.eq(self.first),
-        ]
-        w = weight_register(m, parts[0] if len(parts) == 1 else Mux(self.half, parts[1], parts[0]), "w")
-        pairs = packed_inputs(m, self.x, self.half, cores, word, width)
-        divisors = cells(m, pairs, w, valid, first, cores, "cell")
+
+        def operands(source, name):
+            """The step's bytes of a word, 7 bits each, in registers."""
+            parts = [source.word_select(h, 8 * width) for h in range(word // width)]
+            late = Signal(8 * width, name=name, reset_less=True)
+            m.d.sync += late.eq(parts[0] if len(parts) == 1 else Mux(self.half, parts[1], parts[0]))
+            return [late.word_select(i, 8)[:7] for i in range(width)]
+
+        sums_at = LATENCY - DivisorFactor.LATENCY
+        valid = stages(m, self.valid, sums_at - 1, "valid")[-1]
+        first = stages(m, self.first, sums_at - 1, "first", reset_less=True)[-1]
+        w = operands(self.ksum, "w")
+        divisors = []
+        for token in range(cores):
+            x = operands(self.x.word_select(token, 8 * word), f"x{token}")
+            sums = [multiply(m, a, b, 1, f"product{token}_{i}_")[:14] for i, (a, b) in enumerate(zip(x, w))]
+            level = 0
+            while len(sums) > 1:
+                level += 1
+                pairs = [a + b for a, b in zip(sums[::2], sums[1::2])]
+                sums = [Signal(len(p), name=f"sum{token}_{level}_{i}", reset_less=True) for i, p in enumerate(pairs)]
+                m.d.sync += [s.eq(p) for s, p in zip(sums, pairs)]
+            # the sums wait here, where they have the fewest bits
+            late = stages(m, sums[0], sums_at - 3 - level, f"late{token}_", reset_less=True)[-1]
+            divisors.append(accumulate(m, Cat(late, C(0, 1)).as_signed(), valid, first, ACC_BITS, f"divisor{token}"))
 
         ended = Signal(LATENCY)
         m.d.sync += ended.eq(Cat(self.valid & self.last, ended[:-1]))

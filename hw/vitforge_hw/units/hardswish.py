@@ -4,6 +4,7 @@ from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .booth import multiply
 from .requantize import P_BITS
 
 LATENCY = 4
@@ -36,14 +37,11 @@ class Hardswish(wiring.Component):
             m.d.sync += p[-1].eq(p[-2])
         moved = Signal(signed(P_BITS + 2), reset_less=True)
         clipped = Signal(P_BITS, reset_less=True)
-        product = Signal(signed(H_BITS), reset_less=True)
-        h = Signal(signed(H_BITS), reset_less=True)
         positive = moved[:-1]
         m.d.sync += [
             moved.eq(self.p + self.q3),
             clipped.eq(Mux(moved[-1], 0, Mux(positive > self.q6, self.q6, positive)[:P_BITS])),
-            product.eq(p[2] * clipped),
-            h.eq(product),
         ]
-        m.d.comb += self.h.eq(h)
+        # in LUTs: about 90, against a DSP block in each of a design's post-processing lanes
+        m.d.comb += self.h.eq(multiply(m, clipped, p[2], 2, "product")[:H_BITS].as_signed())
         return m

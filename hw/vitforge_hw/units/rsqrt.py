@@ -6,6 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..arch import arith
+from .booth import multiply
 from .leading_one import LeadingOne
 
 
@@ -75,9 +76,7 @@ class Rsqrt(wiring.Component):
         r3 = port.data[:12]
 
         # 4, 5: f r0^2
-        fr4 = Signal(42, reset_less=True)
-        fr5 = Signal(42, reset_less=True)
-        m.d.sync += [fr4.eq(f3 * port.data[12:]), fr5.eq(fr4)]
+        fr5 = multiply(m, port.data[12:], f3, 2, "fr")[:42]
 
         # 6: 3 - f r0^2 with 16 fraction bits (between 1.9 and 2.1)
         u6 = Signal(18, reset_less=True)
@@ -85,9 +84,8 @@ class Rsqrt(wiring.Component):
 
         # 7, 8: r0 (3 - f r0^2)
         r4, r5, r6 = (Signal(12, name=f"r{i}", reset_less=True) for i in (4, 5, 6))
-        ru7 = Signal(30, reset_less=True)
-        ru8 = Signal(30, reset_less=True)
-        m.d.sync += [r4.eq(r3), r5.eq(r4), r6.eq(r5), ru7.eq(r6 * u6), ru8.eq(ru7)]
+        m.d.sync += [r4.eq(r3), r5.eq(r4), r6.eq(r5)]
+        ru8 = multiply(m, u6, r6, 2, "ru")[:30]
 
         # 9: round and limit the mantissa; the exponent and the mark of v = 0 have followed
         k, some = k1, some1

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ...arch import isa
 from ...arch.config import AcceleratorConfig
 from ...interfaces import BufferRead, fields_layout
+from ...units.booth import multiply
 from ..group_fetch import is_last, op_queue
 
 ROW_BITS = 11  #: signed numbers of map rows, those outside the map included
@@ -128,8 +129,8 @@ class WindowFetch(wiring.Component):
         ]
         m.d.sync += [
             prepared.eq(Mux(queue.r_en, 0, Cat(queue.r_rdy, prepared[:-1]))),
-            groups.eq((first_row * op.in_groups)[:16]),
-            offset.eq((groups * op.in_stride)[:16]),
+            groups.eq(multiply(m, first_row, op.in_groups, 0, "row_groups")[:16]),
+            offset.eq(multiply(m, groups, op.in_stride, 0, "group_words")[:16]),
         ]
         start = top_row(op)
         with m.If(~prepared[0]):

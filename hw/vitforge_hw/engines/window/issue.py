@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ...arch.config import AcceleratorConfig
+from ...units.booth import multiply
 from ..group_fetch import is_last, op_queue
 from ..step_issue import ArrayState, word_steps
 from .buffer import REACH, step_layout
@@ -42,7 +43,8 @@ def issue_members(config: AcceleratorConfig, results: int) -> dict:
 def edge(m: Module, op, config: AcceleratorConfig):
     """Number of a map row's last group and the mask of its pixels."""
     last = Signal(BITS["in_groups"])
-    pixels = (op.width - (last * config.cores)[: BITS["width"]])[: BITS["width"]]
+    before = multiply(m, last, C(config.cores, config.cores.bit_length()), 0, "pixels_before")
+    pixels = (op.width - before[: BITS["width"]])[: BITS["width"]]
     m.d.comb += last.eq(op.in_groups - 1)
     return last, Cat(pixels > core for core in range(config.cores))
 
@@ -168,10 +170,11 @@ class TapIssue(wiring.Component):
             unneeded.eq(Mux(row_last, next_end, clipped(next_top)) - clipped(top)),
             has_data.eq(~begins_row | (self.there >= wanted)),
         ]
+        freed = multiply(m, op.window_stride, unneeded, 0, "freed_rows")
         with m.If(step & begins_row):
             m.d.comb += self.used.eq(wanted)
         with m.If(ends_row):
-            m.d.comb += self.freed.eq((unneeded * op.window_stride)[: len(self.freed)])
+            m.d.comb += self.freed.eq(freed[: len(self.freed)])
 
         # ---- addresses: a tap's map row, and the step's place in it
         map_row = Signal(signed(ROW_BITS))

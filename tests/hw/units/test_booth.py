@@ -3,7 +3,6 @@
 import itertools
 import random
 
-import pytest
 from amaranth import Module, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -11,17 +10,31 @@ from amaranth.lib.wiring import In, Out
 from vitforge_hw.units.booth import multiply
 from vitforge_sim.bench.replay import Simulator
 
+SMALL = [(a, b, n) for a in (signed(5), unsigned(5)) for b in (signed(5), unsigned(4)) for n in (0, 2)]
+USED = [
+    (unsigned(12), signed(12), 2),  # Hardswish
+    (signed(32), unsigned(8), 2),  # row factor
+    (signed(12), unsigned(8), 1), (signed(12), signed(12), 1), (signed(24), signed(24), 2),  # LayerNorm
+    (unsigned(34), unsigned(8), 2), (unsigned(24), unsigned(18), 2), (unsigned(18), unsigned(12), 2),
+    (unsigned(13), unsigned(3), 0), (unsigned(7), unsigned(7), 1),  # waits, divisors
+]  # fmt: skip
 
-class Product(wiring.Component):
-    """``multiply`` with ports."""
 
-    def __init__(self, a, b, cycles):
-        self.cycles, self.shapes = cycles, f"{a} {b}"  # the bench keeps units apart by what they hold
-        super().__init__({"a": In(a), "b": In(b), "p": Out(signed(a.width + b.width + 2))})
+class Products(wiring.Component):
+    """``multiply`` of each of ``cases`` (shape of a, shape of b, cycles), with a register behind."""
+
+    def __init__(self, cases):
+        self.cases = cases
+        ports = {}
+        for i, (a, b, _) in enumerate(cases):
+            ports |= {f"a{i}": In(a), f"b{i}": In(b), f"p{i}": Out(signed(a.width + b.width + 2))}
+        super().__init__(ports)
 
     def elaborate(self, platform):
         m = Module()
-        m.d.sync += self.p.eq(multiply(m, self.a, self.b, self.cycles, "product"))
+        for i, (_, _, cycles) in enumerate(self.cases):
+            a, b, p = (getattr(self, f"{name}{i}") for name in "abp")
+            m.d.sync += p.eq(multiply(m, a, b, cycles, f"product{i}_"))
         return m
 
 
@@ -29,47 +42,47 @@ def span(shape):
     return range(-(1 << shape.width - 1), 1 << shape.width - 1) if shape.signed else range(1 << shape.width)
 
 
-def products(a, b, cycles, pairs):
-    """What the unit gives for each pair, ``cycles`` and one more later."""
-    dut = Product(a, b, cycles)
+def check(cases, pairs):
+    """Each case's products of its ``pairs``, one a cycle."""
+    dut = Products(cases)
     sim = Simulator(dut)
     sim.add_clock(1e-6)
-    out = []
+    out = [[] for _ in cases]
 
     async def bench(ctx):
-        for x, y in [*pairs, *[(0, 0)] * (cycles + 1)]:
-            ctx.set(dut.a, x)
-            ctx.set(dut.b, y)
-            out.append(ctx.get(dut.p))
+        for cycle in range(max(map(len, pairs)) + 3):
+            for i, todo in enumerate(pairs):
+                x, y = todo[min(cycle, len(todo) - 1)]
+                ctx.set(getattr(dut, f"a{i}"), x)
+                ctx.set(getattr(dut, f"b{i}"), y)
+                out[i].append(ctx.get(getattr(dut, f"p{i}")))
             await ctx.tick()
 
     sim.add_testbench(bench)
     sim.run()
-    return out[cycles + 1 :]
+    for (a, b, cycles), todo, found in zip(cases, pairs, out, strict=True):
+        found = found[cycles + 1 :][: len(todo)]
+        wrong = [(x, y, p) for (x, y), p in zip(todo, found, strict=True) if p != x * y]
+        assert not wrong, f"{a} * {b}, {cycles} cycles: {wrong[:3]}"
 
 
-@pytest.mark.parametrize("cycles", [0, 1, 2])
-@pytest.mark.parametrize("a, b", list(itertools.product((signed(5), unsigned(5)), (signed(5), unsigned(4)))))
-def test_every_product(a, b, cycles):
-    pairs = list(itertools.product(span(a), span(b)))
-    assert products(a, b, cycles, pairs) == [x * y for x, y in pairs]
+def test_every_product():
+    check(SMALL, [list(itertools.product(span(a), span(b))) for a, b, _ in SMALL])
 
 
-@pytest.mark.parametrize("a, b, cycles", [
-    (unsigned(12), signed(12), 2),  # Hardswish
-    (signed(32), unsigned(8), 2),  # row factor
-    (signed(12), unsigned(8), 1), (signed(12), signed(12), 1), (signed(24), signed(24), 2),  # LayerNorm
-    (unsigned(34), unsigned(8), 2), (unsigned(24), unsigned(18), 2), (unsigned(18), unsigned(12), 2),
-    (unsigned(13), unsigned(3), 0), (unsigned(7), unsigned(7), 1),  # waits, divisors
-])  # fmt: skip
-def test_extremes(a, b, cycles):
-    """All pairs of extremes and of numbers next to powers of two, then random ones."""
+def test_extremes():
+    """All pairs of extremes, numbers next to powers of two with each other, random ones."""
     rng = random.Random(1)
 
-    def special(shape):
-        near = {s * (1 << n) + d for n in range(shape.width + 1) for d in (-1, 0, 1) for s in (-1, 1)}
-        return sorted(v for v in near if v in span(shape))
+    def near(shape):
+        """Numbers next to powers of two."""
+        numbers = {sign * (1 << n) + d for n in range(shape.width + 1) for d in (-1, 0, 1) for sign in (-1, 1)}
+        return sorted(v for v in numbers if v in span(shape))
 
-    pairs = list(itertools.product(special(a), special(b)))
-    pairs += [(rng.choice(span(a)), rng.choice(span(b))) for _ in range(500)]
-    assert products(a, b, cycles, pairs) == [x * y for x, y in pairs]
+    def pairs(a, b):
+        special = near(a), near(b)
+        ends = itertools.product((span(a)[0], span(a)[-1], 0, 1), (span(b)[0], span(b)[-1], 0, 1))
+        chosen = [tuple(map(rng.choice, special)) for _ in range(200)]
+        return [*ends, *chosen, *((rng.choice(span(a)), rng.choice(span(b))) for _ in range(200))]
+
+    check(USED, [pairs(a, b) for a, b, _ in USED])

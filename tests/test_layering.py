@@ -98,7 +98,7 @@ ARROWS = {
         "post": "emit engines interfaces units",
         "attention": "emit interfaces memory units",
         "layernorm": "emit interfaces memory units",
-        "control": "emit interfaces memory",
+        "control": "emit interfaces memory units",
         "host": "emit interfaces",
         "compute": "emit engines interfaces post",
         "core": "attention compute control emit host interfaces layernorm memory",

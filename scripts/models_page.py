@@ -36,10 +36,10 @@ What `vitforge check NAME` says of {names} names, written by one command ({secon
 
 "Fits" is the compiler's own allocation on the model's shapes (program, activations, weights, widths); nothing here is
 simulated. What does not fit a preset may fit a larger one: `vitforge check NAME --preset P -o F.json` writes the
-configuration that holds it. "no: " stands before layers that vitforge does not run.
+configuration that holds it. "no: " stands before layers that vitforge does not run, layer and reason.
 
 """
-COLUMNS = ("model", "layers", *PRESETS, "in the way")
+COLUMNS = ("model", "layers", "fits", "in the way where it fits none")
 RULE = "|".join(["", *["---"] * len(COLUMNS), ""])
 
 
@@ -52,8 +52,8 @@ class Table:
     def row(self, name: str) -> str:
         """One line of the table."""
         layers, verdicts, why = self.verdict(name)
-        cells = ["fits" if v else "" for v in verdicts] or ["" for _ in PRESETS]
-        return f"| {' | '.join([f'`{name}`', str(layers), *cells, why])} |"
+        where = [preset for preset, fits in zip(PRESETS, verdicts) if fits]
+        return f"| {' | '.join([f'`{name}`', str(layers), ', '.join(where), why])} |"
 
     def verdict(self, name: str) -> tuple[int, list[bool], str]:
         """(layers, fits of every preset, what is in the way)."""

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from vitforge_hw.arch.config import PRESETS
+
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = importlib.util.spec_from_file_location("models_page", ROOT / "scripts" / "models_page.py")
 models_page = importlib.util.module_from_spec(SPEC)
@@ -32,4 +34,5 @@ def test_no_row_is_silent():
     """What fits nowhere says what is in the way, what fits says nothing."""
     for line in LINES[LINES.index(models_page.RULE) + 1 :]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        assert len(cells) == len(models_page.COLUMNS) and ("fits" in cells) == (cells[-1] == ""), line
+        assert len(cells) == len(models_page.COLUMNS) and bool(cells[2]) == (cells[3] == ""), line
+        assert set(filter(None, cells[2].split(", "))) <= set(PRESETS), line

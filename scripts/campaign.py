@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 
 import campaign_efficientvit
+import campaign_outliers
 from campaign_base import (
     DATA,
     P2VIT,
@@ -198,6 +199,7 @@ STEPS = {
     "deit_small_whole": (base, "deit_small_patch16_224", 0.97),
     "deit_base_whole": (base, "deit_base_patch16_224", 0.97),
     "vit_base_patch32_whole": (base, "vit_base_patch32_224", 0.883),
+    **campaign_outliers.STEPS,
     **campaign_efficientvit.STEPS,
 }
 

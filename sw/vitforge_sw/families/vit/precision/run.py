@@ -56,8 +56,10 @@ class Task:
         return rotate(vit, mixing(vit.channels)) if self.scheme.rotation == "mixing" else vit
 
 
-def sensitivities(task: Task, state: dict, save: Callable[[], None], say: Callable[[str], None], seed: int) -> None:
-    """Fill state["noise"] and state["omega"], {group: value}."""
+def sensitivities(
+    task: Task, state: dict, save: Callable[[], None], say: Callable[[str], None], seed: int, traces: bool
+) -> None:  # fmt: skip
+    """Fill state["noise"], and with ``traces`` state["omega"], {group: value}."""
     vit = task.vit()
     names = groups(weight_layers(vit))
     noise = state.setdefault("noise", {})
@@ -66,9 +68,9 @@ def sensitivities(task: Task, state: dict, save: Callable[[], None], say: Callab
             noise[group] = value
             say(f"noise {i + 1}/{len(names)}: {group} {-10 * math.log10(value):.1f} dB at 4 bits")
         save()
-    if "omega" not in state:
-        traces = hessian_traces(vit, task.floats(task.fit[:HESSIAN_IMAGES]), seed=seed)
-        state["omega"] = omegas(vit, traces)
+    if traces and "omega" not in state:
+        found = hessian_traces(vit, task.floats(task.fit[:HESSIAN_IMAGES]), seed=seed)
+        state["omega"] = omegas(vit, found)
         save()
 
 
@@ -98,7 +100,7 @@ def run(
     ``rank``: what ranks the samples of the coarse stage, noise | hessian.
     """
     state = {} if state is None else state
-    sensitivities(task, state, save, say, seed)
+    sensitivities(task, state, save, say, seed, rank == "hessian")
     noise, names = state["noise"], list(state["noise"])
     coarse = state["omega"] if rank == "hessian" else None
     found = search(names, noise, cost, budget, seed, coarse)

@@ -5,11 +5,13 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import ACC_BITS, AcceleratorConfig
-from ..units import pe_cell, w4_cell
-from ..units.pe_cell import cells, packed_inputs, weight_register
+from ..units import w4_cell
+from ..units.packed import skewed_bytes
+from ..units.pe_cell import LATENCY as CELL_LATENCY
+from ..units.pe_cell import packed_inputs, packed_register, pe_cell
 from ..units.w4_cell import w4_lanes
 
-LATENCY = 1 + pe_cell.LATENCY  #: operands to accumulators: broadcast registers, cell
+LATENCY = 1 + CELL_LATENCY  #: operands to accumulators: broadcast registers, cell
 
 
 def latency(config: AcceleratorConfig) -> int:
@@ -20,8 +22,8 @@ def latency(config: AcceleratorConfig) -> int:
 class PEArray(wiring.Component):
     """cores/2 x lanes cells; every weight row is broadcast to all tokens, every token's word to all lanes.
 
-    Operands are skewed here, once for all cells (units.packed). The last of an odd number of tokens is alone in its
-    cells.
+    Operands are skewed here, once for all cells (units.packed). The last of an odd number of tokens has lanes / 2
+    cells, in which the weights of two lanes share a multiplier, not the inputs of two tokens.
 
     Parameters
     ----------
@@ -76,15 +78,26 @@ class PEArray(wiring.Component):
         if c.w4:
             lanes = w4_lanes(m, pairs, self.x, self.w, self.four, valid, first, c.cores, c.lanes)
             return self._two_tiles(m, lanes)
-        lanes = []
+        rows = [self.w.word_select(lane, c.width * 8) for lane in range(c.lanes)]
+        late = [skewed_bytes(m, row, f"w{lane}_") for lane, row in enumerate(rows)]
+        acc = [[None] * c.lanes for _ in range(c.cores)]
         for lane in range(c.lanes):
-            w = weight_register(m, self.w.word_select(lane, c.width * 8), f"w{lane}")
-            lanes.append(cells(m, pairs, w, valid, first, c.cores, f"cell{lane}_"))
+            w = Signal(c.width * 8, name=f"w{lane}", reset_less=True)
+            m.d.sync += w.eq(late[lane])
+            for n in range(c.cores // 2):
+                cell = pe_cell(m, pairs[n], w, valid, first, f"cell{lane}_{n}")
+                acc[2 * n][lane], acc[2 * n + 1][lane] = cell.acc0, cell.acc1
+        if c.cores % 2:
+            for lane in range(0, c.lanes, 2):
+                low, high = ([late[lane + n].word_select(i, 8) for i in range(c.width)] for n in range(2))
+                packed = packed_register(m, low, high, f"lanes{lane}_")
+                cell = pe_cell(m, packed, Cat(pairs[-1]), valid, first, f"last{lane}")
+                acc[-1][lane], acc[-1][lane + 1] = cell.acc0, cell.acc1
         ended = Signal(LATENCY)
         m.d.sync += ended.eq(Cat(self.valid & self.last, ended[:-1]))
         m.d.comb += [
             self.tile_valid.eq(ended[-1]),
-            self.tile_acc.eq(Cat(acc[token] for token in range(c.cores) for acc in lanes)),
+            self.tile_acc.eq(Cat(Cat(row) for row in acc)),
         ]
         return m
 

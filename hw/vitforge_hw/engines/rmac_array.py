@@ -10,6 +10,7 @@ from ..arch.isa import DEPTHWISE, KEY_VALUE, POINTWISE, TOKEN_SUM
 from ..emit import block
 from ..units import rmac_cell
 from ..units.adder_tree import AdderTree
+from ..units.own_sums import OwnSums
 from ..units.packed import skewed_bytes
 from ..units.rmac_cell import RMacCell
 
@@ -28,13 +29,17 @@ def tree_inputs(config: AcceleratorConfig) -> int:
 
 
 class RMacArray(wiring.Component):
-    """ceil(cores / 2) x lanes cells, their operands by ``kind``, and a tree per lane that adds over the cores.
+    """cores / 2 x lanes cells, their operands by ``kind``, and a tree per lane that adds over the cores.
 
     - POINTWISE: two tokens x[token][i], weight w[lane * width + i]; a tile is the down-forward sum of its steps.
     - DEPTHWISE: slots[token][slot i][lane], weight w[i * lanes + lane]; slot i's own accumulators are a tile.
     - KEY_VALUE: two elements v[token][2 e], v[token][2 e + 1] and relu(k[token][i]): the lower half of a pair's lanes
       serves its first token, the upper half the second; own accumulators, added over the cores: tile i has Z[lane][i].
     - TOKEN_SUM: words of ``sum_x``, added over the cores and accumulated.
+
+    The last of an odd number of tokens has lanes / 2 cells of its own, in which two lanes share a multiplier: POINTWISE
+    weights of both, KEY_VALUE as above. DEPTHWISE has nothing to share there: the cell takes the even lane, the odd
+    lane's products are in LUTs (units.own_sums).
 
     The own sums are copied to the shadow copy with a step's last operands; its tiles leave one a cycle. Operands of
     POINTWISE are skewed here, once for all cells (units.packed).
@@ -91,9 +96,9 @@ class RMacArray(wiring.Component):
     def elaborate(self, platform):
         c = self._config
         m = Module()
-        pairs = (c.cores + 1) // 2
+        pairs = c.cores // 2
 
-        # ---- cells: operands of two tokens; the one that a last odd core lacks is 0
+        # ---- cells: operands of two tokens
         kind = self.kind
         outer = kind == KEY_VALUE
         depthwise = kind == DEPTHWISE
@@ -106,14 +111,32 @@ class RMacArray(wiring.Component):
         ))  # fmt: skip
         late_w = [skewed_bytes(m, self.w.word_select(lane, c.width * 8), f"w{lane}_") for lane in range(c.lanes)]
 
-        def of_token(source, core, bits):
-            return C(0, bits) if core == c.cores else source.word_select(core, bits)
+        acc = [[None] * c.lanes for _ in range(c.cores)]
+        shadow = [[None] * c.lanes for _ in range(c.cores)]
+        outer_sum = [[None] * c.lanes for _ in range(c.cores)]  # K^T V: what the core gives a lane's tree
 
-        acc = [[None] * c.lanes for _ in range(2 * pairs)]
-        shadow = [[None] * c.lanes for _ in range(2 * pairs)]
+        def of_lane(source, lane):
+            return Cat(source.word_select(i * c.lanes + lane, 8) for i in range(c.width))
+
+        def cell_of(name, operands):
+            cell = RMacCell(c.width, longest_sum(c))
+            cell = block(cell, cell.module_name)
+            m.submodules[name] = cell
+            m.d.comb += [getattr(cell, port).eq(value) for port, value in operands.items()]
+            m.d.comb += [
+                cell.depthwise.eq(depthwise),
+                cell.outer.eq(outer),
+                cell.valid.eq(self.valid & (kind == POINTWISE)),
+                cell.own.eq(self.valid & (depthwise | outer)),
+                cell.first.eq(self.first),
+                cell.load.eq(load),
+                cell.shift.eq(shift),
+            ]
+            return cell
+
         for pair in range(pairs):
             x, slots, k, v = (
-                [of_token(source, 2 * pair + n, bits) for n in range(2)]
+                [source.word_select(2 * pair + n, bits) for n in range(2)]
                 for source, bits in (
                     (late, c.width * 8),
                     (self.slots, c.width * c.word * 8),
@@ -123,31 +146,42 @@ class RMacArray(wiring.Component):
             )
             for lane in range(c.lanes):
                 upper, e = divmod(lane, c.lanes // 2)
-                cell = RMacCell(c.width, longest_sum(c))
-                cell = block(cell, cell.module_name)
-                m.submodules[f"cell{pair}_{lane}"] = cell
+                cell = cell_of(f"cell{pair}_{lane}", dict(
+                    x0=x[0], x1=x[1], wx=late_w[lane],
+                    slots0=of_lane(slots[0], lane), slots1=of_lane(slots[1], lane), ws=of_lane(self.w, lane),
+                    k=k[upper], v0=v[upper].word_select(2 * e, 8), v1=v[upper].word_select(2 * e + 1, 8),
+                ))  # fmt: skip
+                acc[2 * pair][lane], acc[2 * pair + 1][lane] = cell.acc0, cell.acc1
+                shadow[2 * pair][lane], shadow[2 * pair + 1][lane] = cell.shadow0, cell.shadow1
+                outer_sum[2 * pair + upper][2 * e] = cell.shadow0
+                outer_sum[2 * pair + upper][2 * e + 1] = cell.shadow1
+
+        # ---- the last of an odd number of tokens
+        if c.cores % 2:
+            last = c.cores - 1
+            slots = self.slots.word_select(last, c.width * c.word * 8)
+            v = self.v.word_select(last, c.word * 8)
+            for e in range(c.lanes // 2):
+                even, odd = 2 * e, 2 * e + 1
+                cell = cell_of(f"cell{pairs}_{e}", dict(
+                    x0=late_w[even], x1=late_w[odd], wx=late.word_select(last, c.width * 8),
+                    slots0=of_lane(slots, even), slots1=C(0, 8 * c.width), ws=of_lane(self.w, even),
+                    k=self.k.word_select(last, c.width * 8), v0=v.word_select(even, 8), v1=v.word_select(odd, 8),
+                ))  # fmt: skip
+                own = OwnSums(c.width, longest_sum(c))
+                own = block(own, own.module_name)
+                m.submodules[f"own{e}"] = own
                 m.d.comb += [
-                    cell.depthwise.eq(depthwise),
-                    cell.outer.eq(outer),
-                    cell.x0.eq(x[0]),
-                    cell.x1.eq(x[1]),
-                    cell.slots0.eq(Cat(slots[0].word_select(i * c.word + lane, 8) for i in range(c.width))),
-                    cell.slots1.eq(Cat(slots[1].word_select(i * c.word + lane, 8) for i in range(c.width))),
-                    cell.wx.eq(late_w[lane]),
-                    cell.ws.eq(Cat(self.w.word_select(i * c.lanes + lane, 8) for i in range(c.width))),
-                    cell.k.eq(k[upper]),
-                    cell.v0.eq(v[upper].word_select(2 * e, 8)),
-                    cell.v1.eq(v[upper].word_select(2 * e + 1, 8)),
-                    cell.valid.eq(self.valid & (kind == POINTWISE)),
-                    cell.own.eq(self.valid & (depthwise | outer)),
-                    cell.first.eq(self.first),
-                    cell.load.eq(load),
-                    cell.shift.eq(shift),
+                    own.slots.eq(of_lane(slots, odd)),
+                    own.ws.eq(of_lane(self.w, odd)),
+                    own.own.eq(self.valid & depthwise),
+                    own.first.eq(self.first),
+                    own.load.eq(load),
+                    own.shift.eq(shift),
                 ]
-                acc[2 * pair][lane] = cell.acc0
-                acc[2 * pair + 1][lane] = cell.acc1
-                shadow[2 * pair][lane] = cell.shadow0
-                shadow[2 * pair + 1][lane] = cell.shadow1
+                acc[last][even], acc[last][odd] = cell.acc0, cell.acc1
+                shadow[last][even], shadow[last][odd] = cell.shadow0, own.shadow
+                outer_sum[last][even], outer_sum[last][odd] = cell.shadow0, cell.shadow1
 
         # ---- shadow copy
         ended = [self.valid & self.last & (depthwise | outer)]
@@ -179,12 +213,10 @@ class RMacArray(wiring.Component):
         for lane in range(c.lanes):
             tree = block(AdderTree(inputs, ACC_BITS), f"vf_adder_tree_{inputs}x{ACC_BITS}")
             m.submodules[f"tree{lane}"] = tree
-            e, field = divmod(lane, 2)
-            for n in range(2 * pairs):
-                product = shadow[n & ~1 | field][e + n % 2 * c.lanes // 2]
-                word = C(0, signed(8)) if n == c.cores else self.sum_x.word_select(n * c.word + lane, 8).as_signed()
+            for n in range(c.cores):
+                word = self.sum_x.word_select(n * c.word + lane, 8).as_signed()
                 leaf = Signal(signed(ACC_BITS), name=f"leaf{lane}_{n}", reset_less=True)
-                m.d.sync += leaf.eq(Mux(outer, product, word))
+                m.d.sync += leaf.eq(Mux(outer, outer_sum[n][lane], word))
                 m.d.comb += tree.x[n].eq(leaf)
             m.d.comb += [tree.valid.eq(tree_valid), tree.first.eq(tree_first)]
             totals.append(tree.total)
@@ -196,7 +228,7 @@ class RMacArray(wiring.Component):
         m.d.sync += forward.eq(Cat(self.valid & self.last & (kind == POINTWISE), forward[:-1]))
         tile_valid = Signal()
         tile_acc = Signal(c.cores * c.lanes * ACC_BITS, reset_less=True)
-        flat = lambda rows: Cat(Cat(row) for row in rows[: c.cores])  # noqa: E731
+        flat = lambda rows: Cat(Cat(row) for row in rows)  # noqa: E731
         m.d.sync += tile_valid.eq(forward[-1] | summed[-1] | (depthwise & leaving))
         with m.Switch(kind):
             with m.Case(POINTWISE):

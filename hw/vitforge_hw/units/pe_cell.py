@@ -1,12 +1,12 @@
-"""Multiplier cell of the PE array: two tokens share each multiplier."""
+"""Multiplier cell of the PE array: two tokens share each multiplier, or two lanes of the last odd token."""
 
-from amaranth import C, Module, Mux, Signal, signed
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import ACC_BITS
 from ..emit import block
-from .packed import CHAIN_LATENCY, PACKED_BITS, TREE, chains, forward, pack, skew, skewed_bytes, stages
+from .packed import CHAIN_LATENCY, PACKED_BITS, TREE, chains, forward, pack, reg, skew, stages
 
 LATENCY = CHAIN_LATENCY + 2  #: cycles from the operands of position 0 to the accumulator that holds their sum
 
@@ -15,7 +15,7 @@ def packed_inputs(m: Module, x, half, cores: int, word: int, width: int) -> list
     """Registers with the packed inputs of one step, skewed: per pair of tokens ``width`` of them.
 
     x: a group's words (byte ``token * word + i``); half: which ``width`` bytes of each word. The last of an odd number
-    of tokens is token 0 of a pair by itself: the other one is 0.
+    of tokens comes behind the pairs as plain bytes, in a register as well.
     """
 
     def byte(token, i):
@@ -24,39 +24,29 @@ def packed_inputs(m: Module, x, half, cores: int, word: int, width: int) -> list
 
     # bytes are skewed, not what they are packed into: fewer bits
     late = [skew(m, [byte(token, i) for i in range(width)], f"x{token}_") for token in range(cores)]
-    late += [[C(0, 8)] * width] * (cores % 2)
-    pairs = []
-    for pair in range((cores + 1) // 2):
-        packed = []
-        for i in range(width):
-            p = Signal(signed(PACKED_BITS), name=f"packed{pair}_{i}", reset_less=True)
-            m.d.sync += p.eq(pack(late[2 * pair][i].as_signed(), late[2 * pair + 1][i].as_signed()))
-            packed.append(p)
-        pairs.append(packed)
+    pairs = [packed_register(m, late[n], late[n + 1], f"packed{n // 2}_") for n in range(0, cores - 1, 2)]
+    if cores % 2:
+        pairs.append([reg(m, b, f"x{i}") for i, b in enumerate(late[-1])])
     return pairs
 
 
-def weight_register(m: Module, w, name: str) -> Signal:
-    """Register with one lane's weights of one step, skewed."""
-    late = Signal(len(w), name=name, reset_less=True)
-    m.d.sync += late.eq(skewed_bytes(m, w, f"{name}_"))
-    return late
+def packed_register(m: Module, low: list, high: list, name: str) -> list[Signal]:
+    """Registers with two rows of bytes, packed."""
+    return [reg(m, pack(a.as_signed(), b.as_signed()), f"{name}{i}") for i, (a, b) in enumerate(zip(low, high))]
 
 
-def cells(m: Module, pairs: list[list[Signal]], w, valid, first, cores: int, name: str) -> list[Signal]:
-    """One output lane: a cell for each pair of tokens, all with the weights ``w``; the accumulator of each token."""
-    width, acc = len(pairs[0]), []
-    for n, packed in enumerate(pairs):
-        cell = block(PECell(width), f"vf_pe_cell_{width}")
-        m.submodules[f"{name}{n}"] = cell
-        m.d.comb += [
-            *(cell.a[i].eq(p) for i, p in enumerate(packed)),
-            cell.w.eq(w),
-            cell.valid.eq(valid),
-            cell.first.eq(first),
-        ]
-        acc += [cell.acc0, cell.acc1]
-    return acc[:cores]
+def pe_cell(m: Module, packed: list, w, valid, first, name: str) -> "PECell":
+    """A cell with its inputs connected, submodule ``name`` of ``m``."""
+    width = len(packed)
+    cell = block(PECell(width), f"vf_pe_cell_{width}")
+    m.submodules[name] = cell
+    m.d.comb += [
+        *(cell.a[i].eq(p) for i, p in enumerate(packed)),
+        cell.w.eq(w),
+        cell.valid.eq(valid),
+        cell.first.eq(first),
+    ]
+    return cell
 
 
 class PECell(wiring.Component):

@@ -10,7 +10,7 @@ from vitforge_hw.units.rmac_cell import OWN_LATENCY, own_widths
 from vitforge_sim.bench.replay import Simulator
 
 
-@pytest.mark.parametrize("steps", [9, 25, 49, 256])
+@pytest.mark.parametrize("steps", [9, 128])
 def test_own_sums(steps):
     """Runs of the longest sums at their extremes and of random steps with gaps; each leaves while the next is made."""
     rng, width = random.Random(steps), 8

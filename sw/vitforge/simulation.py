@@ -1,6 +1,7 @@
 """Run a compiled model on the generated RTL with real images and compare with the golden model."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from vitforge_sim.compare.verify import Verdict, verify
 from vitforge_sim.measure.backbone import backbone, has_backbone
 from vitforge_sim.measure.monitors import MONITORS, decode
-from vitforge_sim.run.accelerator import AcceleratorRun, MemoryPlan, build_accelerator, run_accelerator
+from vitforge_sim.run.accelerator import JOB_CYCLES, AcceleratorRun, MemoryPlan, build_accelerator, run_accelerator
 from vitforge_sim.run.cache import locked_path
 from vitforge_sim.run.topbench import BenchProgram, MemorySettings
 from vitforge_sim.run.watch import Watch
@@ -96,7 +97,7 @@ def simulate(
     with working(f"simulating {images} images", progress, amount=expected, unit="cycle"):
         run = run_accelerator(
             bench, build.config, build.memory_image, build.program_beats, [build.pack_job(job) for job in jobs],
-            build.result_bytes, settings=settings, timeout=timeout, trace=waves,
+            build.result_bytes, settings=settings, watchdog=expected.limit(), timeout=timeout, trace=waves,
             folder=folder / "waves" if waves else None, monitor=True if tensors else watched, watch=watch,
         )  # fmt: skip
     with working("comparing with the golden model", progress):
@@ -119,18 +120,23 @@ def simulate(
 
 
 class Expected:
-    """(cycles simulated, cycles that the cycle model expects) of a run; the model is asked at the first call."""
+    """(cycles simulated, cycles that the cycle model expects) of a run."""
 
     def __init__(self, build: Build, settings: MemorySettings, jobs: int, watch: Watch):
         self.build, self.settings, self.jobs, self.watch = build, settings, jobs, watch
-        self.cycles: float | None = None
+
+    @functools.cached_property
+    def cycles(self) -> float:
+        s = self.settings
+        done = estimate(self.build, s.bandwidth, s.latency, min(2, self.jobs))["done"]
+        return done[0] + (self.jobs - 1) * (done[-1] - done[0])
 
     def __call__(self) -> tuple[float, float] | None:
-        if self.cycles is None:
-            s = self.settings
-            done = estimate(self.build, s.bandwidth, s.latency, min(2, self.jobs))["done"]
-            self.cycles = done[0] + (self.jobs - 1) * (done[-1] - done[0])
         return (reached, self.cycles) if (reached := self.watch.cycle()) else None
+
+    def limit(self) -> int:
+        """Cycles after which the run is a hang: random stalls of the memory included, four times what is expected."""
+        return min(max(JOB_CYCLES * self.jobs, 4 * round(self.cycles)), (1 << 32) - 1)
 
 
 #: two runs with the same values of these are the same experiment: the later one takes the earlier one's place

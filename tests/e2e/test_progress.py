@@ -37,7 +37,7 @@ def test_simulated_cycles(digits, tmp_path):
     watch = Watch()
     expected = Expected(b, settings, images, watch)
     watch.folder = tmp_path
-    expected()  # asks the model beforehand
+    assert expected.limit() == 20_000_000 * images and expected.cycles > 0  # asks the model beforehand
     runs = []
     data = [b.pack_image(digits.patches[i % len(digits.patches)]) for i in range(images)]
 
@@ -54,6 +54,12 @@ def test_simulated_cycles(digits, tmp_path):
     last = runs[0].image_end[-1]
     assert abs(expected.cycles / last - 1) < 0.05, (expected.cycles, last)
     assert cycles[-1] <= runs[0].bench.cycles
+
+
+def test_a_long_run_is_no_hang(digits):
+    """A memory so slow that an image takes more than the usual limit: four times what the cycle model expects."""
+    expected = Expected(digits.build, MemorySettings(bandwidth=1, latency=1_000_000), 1, Watch())
+    assert expected.cycles > 20_000_000 and expected.limit() == 4 * round(expected.cycles)
 
 
 def test_monitors_tell_the_cycle(digits, tmp_path):

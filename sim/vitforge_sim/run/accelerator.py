@@ -154,6 +154,9 @@ def place_images(plan: MemoryPlan, memory_image: bytes, images: Sequence[bytes])
     return dram
 
 
+JOB_CYCLES = 20_000_000  #: of a hang, where nobody knows better
+
+
 def run_accelerator(
     bench: BenchProgram,
     config: AcceleratorConfig,
@@ -163,7 +166,7 @@ def run_accelerator(
     result_bytes: int,
     *,
     settings: MemorySettings | None = None,
-    watchdog: int = 20_000_000,
+    watchdog: int | None = None,
     timeout: float = 3600.0,
     folder: Path | None = None,
     trace: bool = False,
@@ -172,6 +175,8 @@ def run_accelerator(
 ) -> AcceleratorRun:
     """Run ``images`` (DRAM bytes each, equal lengths) back to back through the simulated accelerator.
 
+    watchdog : cycles after which the run is a hang, JOB_CYCLES for each image if None; timeout : seconds
+
     Raises SimulationHang, SimulationError (also when the hardware latched an error or broke an AXI rule).
     """
     plan = MemoryPlan.of(len(memory_image), len(images[0]), result_bytes, len(images))
@@ -179,7 +184,8 @@ def run_accelerator(
     commands = job_script(config, plan, program_beats, len(images))
     result = run_bench(
         bench, commands, memory=dram, dump=(plan.result_base, len(images) * plan.result_stride), settings=settings,
-        watchdog=watchdog, timeout=timeout, folder=folder, trace=trace, monitor=monitor, watch=watch,
+        watchdog=watchdog or JOB_CYCLES * len(images), timeout=timeout, folder=folder, trace=trace, monitor=monitor,
+        watch=watch,
     )  # fmt: skip
     if result.axi_errors:
         raise SimulationError(f"AXI rule broken: {result.axi_errors[0]}", result)

@@ -12,6 +12,7 @@ from .attention.shifter import ShifterArray
 from .attention.softmax import Softmax
 from .compute import Engines
 from .control.program import ProgramMemory
+from .control.reset import reset_copy
 from .control.sequencer import Sequencer
 from .emit import block
 from .host.boot import header_members
@@ -83,8 +84,8 @@ class Core(wiring.Component):
         )
         program = block(ProgramMemory(c), f"vf_program_{c.beat_bytes * 8}x{c.program_rows}")
         m.submodules.program_memory = program
-        m.submodules.engines = engines = block(Engines(c), f"vf_engines_{tag}x{c.width}")
-        m.submodules.layernorm = layernorm = block(LayerNorm(c), f"vf_layernorm_{tag}")
+        m.submodules.engines = engines = block(Engines(c), f"vf_engines_{tag}x{c.width}", reset_copy(m, "engines"))
+        m.submodules.layernorm = layernorm = block(LayerNorm(c), f"vf_layernorm_{tag}", reset_copy(m, "layernorm"))
         controls = {Chunk[e.upper()]: getattr(engines, f"{e}_ctl") for e in c.engine_names}
         controls |= {Chunk.LAYERNORM: layernorm.ctl}
         controls |= {chunk: flipped(getattr(self, name)) for chunk, name in HOST_CHUNKS.items()}
@@ -117,8 +118,8 @@ class Core(wiring.Component):
                 connect(m, getattr(engines, f"{e}_ksum"), getattr(ksum, f"read_{e}"))
             taps.append(("rmac_tile", engines.rmac_tile_valid, engines.rmac_tile_acc))
         if c.attention:  # softmax to shifter array, keys to the weight buffer
-            m.submodules.shifter = shifter = block(ShifterArray(c), f"vf_shifter_array_{tag}")
-            m.submodules.softmax = softmax = block(Softmax(c), f"vf_softmax_{tag}")
+            m.submodules.shifter = shifter = block(ShifterArray(c), f"vf_shifter_array_{tag}", reset_copy(m, "shifter"))
+            m.submodules.softmax = softmax = block(Softmax(c), f"vf_softmax_{tag}", reset_copy(m, "softmax"))
             m.submodules.code_ring = ring = block(CodeRing(c), f"vf_code_ring_{tag}")
             m.submodules.loader = loader = block(Loader(c), f"vf_loader_{tag}")
             connect(m, loader.wr, weight_buffer.loader)

@@ -103,8 +103,8 @@ def convert(component, name: str, ports=None) -> str:
 
 
 class _BlackBox(wiring.Component):
-    def __init__(self, component: wiring.Component, name: str, ports: set[str]):
-        self._name, self._ports = name, ports
+    def __init__(self, component: wiring.Component, name: str, ports: set[str], reset=None):
+        self._name, self._ports, self._reset = name, ports, reset
         super().__init__(component.signature)
 
     def elaborate(self, platform):
@@ -114,16 +114,18 @@ class _BlackBox(wiring.Component):
             if port in self._ports:
                 # the black box sees the component's own directions
                 ports[("i_" if member.flow == wiring.In else "o_") + port] = value
-        for port, signal in (("clk", ClockSignal()), ("rst", ResetSignal())):
+        reset = ResetSignal() if self._reset is None else self._reset
+        for port, signal in (("clk", ClockSignal()), ("rst", reset)):
             if port in self._ports:
                 ports["i_" + port] = signal
         return Instance(self._name, **ports)  # itself, not a module around it: one instance, no wrapper
 
 
-def block(component: wiring.Component, name: str) -> wiring.Component:
+def block(component: wiring.Component, name: str, reset=None) -> wiring.Component:
     """``component``, or inside :func:`emitting` a black box of module ``name`` (emitted at the first use).
 
-    ``name`` must be unique to the component's class and parameters.
+    ``name`` must be unique to the component's class and parameters. ``reset``: the module's in place of the domain's
+    (a copy of it, some cycles later: control.reset); Amaranth's own simulator has the domain's.
     """
     modules = _modules.get()
     if modules is None:
@@ -131,4 +133,4 @@ def block(component: wiring.Component, name: str) -> wiring.Component:
     component._MustUse__silence = True  # only its ports are used when the module has been emitted before
     if name not in modules.ports:
         modules.add(component, name)
-    return _BlackBox(component, name, modules.ports[name])
+    return _BlackBox(component, name, modules.ports[name], reset)

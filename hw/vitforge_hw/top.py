@@ -108,9 +108,9 @@ class Top(Elaboratable):
         domains = {"sync": ClockDomain("sync"), "core": ClockDomain("core")}
         m.domains += domains.values()
         host, core = self.host, self.core
-        core_reset = Signal(init=1)
+        core_reset = Signal(init=1)  # set by aresetn
         m.d.sync += core_reset.eq(host.core_reset)
-        for domain, reset in (("sync", ~self.aresetn), ("core", ~self.aresetn | core_reset)):
+        for domain, reset in (("sync", ~self.aresetn), ("core", core_reset)):
             m.d.comb += [domains[domain].clk.eq(self.aclk), domains[domain].rst.eq(reset)]
         m.submodules.host = host
         m.submodules.core = DomainRenamer("core")(core)

@@ -18,7 +18,7 @@ class Latency:
     fetch_cycles: int = 10  #: instruction fetch beyond the beats: port, round robin
     restart_cycles: int = 3  #: last done of an image -> program of the next one is started
     # engines/mat
-    go_to_read: int = 2  #: go taken -> first input request
+    go_to_read: int = 3  #: go taken -> first input request
     read_to_step: int = 3  #: request accepted -> the step that uses the word
     mat_step_to_result: int = 16  #: a tile's last step -> its sums
     w4_cell: int = 3  #: more, with w4: the fields of pairs of products are split before they are added
@@ -50,12 +50,12 @@ class Latency:
     sh_values: int = 8  #: value rows read ahead
     sh_entry: int = 2  #: softmax done -> entry can be used
     # attention/key_loader
-    ld_latency: int = 4  #: go -> done: blocks + this
+    ld_latency: int = 5  #: go -> done: blocks + this
     # host/dma, host/read_engine
-    dma_request: int = 3  #: go -> burst on AR
-    dma_return: int = 2  #: last beat -> done
+    dma_request: int = 5  #: go -> burst on AR
+    dma_return: int = 3  #: last beat -> done
     dma_requests: int = 16  #: requests under way
-    result_latency: int = 16  #: go -> first write burst and last response -> done, beyond the memory's latency
+    result_latency: int = 17  #: go -> first write burst and last response -> done, beyond the memory's latency
 
     @property
     def mat_go_to_step(self) -> int:

@@ -33,7 +33,7 @@ class Loader(wiring.Component):
     Latency/throughput
     ------------------
     One block a cycle, without a gap between rows and instructions. From the transfer of `go` to the acceptance of the
-    row's last write, in an idle machine that never stalls: blocks + LATENCY = blocks + 3 cycles; ``done`` follows one
+    row's last write, in an idle machine that never stalls: blocks + LATENCY = blocks + 4 cycles; ``done`` follows one
     cycle later.
 
     Reference
@@ -79,7 +79,7 @@ class Loader(wiring.Component):
         ]
         m.d.sync += done.eq(written & places.r_data[-1])
 
-        # at most two rows beside those with a block in flight
+        # at most three rows beside those with a block in flight
         running = Signal(4)
         with m.If(self._go & ~done):
             m.d.sync += running.eq(running + 1)
@@ -106,6 +106,8 @@ class Loader(wiring.Component):
         op_blocks = Signal(16, reset_less=True)
         part = Signal(slices, init=1)  # one hot: slice of the next row
 
+        # rows behind the present one: whether a ``go`` is taken does not depend on the activation buffer
+        m.submodules.rows = rows = SyncFIFO(width=16 + 16 + 6 + slices, depth=2)
         active = Signal()
         addr = Signal(16, reset_less=True)
         weight = Signal(16, reset_less=True)
@@ -123,24 +125,24 @@ class Loader(wiring.Component):
             issue.eq(self.rd.valid & self.rd.ready),
             last.eq(~left[1:].any()),
             row_end.eq(issue & last),
-            ctl.go.ready.eq(op_valid & (~active | row_end)),
+            ctl.go.ready.eq(op_valid & rows.w_rdy),
             go.eq(ctl.go.valid & ctl.go.ready),
-            ctl.op.ready.eq(~op_valid | (go & ctl.go.payload)),
+            ctl.op.ready.eq(~op_valid),
+            rows.w_en.eq(go),
+            rows.w_data.eq(Cat(op_addr, op_weight, op_blocks[: len(left)], part)),
+            rows.r_en.eq(~active | row_end),
         ]
         with m.If(issue):
             m.d.sync += [addr.eq(addr + 1), weight.eq(weight + 1), left.eq(left - 1)]
-        with m.If(row_end):
-            m.d.sync += active.eq(0)
+        with m.If(rows.r_en):
+            m.d.sync += [active.eq(rows.r_rdy), Cat(addr, weight, left, mask).eq(rows.r_data)]
         with m.If(go):
             m.d.sync += [
-                active.eq(1),
-                addr.eq(op_addr),
-                weight.eq(op_weight),
-                left.eq(op_blocks),
-                mask.eq(part),
                 op_addr.eq(op_addr + op_stride),
                 part.eq(Cat(part[-1], part[:-1])),
             ]
+            with m.If(ctl.go.payload):
+                m.d.sync += op_valid.eq(0)
             with m.If(part[-1]):
                 m.d.sync += op_weight.eq(op_weight + op_blocks)
         with m.If(ctl.op.ready):

@@ -73,9 +73,9 @@ class ShifterArray(wiring.Component):
         m = Module()
         c = self.config
         self._work = data.StructLayout(
-            {"steps": 10, "blocks": 6, "rule": 1, "factor": 1, "shift": 5, "out_addr": 16}
+            {"steps": 10, "blocks": 6, "rule": 1, "factor": 1, "shift": 5, "out_addr": 16, "single": 1}
         )
-        m.submodules.work = work = fifo.SyncFIFO(width=self._work.size, depth=ROWS_AHEAD)
+        m.submodules.work = work = fifo.SyncFIFOBuffered(width=self._work.size, depth=ROWS_AHEAD)
         m.submodules.values = values = fifo.SyncFIFO(width=8 * c.row_bytes, depth=VALUE_ROWS)
         m.submodules.targets = targets = fifo.SyncFIFO(width=17, depth=OUT_ROWS)
         m.submodules.results = results = fifo.SyncFIFO(width=8 * c.row_bytes, depth=OUT_ROWS)
@@ -114,6 +114,7 @@ class ShifterArray(wiring.Component):
             ctl.go.ready.eq(op_valid & ~ahead_valid & work.w_rdy),
             begin.eq(ctl.go.valid & ctl.go.ready),
             todo.steps.eq(steps),
+            todo.single.eq(steps == 1),
             todo.blocks.eq(op.blocks),
             todo.rule.eq(op.rule),
             todo.factor.eq(op.factor),
@@ -179,6 +180,7 @@ class ShifterArray(wiring.Component):
         parts = c.cores // c.attend_keys
         todo = Signal(self._work)
         index = Signal.like(codes.index)
+        fresh, final = Signal(init=1), Signal()  # the step is a block's first, its last, compared a cycle ahead
         part = Signal(range(max(parts, 2)))
         done_blocks = Signal(6)
         gap = Signal(range(c.word))
@@ -187,7 +189,7 @@ class ShifterArray(wiring.Component):
         go, last, row_last, part_last = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             todo.eq(work.r_data),
-            last.eq(index + 1 == todo.steps),
+            last.eq(Mux(fresh, todo.single, final)),
             row_last.eq(last & (done_blocks + 1 == todo.blocks)),
             part_last.eq(part == parts - 1),
             go.eq(work.r_rdy & codes.valid & values.r_rdy & (~last | ((gap == 0) & (places != 0)))),
@@ -199,6 +201,7 @@ class ShifterArray(wiring.Component):
             targets.w_data.eq(Cat((todo.out_addr + done_blocks)[:16], row_last)),
         ]
         with m.If(go):
+            m.d.sync += [fresh.eq(last), final.eq(index + 2 == todo.steps)]
             m.d.sync += [index.eq(Mux(last, 0, index + 1)), part.eq(Mux(last | part_last, 0, part + 1))]
             with m.If(last):
                 m.d.sync += done_blocks.eq(Mux(row_last, 0, done_blocks + 1))
@@ -231,7 +234,7 @@ class ShifterArray(wiring.Component):
         go, last = Signal(READ_LATENCY), Signal(self._acc_latency)
         m.d.sync += [go.eq(Cat(step["go"], go)[:-1]), last.eq(Cat(step["go"] & step["last"], last)[:-1])]
         first2 = delay(m, step["first"], READ_LATENCY, "first")
-        rule2 = delay(m, step["todo"].rule, READ_LATENCY, "rule")
+        rule1 = delay(m, step["todo"].rule, READ_LATENCY - 1, "rule")  # each lane has a register of its own
 
         # row factors follow their block's last step
         mants, shifts = [], []
@@ -256,7 +259,7 @@ class ShifterArray(wiring.Component):
                 lane.valid.eq(go[-1]),
                 lane.first.eq(first2),
                 lane.last.eq(last[READ_LATENCY - 1]),
-                lane.rule.eq(rule2),
+                lane.rule.eq(rule1),
                 lane.codes.eq(Cat(codes.word.word_select(k * c.cores + i, 4) for k in range(c.attend_keys))),
                 lane.v.eq(v1),
                 lane.v3.eq(Cat(v3)),

@@ -32,7 +32,8 @@ class ShifterLane(wiring.Component):
     Members
     -------
     valid, first, last, rule, codes, v, v3 : ``attend_keys`` keys: codes (4 bits), values (8) and three times the
-        values (10), key by key, channel by channel; first and last step of a block. v is ignored where the code is 15.
+        values (10), key by key, channel by channel; first and last step of a block. v is ignored where the code is 15;
+        rule comes a cycle before the others.
     acc : accumulators of the block (32 bits each), ``acc_latency`` cycles after the last step, for one cycle.
     mant, shift : row factor's mantissa and the total shift 0..40, taken in that cycle.
     row : the block's int8 results, ``row_latency`` cycles after that cycle, for one cycle.
@@ -71,8 +72,10 @@ class ShifterLane(wiring.Component):
     def _accumulate(self, m: Module):
         n, word = self.config.attend_keys, self.config.word
         products = [[] for _ in range(word)]
+        rule = Signal(reset_less=True)
+        m.d.sync += rule.eq(self.rule)
         for key in range(n):
-            zero, three, exponent = decode_code(self.codes.word_select(key, 4), self.rule)
+            zero, three, exponent = decode_code(self.codes.word_select(key, 4), rule)
             by = Signal(4, name=f"by{key}", reset_less=True)
             m.d.sync += by.eq(exponent)
             for channel in range(word):

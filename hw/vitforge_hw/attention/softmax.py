@@ -186,16 +186,21 @@ class Softmax(wiring.Component):
         next_bank = Signal()
         loaded = ready & taken
         finish, start, restart = Signal(), Signal(), Signal()
+        expected, expected_before = Signal(), Signal()  # next_bank, known before the row's last key
+        room, fits = Signal(), Signal()  # for the row in that half, a cycle ago; still for the same one
         m.d.comb += [
             last.eq(left == 1),
             finish.eq((state == State.KEYS) & last & second),
             next_bank.eq(bank ^ finish),
             following.eq(rows[next_bank]),
-            codes.need.eq(following.words),
-            start.eq(((state == State.IDLE) | finish) & Mux(next_bank, loaded[1], loaded[0]) & codes.room),
+            expected.eq(bank ^ ((state == State.KEYS) & second)),
+            codes.need.eq(Mux(expected, rows[1].words, rows[0].words)),
+            start.eq(((state == State.IDLE) | finish) & Mux(next_bank, loaded[1], loaded[0]) & fits),
+            fits.eq(room & (expected == expected_before)),
             codes.start.eq(start),
             restart.eq((state == State.GAP) & (gap == 0)),
         ]
+        m.d.sync += [room.eq(codes.room & ~start), expected_before.eq(expected)]
         with m.Switch(state):
             with m.Case(State.KEYS):
                 m.d.sync += [

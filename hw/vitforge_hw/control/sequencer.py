@@ -82,6 +82,8 @@ class Sequencer(wiring.Component):
         number = Signal(range(isa.WAITS + 1), reset_less=True)
         # the wait of `number`, chosen a cycle ahead: it feeds a multiplier, a shifter and the choice of a counter
         wait = Signal(wait_layout, reset_less=True)
+        final = Signal(reset_less=True)  # row == rows, a cycle later: row changes two cycles before GO at the latest
+        m.d.sync += final.eq(row == rows)
         first, following = waits[0], Array([*(waits[i].as_value() for i in range(1, isa.WAITS)), 0])[number]
         slope = Signal(signed(18), reset_less=True)
         threshold = Signal(32, reset_less=True)
@@ -142,11 +144,11 @@ class Sequencer(wiring.Component):
                 with m.Else():
                     m.d.comb += [self.stalled.eq(1), self.waiting.eq(number)]
             with m.State("GO"):
-                m.d.comb += [ctl.go.valid.eq(1), ctl.go.payload.eq(row == rows)]
+                m.d.comb += [ctl.go.valid.eq(1), ctl.go.payload.eq(final)]
                 with m.If(ctl.go.ready):
                     m.d.sync += [row.eq(row + 1), number.eq(0), wait.eq(first), rows_started.eq(rows_started + 1)]
                     m.next = "SLOPE"
-                    with m.If(row == rows):
+                    with m.If(final):
                         m.next = "ISSUE"
             with m.State("DRAIN"):
                 with m.If(rows_started == rows_done):

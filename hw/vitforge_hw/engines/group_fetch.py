@@ -33,9 +33,9 @@ def is_last(index, count):
     return index == (count - 1)[: len(count)]
 
 
-def op_queue(m: Module, name: str, layout: data.Layout, depth: int = OP_QUEUE) -> tuple[fifo.SyncFIFO, data.View]:
-    """A small instruction FIFO; returns it and a view of its first entry."""
-    queue = fifo.SyncFIFO(width=layout.size, depth=depth)
+def op_queue(m: Module, name: str, layout: data.Layout, depth: int = OP_QUEUE, registered: bool = False):
+    """A small instruction FIFO; returns it and a view of its first entry: ``registered``, one cycle later."""
+    queue = (fifo.SyncFIFOBuffered if registered else fifo.SyncFIFO)(width=layout.size, depth=depth)
     m.submodules[name] = queue
     return queue, data.View(layout, queue.r_data)
 
@@ -66,7 +66,7 @@ class GroupFetch(wiring.Component):
 
     Latency/throughput
     ------------------
-    First read request 2 cycles after ``go`` is taken, then one a cycle without gaps between groups, rows and
+    First read request 3 cycles after ``go`` is taken, then one a cycle without gaps between groups, rows and
     instructions; ``arrived`` in the cycle of the data, 2 cycles after the accepted request. The next ``go`` is taken
     when the row's last group but one is being read.
     """
@@ -140,7 +140,7 @@ class GroupFetch(wiring.Component):
     def _instructions(self, m):
         """Queue of instructions, with the first group's address and number worked out on the way in."""
         c = self._config
-        queue, op = op_queue(m, "ops", self._entry)
+        queue, op = op_queue(m, "ops", self._entry, registered=True)
         given = self.op
         entry = Signal(self._entry)
         m.d.comb += [
@@ -185,10 +185,12 @@ class GroupFetch(wiring.Component):
         return queue, op
 
     def _groups(self, m, queue, op, take):
-        """The next group, one ahead of the one being read: ``following`` is valid while ``pending``."""
+        """The groups behind the one that is being read: (one is there, the next one)."""
         c = self._config
-        following = Signal(self._group, reset_less=True)
-        pending = Signal()
+        # two may wait, so that whether a ``go`` is taken does not depend on the activation buffer
+        m.submodules.waiting = waiting = fifo.SyncFIFO(width=self._group.size, depth=2)
+        following = Signal(self._group)
+        walked = Signal()  # the present group, with its mask still to be worked out
         walking = Signal()  # a row has its go and further groups
         left = Signal(FIELD_BITS["groups"], reset_less=True)  # of them, behind the next
         row_last = Signal(reset_less=True)
@@ -198,7 +200,10 @@ class GroupFetch(wiring.Component):
         group_last = Signal()
         done = Signal()
         m.d.comb += [
-            room.eq(~pending | take),
+            room.eq(~walked | waiting.w_rdy),
+            waiting.w_en.eq(walked),
+            waiting.w_data.eq(following),
+            waiting.r_en.eq(take),
             made.eq(room & queue.r_rdy & (walking | self.go_valid)),
             self.go_ready.eq(room & queue.r_rdy & ~walking),
             group_last.eq(~Mux(walking, left, op.groups).any()),
@@ -207,15 +212,22 @@ class GroupFetch(wiring.Component):
         ]
         with m.If(made):
             m.d.sync += [
-                pending.eq(1),
+                walked.eq(1),
                 walking.eq(~group_last),
                 left.eq(Mux(walking, left, op.groups) - 1),
                 fresh.eq(done),
             ]
             with m.If(~walking):
                 m.d.sync += row_last.eq(self.go_last)
-        with m.Elif(take):
-            m.d.sync += pending.eq(0)
+        with m.Elif(waiting.w_rdy):
+            m.d.sync += walked.eq(0)
+
+        def late(name, value):
+            """``value`` of the group that has been walked to."""
+            r = Signal(value.shape(), name=f"walked_{name}", reset_less=True)
+            with m.If(made):
+                m.d.sync += r.eq(value)
+            return r
 
         def walk(name, first, step):
             """Value of the present group; it grows by ``step`` a group, and by twice that through a skipped row."""
@@ -233,35 +245,32 @@ class GroupFetch(wiring.Component):
                 m.d.sync += [group.eq(after), row.eq(counted + Mux(op.skip, step << 1, step))]
             return now, after
 
-        base, upper = walk("base", op.base, op.stride)
+        base, upper = (late(n, v) for n, v in zip(("base", "upper"), walk("base", op.base, op.stride), strict=True))
         address = base
+        turn, bank = (late("offset", op.offset), late("bank", op.upper)) if self._rotate else (None, None)
         if c.attention:
             number, next_number = walk("number", op.number, Const(1, 1))
+            number, next_number = late("number", number), late("next", next_number.as_signed())
+            whole, rest, masked = late("whole", op.whole), late("rest", op.rest), late("masked", op.masked)
             # banks with tokens of the tensor, in the group and in the next one
             here, there = (
-                Mux(g[-1], 0, Mux(g < op.whole, (1 << c.cores) - 1, op.rest & (g == op.whole).replicate(c.cores)))
+                Mux(g[-1], 0, Mux(g < whole, (1 << c.cores) - 1, rest & (g == whole).replicate(c.cores)))
                 for g in (number, next_number)
             )
             mask = here
             if self._rotate:
                 banks = Signal(c.cores)
-                m.d.comb += banks.eq(here & ~op.upper | there & op.upper)
-                mask = (Cat(banks, banks) >> op.offset)[: c.cores]
+                m.d.comb += banks.eq(here & ~bank | there & bank)
+                mask = (Cat(banks, banks) >> turn)[: c.cores]
                 # a group before the first lies outside the tensor, perhaps in another pool
-                address = Mux(number[-1] & op.masked, upper, base)
-            with m.If(made):
-                m.d.sync += following.mask.eq(mask | (~op.masked).replicate(c.cores))
-        with m.If(made):
-            m.d.sync += [following.words.eq(op.words), following.addr.eq(address)]
-            if c.trio:
-                m.d.sync += following.relu.eq(op.relu)
-            if self._rotate:
-                m.d.sync += [
-                    following.addr_upper.eq(upper),
-                    following.offset.eq(op.offset),
-                    following.upper.eq(op.upper),
-                ]
-        return pending, following
+                address = Mux(number[-1] & masked, upper, base)
+            m.d.comb += following.mask.eq(mask | (~masked).replicate(c.cores))
+        m.d.comb += [following.words.eq(late("words", op.words)), following.addr.eq(address)]
+        if c.trio:
+            m.d.comb += following.relu.eq(late("relu", op.relu))
+        if self._rotate:
+            m.d.comb += [following.addr_upper.eq(upper), following.offset.eq(turn), following.upper.eq(bank)]
+        return waiting.r_rdy, data.View(self._group, waiting.r_data)
 
     def _requests(self, m, pending, following, take):
         """Requests of the present group: one word of the ring is reserved for each."""
@@ -270,11 +279,12 @@ class GroupFetch(wiring.Component):
         active = Signal()
         k = Signal(FIELD_BITS["in_words"], reset_less=True)
         space = Signal(range(rows + 1), init=rows)
+        roomy = Signal(init=1)  # space.any(), a register in front of the buffer's arbitration
         accepted = Signal()
         last = Signal()
         rd = self.rd
         m.d.comb += [
-            rd.valid.eq(active & space.any()),
+            rd.valid.eq(active & roomy),
             rd.addr.eq(current.addr),
             accepted.eq(rd.valid & rd.ready),
             last.eq(is_last(k, current.words)),
@@ -294,8 +304,13 @@ class GroupFetch(wiring.Component):
                 m.d.sync += current.addr_upper.eq(current.addr_upper + 1)
         more = Signal(len(space))
         with m.If(self.freed_valid):
-            m.d.comb += more.eq(self.freed)
-        m.d.sync += space.eq((space + more)[: len(space)] - accepted)
+            m.d.sync += more.eq(self.freed)
+        with m.Else():
+            m.d.sync += more.eq(0)
+        m.d.sync += [
+            space.eq((space + more)[: len(space)] - accepted),
+            roomy.eq(Mux(accepted, space[1:].any(), space.any())),
+        ]
         return current
 
     def _ring(self, m, current):

@@ -105,7 +105,7 @@ class StepIssue(wiring.Component):
         c = self._config
         m = Module()
         depth = ring_rows(c)
-        queue, op = op_queue(m, "ops", self._op)
+        queue, op = op_queue(m, "ops", self._op, registered=True)
         m.d.comb += [queue.w_data.eq(self.op), queue.w_en.eq(self.op_valid), self.op_ready.eq(queue.w_rdy)]
 
         # ---- loops, innermost first

@@ -114,11 +114,15 @@ class Boot(wiring.Component):
         broken, damaged = Signal(), Signal()
         with m.If(self.read_error):
             m.d.sync += broken.eq(1)
-        leave = Signal()
+        leave, stop, reset = Signal(), Signal(), Signal()
+        was_off = Signal(init=1)
+        settled = Signal(2)  # cycles of ``stop``
+        m.d.sync += [self.stop.eq(stop), self.core_reset.eq(reset), settled.eq(Cat(stop, settled[:1]))]
         count = Signal(range(RESET_CYCLES))
         m.d.comb += [leave.eq(self.soft_reset | ~self.enable), self.load.payload.eq(beats[:BEATS_BITS])]
         with m.FSM() as fsm:
-            m.d.comb += self.stopping.eq(self.stop | self.soft_reset | (leave & ~fsm.ongoing("OFF")))
+            m.d.comb += self.stopping.eq(self.stop | self.core_reset | self.soft_reset | (leave & ~was_off))
+            m.d.sync += was_off.eq(fsm.ongoing("OFF"))
             with m.State("OFF"):
                 with m.If(self.soft_reset):
                     m.next = "DRAIN"
@@ -135,9 +139,12 @@ class Boot(wiring.Component):
                     m.d.comb += self.bad_program.eq(1)
                     m.next = "FAILED"
                 with m.Else():
-                    m.d.comb += [self.load.valid.eq(1), self.booting.eq(1)]
-                    with m.If(self.load.ready):
-                        m.next = "LOAD"
+                    m.d.comb += self.booting.eq(1)
+                    m.next = "REQUEST"
+            with m.State("REQUEST"):
+                m.d.comb += [self.load.valid.eq(1), self.booting.eq(1)]
+                with m.If(self.load.ready):
+                    m.next = "LOAD"
             with m.State("LOAD"):
                 m.d.comb += self.booting.eq(1)
                 with m.If(leave):
@@ -167,12 +174,13 @@ class Boot(wiring.Component):
                 with m.If(leave):
                     m.next = "DRAIN"
             with m.State("DRAIN"):
-                m.d.comb += self.stop.eq(1)
+                m.d.comb += stop.eq(1)
                 m.d.sync += count.eq(0)
-                with m.If(self.idle):
+                # what was offered before ``stop`` is seen in ``idle`` by now
+                with m.If(self.idle & Cat(settled).all()):
                     m.next = "RESET"
             with m.State("RESET"):
-                m.d.comb += [self.stop.eq(1), self.core_reset.eq(1)]
+                m.d.comb += [stop.eq(1), reset.eq(1)]
                 m.d.sync += count.eq(count + 1)
                 with m.If(count == RESET_CYCLES - 1):
                     m.d.comb += self.clear.eq(self.soft_reset)

@@ -189,8 +189,8 @@ class Csr(wiring.Component):
     def _errors(self, m: Module, file, log):
         """Error log, watchdog, interrupt."""
         m.submodules.standstill = watchdog = Watchdog()  # a register has the name watchdog
-        stopping_before = Signal()
-        m.d.sync += stopping_before.eq(self.stopping)
+        stopping_before, expired = Signal(), Signal()
+        m.d.sync += [stopping_before.eq(self.stopping), expired.eq(watchdog.expired)]
         m.d.comb += [
             watchdog.period.eq(file.watchdog),
             watchdog.active.eq(self.booting | self.stopping | (self.run & self.working)),
@@ -198,9 +198,9 @@ class Csr(wiring.Component):
                 self.progress & self.run | self.image_done
                 | self.moved & (self.booting | self.stopping) | (self.stopping ^ stopping_before)
             ),
-            self.hangs.eq(watchdog.expired & self.run),
-            log.watchdog_error.eq(watchdog.expired & ~self.stopping),
-            log.drain_error.eq(watchdog.expired & self.stopping),
+            self.hangs.eq(expired & self.run),
+            log.watchdog_error.eq(expired & ~self.stopping),
+            log.drain_error.eq(expired & self.stopping),
             log.read_error.eq(self.read_error),
             log.read_addr.eq(self.read_addr),
             log.read_resp.eq(self.read_resp),

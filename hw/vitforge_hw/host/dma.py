@@ -230,26 +230,33 @@ class ImageDma(wiring.Component):
         addr, active = Signal(16), Signal()
         present = Signal(target)  # what the arriving beats belong to
         column = Signal(range(max(per_row, 2)))
-        write, free, accepted = self.image_wr, Signal(), Signal()
-        row = Signal(per_row * c.beat_bytes * 8)
-        last = Signal()  # of the row that waits in the output register
+        write, accepted = self.image_wr, Signal()
+        row = Signal((per_row - 1) * c.beat_bytes * 8)
+        complete = Cat(row, self.beat.payload.data)
+        # whole rows; a beat is taken whatever the buffer's arbitration says in the cycle
+        done = data.StructLayout({"row": len(write.data), "addr": 16, "last": 1})
+        m.submodules.rows = rows = SyncFIFO(width=done.size, depth=2)
+        new_row, out = Signal(done), data.View(done, rows.r_data)
         m.d.comb += [
-            free.eq(~write.valid | write.ready),
-            self.beat.ready.eq(active & free),
+            self.beat.ready.eq(active & rows.w_rdy),
             accepted.eq(self.beat.valid & self.beat.ready),
             targets.r_en.eq(~active | (accepted & self.beat.payload.last)),
+            new_row.row.eq(complete[: len(write.data)]),
+            new_row.addr.eq(addr),
+            new_row.last.eq(self.beat.payload.last),
+            rows.w_data.eq(new_row.as_value()),
+            rows.w_en.eq(accepted & (column == per_row - 1)),
+            write.valid.eq(rows.r_rdy),
             write.mask.eq(~0),
-            write.data.eq(row[: len(write.data)]),
+            write.data.eq(out.row),
+            write.addr.eq(out.addr),
+            rows.r_en.eq(write.ready),
         ]
-        with m.If(free):
-            m.d.sync += write.valid.eq(0)
         with m.If(accepted):
-            m.d.sync += [
-                row.eq(Cat(row, self.beat.payload.data)[-len(row) :]),
-                last.eq(self.beat.payload.last),
-            ]
+            if per_row > 1:
+                m.d.sync += row.eq(complete[c.beat_bytes * 8 :])
             with m.If(column == per_row - 1):
-                m.d.sync += [column.eq(0), write.valid.eq(1), write.addr.eq(addr), addr.eq(addr + 1)]
+                m.d.sync += [column.eq(0), addr.eq(addr + 1)]
             with m.Else():
                 m.d.sync += column.eq(column + 1)
         with m.If(targets.r_en):
@@ -258,7 +265,7 @@ class ImageDma(wiring.Component):
                 m.d.sync += addr.eq(now.addr)
         ends = accepted & self.beat.payload.last & present.ends
         _check(m, self, c, accepted, ends, present.checksum, present.job)
-        m.d.sync += self.ctl.done.eq(write.valid & write.ready & last)
+        m.d.sync += self.ctl.done.eq(write.valid & write.ready & out.last)
         m.d.comb += self.busy.eq(active | targets.r_rdy | write.valid | self.ctl.done)
         return ResetInserter(self.reset)(m)
 
@@ -344,19 +351,20 @@ class ResultDma(wiring.Component):
         # ---- bursts: aligned to runs of 256 bytes, so never across 4 KiB
         unit, units_left = Signal(20), Signal(13)
         to_end, length = Signal(5), Signal(5)
-        waiting = Signal()
+        waiting, offered = Signal(), Signal()  # offered: the FIFO holds the burst, a cycle later
         m.d.comb += [
             to_end.eq(limit - (unit & (limit - 1))),
             length.eq(Mux(units_left < to_end, units_left[:5], to_end)),
             self.burst.payload.addr.eq(self.base + (unit << 4)),
             self.burst.payload.len.eq(length - 1),
-            self.burst.valid.eq(active & ~waiting & units_left.any() & (fifo.level >= length)),
+            self.burst.valid.eq(offered),
             self.beat.payload.eq(fifo.r_data),
             self.beat.valid.eq(fifo.r_rdy),
             fifo.r_en.eq(self.beat.ready),
         ]
+        m.d.sync += offered.eq(active & ~waiting & units_left.any() & (fifo.level >= length))
         with m.If(self.burst.valid & self.burst.ready):
-            m.d.sync += [unit.eq(unit + length), units_left.eq(units_left - length), waiting.eq(1)]
+            m.d.sync += [unit.eq(unit + length), units_left.eq(units_left - length), waiting.eq(1), offered.eq(0)]
         with m.If(self.written):
             m.d.sync += waiting.eq(0)
         ended = Signal()

@@ -22,7 +22,7 @@ class ErrorLog(wiring.Component):
     happened : Out(1), some error in this cycle
     code, addr, resp : Out, the first error; 0 when its bit is clear. Of several in one cycle the lowest code.
 
-    Latency: pulse to code 1 cycle.
+    Latency: pulse to ``set`` 1 cycle, to code 2 cycles.
     """
 
     def __init__(self):
@@ -45,12 +45,13 @@ class ErrorLog(wiring.Component):
         ]
         for e in reversed(KINDS):
             name = e.name.lower()
-            pulse = getattr(self, f"{name}_error")
+            pulse, at, what = Signal(name=f"{name}_in"), Signal(64, name=f"{name}_at"), Signal(2, name=f"{name}_what")
+            m.d.sync += [
+                pulse.eq(getattr(self, f"{name}_error")),
+                at.eq(getattr(self, f"{name}_addr")),
+                what.eq(getattr(self, f"{name}_resp")),
+            ]
             m.d.comb += self.set[e].eq(pulse)
             with m.If(pulse & ~held):
-                m.d.sync += [
-                    code.eq(e),
-                    addr.eq(getattr(self, f"{name}_addr")),
-                    resp.eq(getattr(self, f"{name}_resp")),
-                ]
+                m.d.sync += [code.eq(e), addr.eq(at), resp.eq(what)]
         return m

@@ -24,6 +24,7 @@ from .axi import (
 )
 
 REQUEST_DEPTH = CYCLES.dma_requests  #: requests of one queue under way
+STAGE = 2  #: entries of a FIFO that only cuts a path
 BEATS_BITS = 20
 
 #: ``beats`` (at least 1) beats of all masters from beat ``beat`` of the striped image at ``base`` (multiple of 4096)
@@ -56,7 +57,7 @@ class ReadQueue(wiring.Component):
     addr : Out(64), master 0's address of the expected beat
     last : Out(1), the expected beat is its request's last
 
-    Latency: request to burst 2 cycles; throughput: a burst a cycle, requests back to back.
+    Latency: request to burst 4 cycles; throughput: a burst a cycle, requests back to back.
     Reference: memmap.stripe.
     """
 
@@ -99,8 +100,11 @@ class ReadQueue(wiring.Component):
         for fifo in (split, collect):
             m.d.comb += [fifo.w_data.eq(new.as_value()), fifo.w_en.eq(request.valid & request.ready)]
 
-        # ---- splitter
+        # ---- splitter; bursts with their space reserved wait in a stage of registers
         now, active = Signal(piece), Signal()
+        m.submodules.bursts = bursts = SyncFIFO(width=BURST.size, depth=STAGE)
+        cut, waiting = Signal(data.StructLayout({"addr": 64, "length": 5})), Signal()
+        new_burst, next_cut = Signal(BURST), Signal()
         to_end, length = Signal(5), Signal(5)
         credits = Signal(range(self._depth + 1), init=self._depth)
         position = now.pos & (limit - 1)
@@ -108,20 +112,27 @@ class ReadQueue(wiring.Component):
         m.d.comb += [
             to_end.eq(limit - position),
             length.eq(Mux(now.beats < to_end, now.beats[:5], to_end)),
-            self.burst.payload.addr.eq(address(now)),
-            self.burst.payload.len.eq(length - 1),
-            self.burst.payload.id.eq(self._queue),
-            self.burst.valid.eq(active & ~self.stop & (credits >= length)),
-            fire.eq(self.burst.valid & self.burst.ready),
-            split.r_en.eq(~active | (fire & (now.beats == length))),
+            new_burst.addr.eq(cut.addr),
+            new_burst.len.eq(cut.length - 1),
+            new_burst.id.eq(self._queue),
+            fire.eq(waiting & bursts.w_rdy & (credits >= cut.length)),
+            next_cut.eq(active & (~waiting | fire)),
+            bursts.w_en.eq(fire),
+            bursts.w_data.eq(new_burst.as_value()),
+            self.burst.payload.as_value().eq(bursts.r_data),
+            self.burst.valid.eq(bursts.r_rdy & ~self.stop),
+            bursts.r_en.eq(self.burst.ready & ~self.stop),
+            split.r_en.eq(~active | (next_cut & (now.beats == length))),
         ]
-        with m.If(fire):
+        with m.If(~waiting | fire):
+            m.d.sync += [waiting.eq(active), cut.addr.eq(address(now)), cut.length.eq(length)]
+        with m.If(next_cut):
             m.d.sync += [now.beats.eq(now.beats - length), now.pos.eq(now.pos + length)]
             with m.If(now.pos + length == STRIPE_BEATS):
                 m.d.sync += now.run.eq(now.run + 1)
         with m.If(split.r_en):
             m.d.sync += [now.as_value().eq(split.r_data), active.eq(split.r_rdy)]
-        m.d.sync += credits.eq(credits - Mux(fire, length, 0) + self.popped)
+        m.d.sync += credits.eq(credits - Mux(fire, cut.length, 0) + self.popped)
 
         # ---- collector
         head, expected = Signal(piece), Signal()
@@ -163,7 +174,7 @@ class ReadEngine(wiring.Component):
     moved : Out(1), some beat came in this cycle; stray : Out(1), one that nobody waits for
     m_axi<n> : Out(AXI4Read)
 
-    Latency: request to ARVALID 3 cycles, last RVALID to beat 2 cycles. Throughput: one joined beat a cycle while
+    Latency: request to ARVALID 5 cycles, last RVALID to beat 3 cycles. Throughput: one joined beat a cycle while
     burst_limit + latency <= FIFO depth.
     Reference: memmap.stripe.
     """
@@ -241,11 +252,18 @@ class ReadEngine(wiring.Component):
         for q, queue in enumerate(queues):
             beats = [getattr(master, f"beat{q}") for master in masters]
             out = getattr(self, f"beat{q}")
+            # joined beats wait in a stage of registers: the receiver's choice of the moment ends there
+            m.submodules[f"joined{q}"] = joined = SyncFIFO(width=beat_layout(c).size, depth=STAGE)
+            beat = Signal(beat_layout(c), name=f"beat{q}_in")
             m.d.comb += [
-                out.valid.eq(queue.expected & Cat(*(b.valid for b in beats)).all()),
-                out.payload.data.eq(Cat(*(b.payload.data for b in beats))),
-                out.payload.last.eq(queue.last),
-                queue.popped.eq(out.valid & out.ready),
+                beat.data.eq(Cat(*(b.payload.data for b in beats))),
+                beat.last.eq(queue.last),
+                queue.popped.eq(joined.w_rdy & queue.expected & Cat(*(b.valid for b in beats)).all()),
+                joined.w_en.eq(queue.popped),
+                joined.w_data.eq(beat.as_value()),
+                out.valid.eq(joined.r_rdy),
+                out.payload.as_value().eq(joined.r_data),
+                joined.r_en.eq(out.ready),
             ]
             m.d.comb += [b.ready.eq(queue.popped) for b in beats]
             wrong = Signal(c.masters, name=f"wrong{q}")

@@ -37,8 +37,8 @@ class LayerNormFetch(wiring.Component):
 
     Latency
     -------
-    latency(config, wide) = 4 + n cycles from the row's transfer to its first block, n = max(1 + wide, beats), beats =
-    8 * word / beat_bytes; then a block every n cycles.
+    latency(config, wide) = 4 + n cycles from the row's transfer to its first block, n = max(2 + wide, beats), beats =
+    8 * word / beat_bytes; then a block every n + 1 cycles.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -57,7 +57,7 @@ class LayerNormFetch(wiring.Component):
 
     @staticmethod
     def latency(config: AcceleratorConfig, wide: bool) -> int:
-        return 4 + max(1 + wide, isa.PARAM_BYTES * config.word // config.beat_bytes)
+        return 4 + max(2 + wide, isa.PARAM_BYTES * config.word // config.beat_bytes)
 
     def elaborate(self, platform):
         m = Module()
@@ -77,6 +77,7 @@ class LayerNormFetch(wiring.Component):
         # a block: one or two buffer rows and `beats` beats of parameters, read independently of each other
         used = Signal(range(AHEAD + 1))
         room = active & (used != AHEAD)
+        asks = Signal()  # the present block's next row is asked for: a register in front of the buffer's arbitration
         rows_read = Signal()
         beats_read = Signal()
         high = Signal()
@@ -84,7 +85,7 @@ class LayerNormFetch(wiring.Component):
         accepted = Signal()
         granted = Signal()
         m.d.comb += [
-            self.rd.valid.eq(room & ~rows_read),
+            self.rd.valid.eq(asks),
             self.rd.addr.eq(current.in_addr),
             self.param_valid.eq(room & ~beats_read),
             self.param_addr.eq(current.param_addr),
@@ -99,11 +100,13 @@ class LayerNormFetch(wiring.Component):
             last_row.eq(accepted & (high | ~current.wide)),
             last_beat.eq(granted & (beat == beats - 1)),
             last_block.eq(~current.blocks[1:].any()),
-            block_end.eq((rows_read | last_row) & (beats_read | last_beat)),
+            block_end.eq(rows_read & beats_read),
             row_end.eq(block_end & last_block),
         ]
         with m.If(accepted):
-            m.d.sync += [current.in_addr.eq(current.in_addr + 1), high.eq(~high & current.wide)]
+            m.d.sync += [current.in_addr.eq(current.in_addr + 1), high.eq(~last_row), asks.eq(~last_row)]
+        with m.Elif(room & ~rows_read):
+            m.d.sync += asks.eq(1)
         with m.If(granted):
             m.d.sync += [current.param_addr.eq(current.param_addr + 1), beat.eq(beat + 1)]
         m.d.sync += [rows_read.eq(rows_read | last_row), beats_read.eq(beats_read | last_beat)]

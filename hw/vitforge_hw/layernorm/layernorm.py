@@ -72,7 +72,7 @@ class LayerNorm(wiring.Component):
         second = 1 + LayerNormLane.out_latency(config) + 1
         between = LayerNormLane.SUM_LATENCY + LayerNormStats.latency(config)
         cycles = 2 * blocks * config.word + fetch + between + second - 1
-        beats = max(1 + wide, isa.PARAM_BYTES * config.word // config.beat_bytes)
+        beats = max(2 + wide, isa.PARAM_BYTES * config.word // config.beat_bytes)
         stated = CYCLES.ln_latency + CYCLES.ln_hardswish * config.trio
         assert cycles == 2 * blocks * config.word + beats + config.cores + stated
         return cycles
@@ -127,7 +127,7 @@ class LayerNorm(wiring.Component):
         m.d.comb += [
             ctl.go.ready.eq(op_valid & fetch.row.ready & rows.w_rdy),
             go.eq(ctl.go.valid & ctl.go.ready),
-            ctl.op.ready.eq(~op_valid | (go & ctl.go.payload)),
+            ctl.op.ready.eq(~op_valid),
             fetch.row.valid.eq(go),
             fetch.row.payload.in_addr.eq(in_addr),
             fetch.row.payload.param_addr.eq(op_row.param_addr),
@@ -138,6 +138,8 @@ class LayerNorm(wiring.Component):
         ]
         with m.If(go):
             m.d.sync += [in_addr.eq(in_addr + in_stride), op_row.out_addr.eq(op_row.out_addr + out_stride)]
+            with m.If(ctl.go.payload):
+                m.d.sync += op_valid.eq(0)
         with m.If(ctl.op.ready):
             m.d.sync += [
                 op_valid.eq(ctl.op.valid),

@@ -90,6 +90,8 @@ class LayerNormStats(wiring.Component):
         s1 = Signal(s1_bits * cores, reset_less=True)
         s2 = Signal(s2_bits * cores, reset_less=True)
         left = Signal(range(cores + 1))
+        blocks = Signal(8, reset_less=True)
+        m.d.sync += blocks.eq(self.blocks)
         with m.If(self.load):
             m.d.sync += [s1.eq(self.s1), s2.eq(self.s2), left.eq(cores)]
         with m.Elif(left != 0):
@@ -99,7 +101,7 @@ class LayerNormStats(wiring.Component):
         head = Signal(signed(s1_bits))
         m.d.comb += head.eq(s1[:s1_bits])
         product_bits = v_bits + 1 - log_word
-        scaled = multiply(m, s2[:s2_bits], self.blocks, 2, "scaled")[:product_bits]
+        scaled = multiply(m, s2[:s2_bits], blocks, 2, "scaled")[:product_bits]
         square = multiply(m, head, head, 2, "square")
         v = Signal(v_bits, reset_less=True)
         valid = Signal(3)

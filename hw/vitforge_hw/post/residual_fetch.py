@@ -1,7 +1,7 @@
 """Residual rows for the post-processing lanes, prefetched."""
 
 from amaranth import Cat, Module, Mux, Signal
-from amaranth.lib import memory, wiring
+from amaranth.lib import data, fifo, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import AcceleratorConfig
@@ -31,8 +31,8 @@ class ResidualFetch(wiring.Component):
 
     Latency/throughput
     ------------------
-    First request 2 cycles after ``went``, then one a cycle but for one between rows; up to ``slots`` tiles ahead.
-    Instructions without a residual take one cycle a row.
+    First request 3 cycles after ``went``, then one a cycle but for one between rows and two between instructions; up to
+    ``slots`` tiles ahead. Instructions without a residual take one cycle a row and one.
     """
 
     def __init__(self, config: AcceleratorConfig, slots: int):
@@ -55,7 +55,7 @@ class ResidualFetch(wiring.Component):
     def elaborate(self, platform):
         c = self._config
         m = Module()
-        queue, op = op_queue(m, "ops", OP)
+        queue, op = op_queue(m, "ops", OP, registered=True)
         m.d.comb += [queue.w_data.eq(self.op), queue.w_en.eq(self.op_valid), self.op_ready.eq(queue.w_rdy)]
 
         granted = Signal(POST_OP.members["rows"])  # rows with go that have not begun here: an engine takes far fewer
@@ -68,24 +68,26 @@ class ResidualFetch(wiring.Component):
         addr = Signal(16, reset_less=True)
         slots = Signal(range(self._slots + 1), init=self._slots)
         begin = Signal()
-        accepted = Signal()
+        accepted = Signal()  # a request is made
+        request = data.StructLayout({"addr": 16, "plane": 1, "ends_tile": 1})
+        m.submodules.requests = requests = fifo.SyncFIFO(width=request.size, depth=2)
         ends_tile = Signal()
         ends_group = Signal()
         ends_row = Signal()
         ends_op = Signal()
+        over = Signal()  # the instruction leaves the queue a cycle after its last request
         row_last = is_last(row, op.rows)
         group_last = group == op.groups
         m.d.comb += [
-            begin.eq(queue.r_rdy & ~active & granted.any()),
-            self.res.valid.eq(active & slots.any()),
-            self.res.addr.eq(addr),
-            accepted.eq(self.res.valid & self.res.ready),
+            begin.eq(queue.r_rdy & ~over & ~active & granted.any()),
+            accepted.eq(active & slots.any() & requests.w_rdy),
             ends_tile.eq(accepted & (plane | ~op.res_mode[1])),
             ends_group.eq(ends_tile & is_last(tile, op.tiles)),
             ends_row.eq((ends_group & group_last) | (begin & ~op.res_mode.any())),
             ends_op.eq(ends_row & row_last),
-            queue.r_en.eq(ends_op),
+            queue.r_en.eq(over),
         ]
+        m.d.sync += over.eq(ends_op)
         m.d.sync += [
             granted.eq((granted + self.went)[: len(granted)] - begin),
             slots.eq((slots + self.pop)[: len(slots)] - ends_tile),
@@ -102,11 +104,23 @@ class ResidualFetch(wiring.Component):
             m.d.sync += [tile.eq(0), group.eq(group + 1), base.eq(next_group), addr.eq(next_group)]
         with m.If(ends_row):
             m.d.sync += [active.eq(0), group.eq(0), row.eq(Mux(row_last, 0, row + 1))]
-        with m.If(ends_op):
+        with m.If(over):
             m.d.sync += fresh.eq(1)
 
+        # ---- two requests wait, so that nothing above depends on the buffer's arbitration
+        now = Signal(request)
+        m.d.comb += [
+            requests.w_en.eq(accepted),
+            requests.w_data.eq(Cat(addr, plane, ends_tile)),
+            now.eq(requests.r_data),
+            self.res.valid.eq(requests.r_rdy),
+            self.res.addr.eq(now.addr),
+            requests.r_en.eq(self.res.ready),
+        ]
+
         # ---- data come READ_LATENCY after the request: which plane, and whether it completes a tile
-        tags = Cat(accepted & ~plane, accepted & plane, ends_tile)
+        asked = self.res.valid & self.res.ready
+        tags = Cat(asked & ~now.plane, asked & now.plane, asked & now.ends_tile)
         for i in range(2):
             delayed = Signal(3, name=f"tag{i}")
             m.d.sync += delayed.eq(tags)

@@ -61,7 +61,7 @@ class RowWriter(wiring.Component):
     def elaborate(self, platform):
         c = self._config
         m = Module()
-        queue, op = op_queue(m, "ops", self._op)
+        queue, op = op_queue(m, "ops", self._op, registered=True)
         m.d.comb += [queue.w_data.eq(self.op), queue.w_en.eq(self.op_valid), self.op_ready.eq(queue.w_rdy)]
 
         fill = Signal(range(self._slots))

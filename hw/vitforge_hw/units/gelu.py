@@ -9,7 +9,7 @@ from .requantize import P_BITS
 
 LATENCY = 4
 assert ACT_GELU == 1 and GELU_OUT_FRAC - GELU_EXP_MIN == 7  # decoded by bits below
-INDEX_STAGE, OUT_STAGE = 1, 3  #: cycles after p at which exp_index, and exp_out with act, are taken
+INDEX_STAGE, OUT_STAGE = 0, 3  #: cycles after p at which exp_index, and exp_out with act, are taken
 
 
 class Gelu(wiring.Component):
@@ -18,7 +18,7 @@ class Gelu(wiring.Component):
     Members
     -------
     p : 12 bits signed
-    exp_index : fraction bits of p (3..10), one cycle after p
+    exp_index : fraction bits of p (3..10), with p
     exp_out, act : the same, and 1 for GELU, three cycles after p
     h : 12 bits signed, p's scale
 
@@ -51,9 +51,11 @@ class Gelu(wiring.Component):
         scaled = Signal(P_BITS + up)
         rounded = Signal(P_BITS + up)
         index = Signal(range(GELU_ENTRIES))
+        down = Signal(3, reset_less=True)  # every lane's own: the instruction's field has many loads
+        m.d.sync += down.eq((self.exp_index[:3] + C(8 - GELU_EXP_MIN, 3))[:3])
         beyond = Signal(reset_less=True)
         m.d.comb += [
-            scaled.eq(Cat(C(0, up), magnitude) >> (self.exp_index[:3] + C(8 - GELU_EXP_MIN, 3))[:3]),
+            scaled.eq(Cat(C(0, up), magnitude) >> down),
             rounded.eq(scaled[1:] + scaled[0]),
             read.addr.eq(rounded[: len(index)]),
         ]

@@ -38,7 +38,7 @@ class LayerNorm(InstructionKind):
 
     def latency(self, op: Op, c: AcceleratorConfig, t: Latency) -> int:
         """go -> done."""
-        n = max(1 + op["in_wide"], PARAM_BYTES * c.word // c.beat_bytes)
+        n = max(2 + op["in_wide"], PARAM_BYTES * c.word // c.beat_bytes)
         return 2 * op["blocks"] * c.word + n + c.cores + t.ln_latency + 1
 
     def walk(self, clock: Clock, chunk: Chunk, number: int, op: Op, go: int, row: int) -> None:

@@ -201,7 +201,7 @@ def test_cycles(preset, blocks, wide):
     rows = (3, 2) if preset.startswith("tiny") else (2, 1)
     record = run(config, [(n, blocks, wide, config.trio) for n in rows])
     channels = blocks * config.word
-    n = max(1 + wide, 8 * config.word // config.beat_bytes)
+    n = max(2 + wide, 8 * config.word // config.beat_bytes)
     constant = CYCLES.ln_latency + CYCLES.ln_hardswish * config.trio
     latency = record.writes[blocks - 1][0] - record.goes[0]
     assert latency == LayerNorm.latency(config, blocks, wide) == 2 * channels + n + config.cores + constant

@@ -1,5 +1,6 @@
 """All blocks' netlists as one flat graph: nets run through the borders of blocks, no border counts as registered."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -43,6 +44,26 @@ class Design:
         label = place.netlist.labels[cell]
         name = label if isinstance(label, str) else place.netlist.names.get(label, f"net{label}")
         return place.path, place.netlist.name, name
+
+    def through(self) -> list[tuple[str, str]]:
+        """Pairs of the top's ports with a way from input to output that no register interrupts."""
+        source, target = self.arcs[np.argsort(self.arcs[:, 0], kind="stable"), :2].T
+        first = np.searchsorted(source, np.arange(len(self.loads) + 1))
+        found = set()
+        for port in sorted({_port(name) for name in self.inputs.values()}):
+            reached = np.zeros(len(self.loads), bool)
+            new = np.array([net for net, name in self.inputs.items() if _port(name) == port])
+            while len(new):
+                reached[new] = True
+                nets = [target[first[n] : first[n + 1]] for n in new]
+                new = np.unique(np.concatenate(nets))
+                new = new[~reached[new]]
+            found |= {(port, _port(name)) for net, name in self.outputs.items() if reached[net]}
+        return sorted(found)
+
+
+def _port(name: str) -> str:
+    return re.sub(r"\[\d+\]$", "", name)
 
 
 @dataclass

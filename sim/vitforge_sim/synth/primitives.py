@@ -10,13 +10,15 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-FLIP_FLOP = re.compile(r"FD[RSCP]E(_1)?$|LD[CP]E$|TRELLIS_FF$|DFF")
+FLIP_FLOP = re.compile(r"FD[RSCP]E(_1)?$|LD[CP]E$|TRELLIS_FF$|DFF|\$_S?DFF")
 LUT = re.compile(r"LUT[1-6]$|INV$")
 LUT_RAM = re.compile(r"RAM(32|64|128|256|512)(M|X)\d*\w*$|TRELLIS_DPR16X4$")
 SHIFT = re.compile(r"SRL(16E|C32E)$")
 BLOCK_RAM = re.compile(r"RAMB(18|36)E[12]$|URAM288|DP16KD$")
 DSP = re.compile(r"DSP48E[12]$|MULT18X18D$")
-_CLOCKS = {"CLK", "WCLK", "WCK", "CLKA", "CLKB", "CLKARDCLK", "CLKBWRCLK"}
+GATE = re.compile(r"\$(?!mem|_S?DFF)")  #: before mapping (elaborated.py)
+MEMORY = "$mem_v2"  #: the same
+_CLOCKS = {"RD_CLK", "WR_CLK", "CLK", "WCLK", "WCK", "CLKA", "CLKB", "CLKARDCLK", "CLKBWRCLK"}
 #: LUTs that a distributed RAM takes
 LUTS_OF_RAM = {
     "RAM32M16": 8, "RAM64M8": 8, "RAM32M": 4, "RAM64M": 4, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
@@ -76,6 +78,23 @@ def arcs(cell: dict) -> Iterator[Arc]:
                     yield from (Arc(p, i, out, 0, "SRL") for i in range(width(cell, p)))
     elif DSP.match(kind):
         yield from _dsp(cell)
+    elif GATE.match(kind):
+        for p in pins(cell, "input"):
+            for i in range(width(cell, p)):
+                yield from (Arc(p, i, "Y", j, "GATE") for j in range(width(cell, "Y")))
+    elif kind == MEMORY:
+        for address, bits in _unclocked(cell):
+            yield from (Arc("RD_ADDR", i, "RD_DATA", j, "GATE") for i in address for j in bits)
+
+
+def _unclocked(cell: dict) -> Iterator[tuple[range, range]]:
+    """Address and data bits of a memory's read ports without a register."""
+    clocked = cell["parameters"]["RD_CLK_ENABLE"][::-1]  # bit 0 first
+    ports = int(cell["parameters"]["RD_PORTS"], 2)
+    address, bits = width(cell, "RD_ADDR") // max(ports, 1), width(cell, "RD_DATA") // max(ports, 1)
+    for i in range(ports):
+        if clocked[i] == "0":
+            yield range(i * address, (i + 1) * address), range(i * bits, (i + 1) * bits)
 
 
 def _carry(cell: dict, bits: int) -> Iterator[Arc]:

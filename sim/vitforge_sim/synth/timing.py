@@ -134,20 +134,3 @@ class Timing:
                 seen.add(key)
                 found.append(path)
         return found
-
-    def through(self) -> list[tuple[str, str]]:
-        """Pairs of the top's ports with a way from input to output that no register interrupts."""
-        design, found = self.design, set()
-        arcs = design.arcs[np.argsort(self._level[design.arcs[:, 1]], kind="stable")]
-        for port in sorted({_port(name) for name in design.inputs.values()}):
-            reached = np.zeros(len(design.loads), bool)
-            reached[[net for net, name in design.inputs.items() if _port(name) == port]] = True
-            for low, high in zip(self._bounds[:-1], self._bounds[1:]):
-                rows = arcs[low:high]
-                reached[rows[reached[rows[:, 0]], 1]] = True
-            found |= {(port, _port(name)) for net, name in design.outputs.items() if reached[net]}
-        return sorted(found)
-
-
-def _port(name: str) -> str:
-    return re.sub(r"\[\d+\]$", "", name)

@@ -120,7 +120,7 @@ def test_error_log(seed):
     rng = random.Random(seed)
 
     async def test(ctx):
-        pending, first = 0, (0, 0, 0)
+        pending, first, arrived, where = 0, (0, 0, 0), 0, {}
         for _ in range(1500):
             held = pending >> first[0] & 1
             ctx.set(log.pending, pending)
@@ -133,14 +133,14 @@ def test_error_log(seed):
                 ctx.set(getattr(log, e.name.lower() + "_addr"), details[e][0])
                 ctx.set(getattr(log, e.name.lower() + "_resp"), details[e][1])
                 new |= on << e
-            assert ctx.get(log.set) == new and ctx.get(log.happened) == bool(new)
+            assert ctx.get(log.set) == arrived and ctx.get(log.happened) == bool(arrived)
             assert (ctx.get(log.code), ctx.get(log.addr), ctx.get(log.resp)) == (first if held else (0, 0, 0))
             await ctx.tick()
-            if new and not held:
-                code = next(e for e in KINDS if new >> e & 1)
-                first = (int(code), *details[code])
+            if arrived and not held:
+                code = next(e for e in KINDS if arrived >> e & 1)
+                first = (int(code), *where[code])
             clear = rng.getrandbits(ERRORS) if rng.random() < 0.2 else 0
-            pending = (pending & ~clear) | new
+            pending, arrived, where = (pending & ~clear) | arrived, new, details
 
     simulate(log, test)
 

@@ -127,7 +127,7 @@ class Loader(wiring.Component):
             row_end.eq(issue & last),
             ctl.go.ready.eq(op_valid & rows.w_rdy),
             go.eq(ctl.go.valid & ctl.go.ready),
-            ctl.op.ready.eq(~op_valid),
+            ctl.op.ready.eq(~op_valid | (go & ctl.go.payload)),
             rows.w_en.eq(go),
             rows.w_data.eq(Cat(op_addr, op_weight, op_blocks[: len(left)], part)),
             rows.r_en.eq(~active | row_end),
@@ -141,8 +141,6 @@ class Loader(wiring.Component):
                 op_addr.eq(op_addr + op_stride),
                 part.eq(Cat(part[-1], part[:-1])),
             ]
-            with m.If(ctl.go.payload):
-                m.d.sync += op_valid.eq(0)
             with m.If(part[-1]):
                 m.d.sync += op_weight.eq(op_weight + op_blocks)
         with m.If(ctl.op.ready):

@@ -108,8 +108,10 @@ class Top(Elaboratable):
         domains = {"sync": ClockDomain("sync"), "core": ClockDomain("core")}
         m.domains += domains.values()
         host, core = self.host, self.core
-        core_reset = Signal(init=1)  # set by aresetn
-        m.d.sync += core_reset.eq(host.core_reset)
+        core_reset, hold = Signal(init=1), Signal(2, init=3)
+        # set by aresetn, so long that copies of it (control.reset) are set together: a part that is not reset yet must
+        # not speak to one that is no longer
+        m.d.sync += [hold.eq(hold[1:]), core_reset.eq(host.core_reset | hold.any())]
         for domain, reset in (("sync", ~self.aresetn), ("core", core_reset)):
             m.d.comb += [domains[domain].clk.eq(self.aclk), domains[domain].rst.eq(reset)]
         m.submodules.host = host

@@ -21,7 +21,7 @@ from .topbench import BenchProgram
 RESP = {"SLVERR": 2, "DECERR": 3}
 BEAT, RUN = 16, 256  #: bytes of an AXI beat and of the longest read burst
 #: by number: in the order in which the source names them first
-BOOT_STATES = ("OFF", "DRAIN", "START", "FAILED", "LOAD", "CHECK", "RUN", "RESET")
+BOOT_STATES = ("OFF", "DRAIN", "START", "FAILED", "REQUEST", "LOAD", "CHECK", "RUN", "RESET")
 STATES = ("IDLE", "ISSUE", "DRAIN", "SLOPE", "THRESHOLD", "GO", "COMPARE")  #: of every sequencer
 
 

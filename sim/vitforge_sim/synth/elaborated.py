@@ -21,7 +21,8 @@ def script(names: list[str], top: str) -> list[str]:
     """Yosys commands for blocks ``NAME.v``; writes all.json. Every block keeps its border."""
     read = [f"read_verilog -DSYNTHESIS {n}.v" for n in names]
     keep = [f"setattr -mod -set keep_hierarchy 1 {n}" for n in names]
-    gates = ["setattr -unset init w:*", "memory_dff", "memory_collect", "opt", "simplemap", "opt", "opt_clean -purge"]
+    gates = ["setattr -unset init w:*", "memory_dff", "memory_collect", "opt_expr -mux_undef", "opt"]
+    gates += ["simplemap", "opt", "opt_clean -purge"]
     return [*read, *keep, f"hierarchy -check -top {top}", "proc", "flatten", *gates, "write_json all.json"]
 
 

@@ -81,7 +81,7 @@ def netlist(name: str, module: dict, blocks: set[str]) -> Netlist:
         cells[kind] += 1
         pins = {p: [net(b) for b in bits] for p, bits in connected.items()}
         for p in primitives.loads(cell):
-            loaded += [n for n in pins[p] if n >= 0]
+            loaded += [n for n in pins[p][:: primitives.BITS_A_LOAD.get(p, 1)] if n >= 0]
         for arc in primitives.arcs(cell):
             if arc.source in pins and arc.target in pins:
                 source, target = pins[arc.source][arc.source_bit], pins[arc.target][arc.target_bit]

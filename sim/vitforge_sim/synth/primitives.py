@@ -18,6 +18,7 @@ BLOCK_RAM = re.compile(r"RAMB(18|36)E[12]$|URAM288|DP16KD$")
 DSP = re.compile(r"DSP48E[12]$|MULT18X18D$")
 GATE = re.compile(r"\$(?!mem|_S?DFF)")  #: before mapping (elaborated.py)
 MEMORY = "$mem_v2"  #: the same
+BITS_A_LOAD = {"WR_EN": 8}  #: pins of MEMORY of which a RAM of the part has one for so many bits
 _CLOCKS = {"RD_CLK", "WR_CLK", "CLK", "WCLK", "WCK", "CLKA", "CLKB", "CLKARDCLK", "CLKBWRCLK"}
 #: LUTs that a distributed RAM takes
 LUTS_OF_RAM = {

@@ -77,7 +77,7 @@ class Engines(wiring.Component):
                 f"{e}_rd": Out(BufferRead(c, rotate=True)),
                 f"{e}_res": Out(BufferRead(c)),
                 f"{e}_wr": Out(BufferWrite(c)),
-                f"{e}_weights": Out(MemoryRead(c.weight_row_bytes * 8)),
+                f"{e}_weights": Out(MemoryRead(c.weight_row_bytes * 8, enable=e == "rmac")),
                 f"{e}_busy": Out(1),
                 f"{e}_array": Out(3),
                 f"{e}_tile_valid": Out(1),

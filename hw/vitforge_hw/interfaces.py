@@ -80,10 +80,13 @@ class BufferWrite(Signature):
 
 
 class MemoryRead(Signature):
-    """A private read port without back-pressure, seen from the client: data READ_LATENCY cycles after addr."""
+    """A private read port without back-pressure, seen from the client: data READ_LATENCY cycles after addr.
 
-    def __init__(self, bits: int):
-        super().__init__({"addr": Out(16), "data": In(bits)})
+    With ``enable`` the client says in ``en`` whether it wants them: the memory may have other use for the cycle.
+    """
+
+    def __init__(self, bits: int, enable: bool = False):
+        super().__init__({"addr": Out(16), "data": In(bits)} | ({"en": Out(1)} if enable else {}))
 
 
 class WeightWrite(Signature):

@@ -77,7 +77,7 @@ class RMac(wiring.Component):
             {
                 "ctl": In(ChunkControl(isa.Chunk.RMAC)),
                 "rd": Out(BufferRead(c)),
-                "weights": Out(MemoryRead(c.weight_row_bytes * 8)),
+                "weights": Out(MemoryRead(c.weight_row_bytes * 8, enable=True)),
                 "ksum": Out(MemoryRead(c.word * 8)),
                 "out": Out(EngineOutput(c)),
                 "array": Out(3),
@@ -300,7 +300,9 @@ class RMac(wiring.Component):
             if i < window_buffer.LATENCY - READ_LATENCY:
                 address = Signal(16, name=f"tap_weight{i}", reset_less=True)
                 m.d.sync += address.eq(weight)
-                weight = address
+                weight, tap_reads = address, flags["valid"]
+        issue_reads = Signal()  # with issue.weight_addr
+        m.d.sync += issue_reads.eq(issue.state == ArrayState.STEP)
 
         # ---- the multipliers
         pointwise = mode == isa.POINTWISE
@@ -312,6 +314,7 @@ class RMac(wiring.Component):
             fetch.freed.eq(issue.freed),
             fetch.use_addr.eq(issue.use_addr),
             self.weights.addr.eq(Mux(pointwise, issue.weight_addr, weight)),
+            self.weights.en.eq(Mux(pointwise, issue_reads, tap_reads)),
             array.kind.eq(mode),
             array.x.eq(halves[0] if len(halves) == 1 else Mux(issue.half, halves[1], halves[0])),
             array.w.eq(self.weights.data),

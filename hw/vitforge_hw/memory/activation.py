@@ -59,7 +59,7 @@ class Pool(wiring.Component):
         m = Module()
         words = []
         for b in range(c.cores):
-            bank = ram(c.word * 8, c.pool_rows, c.ultraram)
+            bank = ram(c.word * 8, c.pool_rows, "ultra" * c.ultraram)
             m.submodules[f"bank{b}"] = bank
             addr = Mux(self.read_upper[b], self.read_addr_upper, self.read_addr) if c.attention else self.read_addr
             m.d.comb += [

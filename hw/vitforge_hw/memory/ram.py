@@ -13,7 +13,8 @@ class Ram(wiring.Component):
     Parameters
     ----------
     bits, rows : width and depth
-    ultra : UltraRAM is asked for (attribute ``ram_style``), which has no initial contents
+    style : attribute ``ram_style``: "ultra" (UltraRAM, which has no initial contents), "distributed" (LUTs) or "", the
+        tool's choice
 
     Members
     -------
@@ -24,8 +25,8 @@ class Ram(wiring.Component):
     Latency: 2 cycles, one read and one write a cycle. A read of a row in the cycle of its write returns old data.
     """
 
-    def __init__(self, bits: int, rows: int, ultra: bool = False):
-        self._bits, self._rows, self._ultra = bits, rows, ultra
+    def __init__(self, bits: int, rows: int, style: str = ""):
+        self._bits, self._rows, self._style = bits, rows, style
         super().__init__(
             {
                 "write_enable": In(1),
@@ -39,7 +40,7 @@ class Ram(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        attrs = {"ram_style": "ultra"} if self._ultra else {}
+        attrs = {"ram_style": self._style} if self._style else {}
         m.submodules.mem = mem = memory.Memory(shape=self._bits, depth=self._rows, init=[], attrs=attrs)
         write, read = mem.write_port(), mem.read_port()
         m.d.comb += [
@@ -58,6 +59,6 @@ class Ram(wiring.Component):
         return m
 
 
-def ram(bits: int, rows: int, ultra: bool = False) -> wiring.Component:
+def ram(bits: int, rows: int, style: str = "") -> wiring.Component:
     """A Ram as a block of its own."""
-    return block(Ram(bits, rows, ultra), f"vf_{'u' * ultra}ram_{bits}x{rows}")
+    return block(Ram(bits, rows, style), f"vf_{style[:1]}ram_{bits}x{rows}")

@@ -9,19 +9,24 @@ from ..arch.config import AcceleratorConfig
 from ..emit import block
 from ..interfaces import KsumWrite, MemoryRead, WeightWrite
 from .ram import Ram, ram
+from .shared_ram import shared_ram
 
 
 class WeightBuffer(wiring.Component):
-    """``weight_rows`` rows of lanes x width bytes in beat-wide columns, one copy for each engine.
+    """``weight_rows`` rows of lanes x width bytes in beat-wide columns.
+
+    One engine: a memory that is read and written in every cycle. Two engines (``shared``): one memory of two banks,
+    even and odd rows, whose second port R-MAC has before the writers; what they write waits while R-MAC reads its bank,
+    every second cycle of a tile. With a key loader, whose writes cannot wait, or UltraRAM: a copy for each engine.
 
     Members
     -------
     loader : (with attention) In(WeightWrite), mask per slice of ``cores`` lanes; always accepted
-    z : (with trio) In(WeightWrite), mask per beat; accepted unless the loader writes
-    dma : In(WeightWrite), mask per beat; accepted unless one of the others writes
+    z : (with trio) In(WeightWrite), mask per beat; accepted unless the loader writes or, ``shared``, R-MAC reads there
+    dma : In(WeightWrite), mask per beat; the same, and unless one of the others has a row
     read_<engine> : In(MemoryRead), one engine's port
 
-    Latency/throughput: read data after 2 cycles, one row a cycle and port; one write a cycle, into every copy.
+    Latency/throughput: read data after 2 cycles, one row a cycle and port; one write a cycle.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -32,14 +37,14 @@ class WeightBuffer(wiring.Component):
             members["loader"] = In(WeightWrite(bits, c.weight_row_bytes // c.row_bytes))
         if c.trio:
             members["z"] = In(WeightWrite(bits, c.beats_per_weight_row))
-        members |= {f"read_{e}": In(MemoryRead(bits)) for e in c.engine_names}
+        members |= {f"read_{e}": In(MemoryRead(bits, enable=e == "rmac")) for e in c.engine_names}
         super().__init__(members)
 
     def elaborate(self, platform):
         c = self._config
         m = Module()
         address = ceil_log2(c.weight_rows)
-        bits = c.beat_bytes * 8
+        shared = c.trio and not c.attention and not c.ultraram
         # in order of priority: port, beats that a mask bit stands for
         writers = [(self.loader, c.beats_per_row)] if c.attention else []
         writers += [(self.z, 1)] if c.trio else []
@@ -48,7 +53,8 @@ class WeightBuffer(wiring.Component):
         addr, row = self.dma.addr[:address], self.dma.data
         before = Const(0, 1)
         for port, _ in writers:
-            m.d.comb += port.ready.eq(~before)
+            busy = self.read_rmac.en & (self.read_rmac.addr[0] == port.addr[0]) if shared else Const(0, 1)
+            m.d.comb += port.ready.eq(~before & ~busy)
             before = before | port.valid
         for port, _ in reversed(writers[:-1]):
             addr = Mux(port.valid, port.addr[:address], addr)
@@ -56,15 +62,26 @@ class WeightBuffer(wiring.Component):
         write_addr, write_data = Signal(address), Signal(len(self.dma.data))
         m.d.comb += [write_addr.eq(addr), write_data.eq(row)]
 
+        columns = range(c.beats_per_weight_row)
+        mine = [Cat(p.valid & p.ready & p.mask[i // beats] for p, beats in writers).any() for i in columns]
+        if shared:
+            self._banks(m, address, mine, write_addr, write_data)
+        else:
+            self._copies(m, address, mine, write_addr, write_data)
+        return m
+
+    def _copies(self, m, address, enables, write_addr, write_data):
+        """A memory for each engine, written together."""
+        c = self._config
+        bits = c.beat_bytes * 8
         for engine in c.engine_names:
             columns = []
             read = getattr(self, f"read_{engine}")
-            for i in range(c.beats_per_weight_row):
-                column = ram(bits, c.weight_rows, c.ultraram)
+            for i, enable in enumerate(enables):
+                column = ram(bits, c.weight_rows, "ultra" * c.ultraram)
                 m.submodules[f"column{i}" if engine == "mat" else f"{engine}_column{i}"] = column
-                mine = Cat(port.valid & port.ready & port.mask[i // beats] for port, beats in writers)
                 m.d.comb += [
-                    column.write_enable.eq(mine.any()),
+                    column.write_enable.eq(enable),
                     column.write_addr.eq(write_addr),
                     column.write_data.eq(write_data.word_select(i, bits)),
                     column.read_enable.eq(1),
@@ -72,7 +89,36 @@ class WeightBuffer(wiring.Component):
                 ]
                 columns.append(column.read_data)
             m.d.comb += read.data.eq(Cat(*columns))
-        return m
+
+    def _banks(self, m, address, enables, write_addr, write_data):
+        """Even and odd rows."""
+        c = self._config
+        bits = c.beat_bytes * 8
+        reads = [self.read_mat, self.read_rmac]
+        odd = []  # with the data
+        for n, read in enumerate(reads):
+            late = [Signal(name=f"odd{n}_{i}", reset_less=True) for i in range(2)]
+            m.d.sync += [late[0].eq(read.addr[0]), late[1].eq(late[0])]
+            odd.append(late[1])
+        rows = [[], []]
+        for i, enable in enumerate(enables):
+            found = []
+            for bank in range(2):
+                column = shared_ram(bits, (c.weight_rows + 1) // 2)
+                m.submodules[f"column{i}_bank{bank}"] = column
+                m.d.comb += [
+                    column.read0_addr.eq(reads[0].addr[1:address]),
+                    column.read1_enable.eq(reads[1].en & (reads[1].addr[0] == bank)),
+                    column.read1_addr.eq(reads[1].addr[1:address]),
+                    column.write_enable.eq(enable & (write_addr[0] == bank)),
+                    column.write_addr.eq(write_addr[1:]),
+                    column.write_data.eq(write_data.word_select(i, bits)),
+                ]
+                found.append((column.read0_data, column.read1_data))
+            for n in range(2):
+                rows[n].append(Mux(odd[n], found[1][n], found[0][n]))
+        for n, read in enumerate(reads):
+            m.d.comb += read.data.eq(Cat(*rows[n]))
 
 
 class ParameterMemory(wiring.Component):

@@ -48,7 +48,7 @@ class AcceleratorConfig:
     )  # fmt: skip
     pools: int = parameter(
         2, "independent pools of the activation buffer, one read and one write a cycle each; pools * pool_rows at most "
-        "65536", "pools", most=ACT_ROWS,
+        "65536", "pools", most=ACT_ROWS, power_of_two=True,
     )  # fmt: skip
     pool_rows: int = parameter(4096, "a pool (cores * word bytes each)", "rows", most=ACT_ROWS, power_of_two=True)
     weight_rows: int = parameter(2560, "weight buffer (lanes * width bytes each)", "rows", most=WEIGHT_ROWS)

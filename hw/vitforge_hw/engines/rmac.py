@@ -289,18 +289,18 @@ class RMac(wiring.Component):
         for u in (taps, outer):
             m.d.comb += [u.there.eq(there), u.oldest.eq(oldest), u.drained.eq(drain <= 1)]
 
-        flags = {"valid": valid, "first": first, "last": last, "tiles": tiles}
+        flags = {"valid": valid, "first": first, "last": last, "tiles": tiles, "reads": taps.valid}
         weight = taps.weight_addr
         for i in range(window_buffer.LATENCY):
             late = {}
             for name, value in flags.items():
-                late[name] = Signal(len(value), name=f"step_{name}{i}", reset_less=name != "valid")
+                late[name] = Signal(len(value), name=f"step_{name}{i}", reset_less=name not in ("valid", "reads"))
                 m.d.sync += late[name].eq(value)
             flags = late
             if i < window_buffer.LATENCY - READ_LATENCY:
                 address = Signal(16, name=f"tap_weight{i}", reset_less=True)
                 m.d.sync += address.eq(weight)
-                weight, tap_reads = address, flags["valid"]
+                weight, tap_reads = address, flags["reads"]
         issue_reads = Signal()  # with issue.weight_addr
         m.d.sync += issue_reads.eq(issue.state == ArrayState.STEP)
 

@@ -4,6 +4,7 @@ import dataclasses
 import random
 
 import numpy as np
+from amaranth import Const
 from amaranth.lib import wiring
 
 from .replay import BOTH, Simulator
@@ -102,14 +103,16 @@ class PortBench:
         self.read_port(port, read, ("addr", "addr_upper", "upper", "offset"))
 
     def memory_port(self, port, read):
-        """Serve a MemoryRead port from read(addr), two cycles after the address."""
+        """Serve a MemoryRead port from read(addr), two cycles after the address; with ``en``, what was not asked for is
+        wrong in every bit."""
+        wanted = getattr(port, "en", Const(1, 1))
 
         async def process(ctx):
-            previous = 0
+            previous, wrong = 0, 0
             while True:
-                _, _, addr = await ctx.tick().sample(port.addr)
-                ctx.set(port.data, read(previous))
-                previous = addr
+                _, _, addr, en = await ctx.tick().sample(port.addr, wanted)
+                ctx.set(port.data, read(previous) ^ wrong)
+                previous, wrong = addr, 0 if en else (1 << len(port.data)) - 1
 
         self.sim.add_process(process)
 

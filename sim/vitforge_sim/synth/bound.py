@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from .blocks import blocks, instances
 from .parts import Part
 
-_MULTIPLIER, _MEMORY = re.compile(r"vf_dsp_"), re.compile(r"vf_ram_(\d+)x(\d+)$")
+_MULTIPLIER, _MEMORY = re.compile(r"vf_dsp_"), re.compile(r"vf_(?:shared_)?ram_(\d+)x(\d+)$")
 BRAM36, URAM = 36 << 10, 288 << 10  #: bits
 BLOCK_ROWS = 1024  #: no tool puts as many rows into LUTs
 

@@ -181,19 +181,21 @@ def roofline(info: dict, path: Path) -> None:
     high = max([x for x, _ in shown.values()] + [4 * info["multipliers"] / info["bytes_per_cycle"]]) * 2
     knee = info["multipliers"] / info["bytes_per_cycle"]
     axis.plot([low, knee, high], [low * info["bytes_per_cycle"], info["multipliers"], info["multipliers"]], "k-")
-    axis.annotate(f"{info['multipliers']} multipliers", (high, info["multipliers"]), ha="right", va="bottom")
+    axis.annotate(f"{info['multipliers']} multipliers", (high, info["multipliers"]), xytext=(-4, 4),
+                  textcoords="offset points", ha="right", va="bottom")  # fmt: skip
     if (top := ceiling(info)) > info["multipliers"]:
         axis.plot([knee, top / info["bytes_per_cycle"], high], [info["multipliers"], top, top], "k--")
-        axis.annotate("with weights of 4 bits", (high, top), ha="right", va="bottom")
+        axis.annotate("with weights of 4 bits", (high, top), xytext=(-4, 4), textcoords="offset points", ha="right",
+                      va="bottom")  # fmt: skip
     labels: dict[tuple[int, int], list[str]] = defaultdict(list)  # dots that lie on each other share a label
     for kind, (x, y) in shown.items():
         axis.plot(x, y, "o", color="#e15759" if kind in above else "#4e79a7")
         labels[round(6 * math.log10(x)), round(6 * math.log10(y))].append(kind)
     for kinds_here in labels.values():
         x, y = shown[kinds_here[0]]
-        right = x > (low * high) ** 0.5  # towards the middle, where there is room
-        axis.annotate("\n".join(kinds_here), (x, y), xytext=(-7 if right else 7, -5), textcoords="offset points",
-                      fontsize=8, va="top", ha="right" if right else "left")  # fmt: skip
+        edge = x > low * (high / low) ** 0.75  # elsewhere to the right, away from the slanted roof
+        axis.annotate("\n".join(kinds_here), (x, y), xytext=(-7 if edge else 7, -5), textcoords="offset points",
+                      fontsize=8, va="top", ha="right" if edge else "left")  # fmt: skip
     axis.set(xscale="log", yscale="log", xlabel=f"MACs per DRAM byte ({info['bytes_per_cycle']} bytes a cycle)",
              ylabel="MACs a cycle", xlim=(low, high))  # fmt: skip
     axis.set_title(f"{Path(info['subject']).name} on {info['preset']}: {100 * info['utilization']:.1f} % utilization")

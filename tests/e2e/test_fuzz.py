@@ -41,6 +41,12 @@ def test_whole_commands(fuzz, material):
     assert found["failures"] == [] and found["refused"] > 10
 
 
+@pytest.mark.parametrize("seed", [10, 298, 642])
+def test_what_the_campaign_has_found(fuzz, material, seed):
+    """Labels that are no instruction's, a graph whose meta is a number, instructions without a step."""
+    assert fuzz.campaign("commands", material.commands, 1, time.monotonic() + 60, seed)["failures"] == []
+
+
 def test_what_is_no_refusal_is_found(fuzz):
     """A traceback, a message of two lines, an empty one: by seed."""
 

@@ -125,7 +125,8 @@ def _shares(build: Build) -> dict[tuple[Chunk, str], float]:
     for c in ENGINES:
         for i, label in zip(build.programs[c], build.labels[c]):
             steps[label.layer][c] += i.rows * kind_of(c, i.op).steps(i.op, build.config)
-    return {(c, layer): n / sum(each.values()) for layer, each in steps.items() for c, n in each.items()}
+    total = {layer: max(1, sum(each.values())) for layer, each in steps.items()}  # a changed program may do nothing
+    return {(c, layer): n / total[layer] for layer, each in steps.items() for c, n in each.items()}
 
 
 def _attribute(build: Build, trace: Trace, image: int, narrow: set[str]) -> tuple[dict, list[dict]]:

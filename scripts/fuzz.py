@@ -41,7 +41,7 @@ from vitforge_sw.families.efficientvit.random import random_efficientvit
 from vitforge_sw.families.vit.random import random_graph
 from vitforge_sw.graph.serialize import _hash, _header, load_graph, save_graph
 from vitforge_sw.models.checkpoint import load_model
-from vitforge_sw.models.labels import labelled_images
+from vitforge_sw.models.labels import folder_classes, labelled_images
 from vitforge_sw.models.pixels import load_image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -188,6 +188,12 @@ class Material:
         load_config(None, self.config_file(r))
 
     def labels(self, r: random.Random) -> None:
+        if r.random() < 0.4:
+            pool = ["cat", "Cat", "hot dog", "hot_dog", "0", "1", "2", "10", "n01440764", "n00000000", "x", "é"]
+            found = sorted({r.choice(pool) for _ in range(r.randrange(1, 6))})
+            names = [r.choice(pool) for _ in range(r.randrange(6))]
+            folder_classes("here", found, names, r.choice([None, len(names) or None, len(found), 1000]))
+            return
         (self.folder / "l.csv").write_bytes(self.tests.label_file(r))
         labelled_images(self.folder, self.folder / "l.csv", r.choice([(), ("a", "é", "ü")]))
 

@@ -299,6 +299,7 @@ def _samples() -> list[tuple[str, bytes]]:
         (Image.fromarray(rgb), "WEBP", {}), (Image.fromarray(rgb), "BMP", {}), (Image.fromarray(rgb), "TIFF", {}),
         (Image.fromarray(gray), "TIFF", {}), (Image.fromarray(gray), "PNG", {}), (Image.fromarray(rgb), "PPM", {}),
         (Image.fromarray(rgb).convert("P"), "PNG", dict(transparency=3)),
+        (Image.fromarray(gray.astype(np.float32)), "TIFF", {}), (Image.fromarray(gray // 300), "PNG", {}),
         (Image.fromarray(rgb).convert("RGBA"), "PNG", {}), (Image.fromarray(rgb).convert("CMYK"), "JPEG", {}),
     ):  # fmt: skip
         buffer = io.BytesIO()

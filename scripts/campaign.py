@@ -173,7 +173,7 @@ def larger(size: str) -> dict:
 def base(model: str, least: float) -> dict:
     """A large ViT whole on `p2vit_base`: every tensor of three images, untrained live weights quantized without
     the costly choices; utilization at least the bound, cycles within 1 % of the estimate; DRAM bytes read a cycle."""
-    graph, _ = quantized(model, "vitforge", limit=4, tag="_quick", **QUICK)
+    graph, _ = quantized(model, "vitforge", limit=12, tag="_quick12", **QUICK)
     build, folder = compiled(graph, f"base_{model}", get_config("p2vit_base"))
     figures = simulated(graph, build, folder, 3, True)
     need(figures["utilization"] >= least, f"utilization is {figures['utilization']}, must be at least {least}")

@@ -234,8 +234,8 @@ def fit(lower: np.ndarray, known: np.ndarray, total: int, current: bool) -> tupl
     found = _slope(gaps.tobytes(), np.minimum(limit - top, 0).astype(np.int32).tobytes())
     if found is None:
         return None
-    below, *rest = found
-    return top - below, *rest
+    below, a, b, s, cap = found
+    return top - below, a, b, s, cap
 
 
 @functools.cache
@@ -261,4 +261,5 @@ def _slope(gaps: bytes, limits: bytes) -> tuple[int, int, int, int, int] | None:
     if not good.any():
         return None
     i = int(good.argmax())
-    return int(cap[i]), *map(int, kinds[i]), int(cap[i])
+    a, b, s = kinds[i].tolist()
+    return int(cap[i]), a, b, s, int(cap[i])

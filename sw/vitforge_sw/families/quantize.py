@@ -44,15 +44,15 @@ def quantize_model(
     ``meta`` of the graph: model (the spec), image (the image config), scheme (every option), float_hash, trained,
     calibration_images. ``quality``: filled in. Raises ValueError for models that the machine cannot run.
     """
+    if patches.ndim != 3 or patches.shape[1:] != (image.patches, image.patch_bytes) or len(patches) == 0:
+        raise ValueError(
+            f"calibration: needs int8 (B, {image.patches}, {image.patch_bytes}) with B > 0, not {patches.shape}"
+        )
     if len(patches) and patches.min() == patches.max():
         raise ValueError(f"calibration: every pixel of the images is {int(patches.min()) + 128}: they say no ranges")
     if isinstance(scheme, TrioScheme):
         return quantize_efficientvit(
             model, spec, image, scheme, patches, trained=trained, progress=progress, quality=quality
-        )
-    if patches.ndim != 3 or patches.shape[1:] != (image.patches, image.patch_bytes) or len(patches) == 0:
-        raise ValueError(
-            f"calibration: needs int8 (B, {image.patches}, {image.patch_bytes}) with B > 0, not {patches.shape}"
         )
     build = Builder(import_vit(model), image, scheme, patches)
     graph = quantize_network(build, progress)

@@ -34,7 +34,7 @@ import sys, pytest
 import vitforge_hw.arch.config as config
 original = config.get_config
 config.get_config = lambda name: original("tiny_hybrid" if name == "tiny" else name)
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "--timeout=900", *sys.argv[1:]]))
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "--timeout=3000", *sys.argv[1:]]))
 """
 
 

@@ -288,6 +288,27 @@ def test_watchdog_sees_a_memory_that_does_not_answer_at_boot():
     run(test, config)
 
 
+def test_watchdog_tells_a_drain_that_does_not_end_from_a_run():
+    """While a soft reset waits for the memory: that error, not the one of a run; afterwards the reset ends."""
+    config = dataclasses.replace(TINY, watchdog_bits=7)
+
+    async def test(bench):
+        await bench.setup(enable=False)
+        await bench.write("control", 1)
+        while not bench.memory.outstanding:
+            await bench.world.step()
+        bench.memory.frozen = True
+        await bench.write("control", 3)
+        await bench.world.step(300)
+        assert await bench.read("error_code") == registers.Error.DRAIN
+        assert await bench.read("errors") == 1 << registers.Error.DRAIN
+        bench.memory.frozen = False
+        while await bench.read("control"):
+            pass
+
+    run(test, config, latency=(10, 20))
+
+
 @pytest.mark.parametrize("cycles", [1, 5, 10, 30])
 def test_soft_reset_while_booting_waits_for_memory(cycles):
     async def test(bench):

@@ -186,7 +186,7 @@ OP_FIELDS: dict[Chunk, tuple[Field, ...]] = {
     ),
     Chunk.WEIGHT_DMA: (
         Field("source", 26, "first beat in the memory image"),
-        Field("beats", 20, "number of beats"),
+        Field("beats", 20, "number of beats; whole rows of the weight buffer"),
         Field("dest", 2, "0 weight buffer, 1 post-processing parameters, 2 LayerNorm parameters"),
         Field("dest_addr", 16, "first weight row, or first parameter beat"),
         Field("checksum", 32, "signature of the data of all rows (arch/checksum.py)"),

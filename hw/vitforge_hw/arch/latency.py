@@ -53,7 +53,7 @@ class Latency:
     ld_latency: int = 5  #: go -> done: blocks + this
     # host/dma, host/read_engine
     dma_request: int = 5  #: go -> burst on AR
-    dma_return: int = 3  #: last beat -> done
+    dma_return: int = 4  #: last beat -> done
     dma_requests: int = 16  #: requests under way
     result_latency: int = 17  #: go -> first write burst and last response -> done, beyond the memory's latency
 

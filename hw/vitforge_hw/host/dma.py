@@ -27,8 +27,8 @@ def _accept_op(m: Module, ctl, op: Signal) -> tuple[Signal, Signal]:
     return held, start
 
 
-def _check(m: Module, dma, config: AcceleratorConfig, accepted, ends, checksum, skip=0):
-    """Signature over the accepted beats up to ``ends``; ``dma.damaged`` a cycle later if it is not ``checksum``."""
+def _check(m: Module, dma, config: AcceleratorConfig, accepted, ends, checksum, skip=0) -> Signal:
+    """Signature over the accepted beats up to ``ends``; returned: a cycle later, it is not ``checksum``."""
     m.submodules.signature = signature = Signature(config.beat_bytes * 8)
     first, ended, skipped, wanted = Signal(init=1), Signal(), Signal(), Signal(BITS)
     with m.If(accepted):
@@ -38,8 +38,8 @@ def _check(m: Module, dma, config: AcceleratorConfig, accepted, ends, checksum, 
         signature.valid.eq(accepted),
         signature.data.eq(dma.beat.payload.data),
         signature.first.eq(first),
-        dma.damaged.eq(ended & ~skipped & (signature.value != wanted)),
     ]
+    return ended & ~skipped & (signature.value != wanted)
 
 
 class WeightDma(wiring.Component):
@@ -62,12 +62,13 @@ class WeightDma(wiring.Component):
         program, do not have the signature that they should have
     base : In(64), the memory image
     request, beat : to and from the read engine's queue 0
-    weights : Out(WeightWrite), beat i of a piece goes to row dest_addr + i // beats_per_weight_row, column
-        i % beats_per_weight_row; every column carries the beat, ``mask`` is one-hot
+    weights : Out(WeightWrite), whole rows: beat i of a piece goes to row dest_addr + i // beats_per_weight_row, column
+        i % beats_per_weight_row
     params, ln_params, program : Out(WeightWrite) of one beat; beat i goes to address dest_addr + i
     busy : Out(1), pieces are under way
 
-    Latency: go to request 0 cycles, beat to write 0 cycles; throughput: one beat a cycle, no gap between pieces.
+    Latency: go to request 0 cycles, last beat of a row to write 1 cycle; throughput: one beat a cycle, no gap between
+    pieces, also where a row waits for every second cycle of its memory.
     Reference: isa.OP_FIELDS[WEIGHT_DMA].
     """
 
@@ -122,36 +123,53 @@ class WeightDma(wiring.Component):
             whole_rows = op.beats >> (columns.bit_length() - 1)
             m.d.sync += op.dest_addr.eq(op.dest_addr + Mux(op.dest == isa.DEST_WEIGHTS, whole_rows, op.beats))
 
-        # ---- writes
+        # ---- gather beats, the newest enters at the top: whole rows of the weight buffer, single beats of the others
         now, active = Signal(target), Signal()
         column = Signal(range(max(columns, 2)))
-        ports = (self.weights, self.params, self.ln_params, self.program)
-        accepted = Signal()
-        for dest, port in enumerate(ports):
-            m.d.comb += [port.valid.eq(active & self.beat.valid & (now.dest == dest)), port.addr.eq(now.addr)]
-            if port is not self.weights:
-                m.d.comb += [port.data.eq(self.beat.payload.data), port.mask.eq(1)]
+        gathered = Signal((columns - 1) * c.beat_bytes * 8, reset_less=True)
+        complete = Cat(gathered, self.beat.payload.data)
+        is_row, ends, written, accepted = Signal(), Signal(), Signal(), Signal()
+        full, row = Signal(), Signal(len(complete), reset_less=True)  # what waits for its memory
+        at = Signal(data.StructLayout({"addr": 16, "dest": 2, "last": 1, "ends": 1}))
         m.d.comb += [
-            self.weights.data.eq(self.beat.payload.data.replicate(columns)),
-            self.weights.mask.eq(Cat(column == i for i in range(columns))),
-            self.beat.ready.eq(active & Cat(*((now.dest == i) & port.ready for i, port in enumerate(ports))).any()),
+            is_row.eq((now.dest != isa.DEST_WEIGHTS) | (column == columns - 1) | self.beat.payload.last),
+            self.beat.ready.eq(active & (~is_row | ~full | written)),
             accepted.eq(self.beat.valid & self.beat.ready),
+            ends.eq(self.beat.payload.last & now.ends),
             targets.r_en.eq(~active | (accepted & self.beat.payload.last)),
         ]
+        with m.If(written):
+            m.d.sync += full.eq(0)
         with m.If(accepted):
-            with m.If((now.dest == isa.DEST_WEIGHTS) & (column != columns - 1)):
-                m.d.sync += column.eq(column + 1)
+            if columns > 1:
+                m.d.sync += gathered.eq(complete[c.beat_bytes * 8 :])
+            with m.If(is_row):
+                m.d.sync += [full.eq(1), row.eq(complete), column.eq(0), now.addr.eq(now.addr + 1)]
+                m.d.sync += [at.addr.eq(now.addr), at.dest.eq(now.dest), at.last.eq(self.beat.payload.last)]
+                m.d.sync += at.ends.eq(ends)
             with m.Else():
-                m.d.sync += [column.eq(0), now.addr.eq(now.addr + 1)]
+                m.d.sync += column.eq(column + 1)
         with m.If(targets.r_en):
             m.d.sync += [now.as_value().eq(targets.r_data), active.eq(targets.r_rdy), column.eq(0)]
-        ended = accepted & self.beat.payload.last
+
+        # ---- writes
+        ports = (self.weights, self.params, self.ln_params, self.program)
+        for dest, port in enumerate(ports):
+            m.d.comb += [
+                port.valid.eq(full & (at.dest == dest)),
+                port.addr.eq(at.addr),
+                port.data.eq(row[-len(port.data) :]),
+                port.mask.eq(~0),
+            ]
+        m.d.comb += written.eq(Cat(port.valid & port.ready for port in ports).any())
+        wrong, found = _check(m, self, c, accepted, accepted & ends, now.checksum), Signal()
         m.d.sync += [
-            self.ctl.done.eq(ended & (now.dest != DEST_PROGRAM)),
-            self.boot_done.eq(ended & (now.dest == DEST_PROGRAM)),
+            self.ctl.done.eq(written & at.last & (at.dest != DEST_PROGRAM)),
+            self.boot_done.eq(written & at.last & (at.dest == DEST_PROGRAM)),
+            found.eq((found | wrong) & ~written),
+            self.damaged.eq((found | wrong) & written & at.ends),
         ]
-        _check(m, self, c, accepted, accepted & self.beat.payload.last & now.ends, now.checksum)
-        m.d.comb += self.busy.eq(active | targets.r_rdy | self.ctl.done)
+        m.d.comb += self.busy.eq(active | targets.r_rdy | full | self.ctl.done | self.boot_done)
         return ResetInserter(self.reset)(m)
 
 
@@ -264,7 +282,7 @@ class ImageDma(wiring.Component):
             with m.If(targets.r_rdy & now.first):
                 m.d.sync += addr.eq(now.addr)
         ends = accepted & self.beat.payload.last & present.ends
-        _check(m, self, c, accepted, ends, present.checksum, present.job)
+        m.d.comb += self.damaged.eq(_check(m, self, c, accepted, ends, present.checksum, present.job))
         m.d.sync += self.ctl.done.eq(write.valid & write.ready & out.last)
         m.d.comb += self.busy.eq(active | targets.r_rdy | write.valid | self.ctl.done)
         return ResetInserter(self.reset)(m)

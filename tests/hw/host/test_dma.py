@@ -8,6 +8,7 @@ from vitforge_hw.arch import isa
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.arch.latency import CYCLES
 from vitforge_hw.host.host import Host
+from vitforge_sim.bench.axi_model import WriteSink
 from vitforge_sim.bench.host_bench import DRAM, IMAGE, JOB, RESULT, HostBench
 
 PRESETS = ["tiny", "p2vit"]
@@ -30,16 +31,18 @@ def check_weights(bench, pieces):
 
 
 def weight_pieces(bench, lengths, offsets):
-    """Random pieces of the given lengths and offsets modulo 16 beats, to disjoint rows of the three memories."""
+    """Random pieces of the given lengths and offsets modulo 16 beats, to disjoint rows of the three memories; of the
+    weight buffer whole rows."""
     c = bench.config
     pieces, free = [], [0, 0, 0]
     for length in lengths:
         for offset in offsets:
             dest = bench.rng.randrange(3)
             source = bench.rng.randrange(1, 20) * 16 + offset
-            pieces.append(dict(rows=1, source=source, beats=length, dest=dest, dest_addr=free[dest]))
             per_row = c.beats_per_weight_row if dest == 0 else 1
-            free[dest] += -(-length // per_row)
+            rows = -(-length // per_row)
+            pieces.append(dict(rows=1, source=source, beats=rows * per_row, dest=dest, dest_addr=free[dest]))
+            free[dest] += rows
     bench.rng.shuffle(pieces)
     return pieces
 
@@ -142,13 +145,47 @@ def test_throughput_with_100_cycles_latency():
         await bench.finish()
 
     bench.run(test)
+    columns = c.beats_per_weight_row
     cycles = [cycle for cycle, _, _ in bench.sinks[0].log]
-    assert len(cycles) == 12 * 128
-    assert cycles[-1] - cycles[0] == 12 * 128 - 1, "gaps between beats"
-    # go -> AR, 100 cycles of memory, R -> write, which is one cycle before done
-    assert cycles[0] - bench.weight.go_cycles[0] == CYCLES.dma_request + 100 + CYCLES.dma_return
-    assert bench.weight.done_cycles == [cycles[128 * i + 127] + 1 for i in range(12)]
-    assert c.beat_bytes == 64
+    assert len(cycles) == 12 * 128 // columns
+    assert cycles == list(range(cycles[0], cycles[0] + 12 * 128, columns)), "gaps between beats"
+    # go -> AR, 100 cycles of memory, R of the row's last beat -> write, which is one cycle before done
+    assert cycles[0] - bench.weight.go_cycles[0] == CYCLES.dma_request + 100 + columns - 1 + CYCLES.dma_return
+    assert bench.weight.done_cycles == [cycle + 1 for cycle in cycles[128 // columns - 1 :: 128 // columns]]
+    assert c.beat_bytes == 64 and columns == 4
+
+
+class EverySecond(WriteSink):
+    """A weight buffer of two banks, of which R-MAC reads the one and the other in turn."""
+
+    turn = 0
+
+    def drive(self, ctx):
+        self.turn ^= 1
+        self.ready = (ctx.get(self.port.addr) ^ self.turn) & 1
+        ctx.set(self.port.ready, self.ready)
+
+
+def test_full_speed_beside_an_engine_that_reads():
+    """Rows of two beats wait for every second cycle of their bank: still a beat a cycle, every row written once."""
+    bench = HostBench(TRIO, stall=0, latency=(20, 20), pause=0, buffer_stall=0)
+    c = bench.config
+    port = bench.host.weights
+    bench.models[bench.models.index(bench.sinks[0])] = EverySecond(port, c.weight_row_bytes, c.beats_per_weight_row)
+    bench.sinks[0] = next(model for model in bench.models if isinstance(model, EverySecond))
+    pieces = [dict(rows=1, source=64 + 16 * i, beats=16, dest=0, dest_addr=8 * i) for i in range(40)]
+
+    async def test(bench):
+        await bench.setup()
+        for piece in pieces:
+            bench.weight.add(**piece)
+        await bench.finish()
+
+    bench.run(test)
+    check_weights(bench, pieces)
+    cycles = [cycle for cycle, _, _ in bench.sinks[0].log]
+    assert c.beats_per_weight_row == 2 and len(cycles) == 320
+    assert 638 <= cycles[-1] - cycles[0] <= 639
 
 
 def test_short_pieces_hide_the_latency():
@@ -324,14 +361,14 @@ def test_soft_reset_in_the_middle(preset, cycles):
             sink.rows.clear()
         bench.dram[RESULT:] = bytes(len(bench.dram) - RESULT)
         await bench.setup()
-        bench.weight.add(rows=1, source=77, beats=50, dest=0, dest_addr=5)
+        bench.weight.add(rows=1, source=77, beats=48, dest=0, dest_addr=5)
         bench.image_in.add(rows=2, job=1, source=9, beats=5 * c.beats_per_row, out_addr=7)
         bench.result.add(rows=1, in_addr=11, count=37, offset=2)
         await bench.finish()
         assert await bench.read("error_code") == 0
 
     bench.run(test)
-    check_weights(bench, [dict(source=77, beats=50, dest=0, dest_addr=5)])
+    check_weights(bench, [dict(source=77, beats=48, dest=0, dest_addr=5)])
     assert bench.buffer.bytes(7, 10) == bench.job[9 * c.beat_bytes :][: 10 * c.row_bytes]
     want = expected_result(bench, 11, 37)
     assert bytes(bench.dram[RESULT + 32 : RESULT + 32 + len(want)]) == want

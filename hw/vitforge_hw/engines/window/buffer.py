@@ -3,11 +3,11 @@
 from amaranth import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
 
 from ...arch.config import AcceleratorConfig
 from ...emit import block
 from ...memory.ram import Ram
+from ...units.copies import copies
 
 REACH = 3  #: the largest kernel's k // 2: columns beside an output pixel's own
 CARRIES = range(-1, 3)  #: groups between an output group (times the stride) and a tap's group
@@ -51,6 +51,29 @@ def turns(config: AcceleratorConfig, column: int, stride: int, half: int) -> tup
         group, source = divmod(j * (1 + stride) + column - REACH, cores)
         carry[source] = group
     return (first * 2 + column - REACH) % cores, carry
+
+
+def _levels(count: int) -> int:
+    """Multiplexers of four that choose one of ``count`` one behind the other: each takes the result of the one before
+    and three more. A bit of each is one 6-input LUT."""
+    return max(1, -(-(count - 1) // 3))
+
+
+def _path(number: int, count: int) -> list[int]:
+    """The choices of all levels for one of ``count``."""
+    return [0 if number < at else min(number - at + (at > 0), 3) for at in (0, *range(4, count, 3))]
+
+
+def _one_of(values: list, choices: list):
+    """One of ``values`` by the choices of _path."""
+    found, rest = None, list(values)
+    for choice in choices:
+        four = [] if found is None else [found]
+        while rest and len(four) < 4:
+            four.append(rest.pop(0))
+        four += four[-1:] * (4 - len(four))
+        found = Mux(choice[1], Mux(choice[0], four[3], four[2]), Mux(choice[0], four[1], four[0]))
+    return found
 
 
 class WindowBuffer(wiring.Component):
@@ -112,7 +135,7 @@ class WindowBuffer(wiring.Component):
         # ---- stage 1: carry of each core, rotation, which pixels exist
         s = steps[1]
         carry = [Signal(signed(3), name=f"carry{core}") for core in range(c.cores)]
-        turn = [Signal(range(c.cores), name=f"turn{i}", reset_less=True) for i in range(4)]
+        turn = [Signal(range(c.cores), name=f"turn{i}", reset_less=True) for i in range(3)]
         now = Signal(range(c.cores))
         with m.Switch(Cat(s.column, s.stride, s.half)):
             for column in range(2 * REACH + 1):
@@ -139,10 +162,10 @@ class WindowBuffer(wiring.Component):
                         for slot in range(c.width):
                             by_slot = [exists[n][0] | exists[n][1] & s.rest[core] for n in (value, slot + value)]
                             m.d.comb += ok[core * c.width + slot].eq(Mux(s.narrow, by_slot[1], by_slot[0]))
-        oks = [Signal(len(ok), name=f"ok{i}", reset_less=True) for i in range(3)]
+        oks = [Signal(len(ok), name=f"ok{i}", reset_less=True) for i in range(2)]
         m.d.sync += [a.eq(b) for a, b in zip(oks, (ok, *oks), strict=False)]
         carries = [Cat(carry)]
-        for i in range(3):
+        for i in range(2):
             r = Signal(3 * c.cores, name=f"carries{i}", reset_less=True)
             m.d.sync += r.eq(carries[-1])
             carries.append(r)
@@ -180,41 +203,48 @@ class WindowBuffer(wiring.Component):
                 row.append(ram.read_data)
             words.append(row)
 
-        # ---- stage 4: slots turned (narrow mapping), pixels outside the map
-        s = steps[4]
+        # ---- stage 4: slots turned (narrow mapping), pixels outside the map: one of four, chosen a cycle ahead
+        s = steps[3]
         padded = []
         for core in range(c.cores):
-            by = carries[3].word_select(core, 3).as_signed()
+            by = carries[2].word_select(core, 3).as_signed()
             row = []
             for slot in range(c.width):
-                word = Mux(
-                    s.narrow & (by == 1),
-                    words[core][(slot + 1) % c.width],
-                    Mux(s.narrow & (by == -1), words[core][slot - 1], words[core][slot]),
-                )
+                chosen, pick = Signal(2, name=f"chosen{core}_{slot}"), Signal(2, name=f"pick{core}_{slot}")
+                with m.If(~oks[1][core * c.width + slot]):
+                    m.d.comb += chosen.eq(3)
+                with m.Elif(s.narrow & (by == 1)):
+                    m.d.comb += chosen.eq(1)
+                with m.Elif(s.narrow & (by == -1)):
+                    m.d.comb += chosen.eq(2)
+                m.d.sync += pick.eq(chosen)
+                own, after, before = (words[core][(slot + n) % c.width] for n in (0, 1, -1))
                 r = Signal(bits, name=f"padded{core}_{slot}", reset_less=True)
-                m.d.sync += r.eq(Mux(oks[2][core * c.width + slot], word, s.pad.replicate(c.word)))
+                m.d.sync += r.eq(_one_of([own, after, before, steps[4].pad.replicate(c.word)], [pick]))
                 row.append(r)
             padded.append(row)
 
-        # ---- stage 5: rotator; K^T V takes its words in front of it
-        s = steps[5]
-        rows = [Cat(row) for row in padded]
-        for level in range(ceil_log2(c.cores)):
-            turned = [Signal(len(rows[0]), name=f"turned{level}_{core}") for core in range(c.cores)]
-            m.d.comb += [
-                out.eq(Mux(turn[3][level], rows[(core + (1 << level)) % c.cores], rows[core]))
-                for core, out in enumerate(turned)
-            ]
-            rows = turned
+        # ---- stage 5: each output core takes one of all cores, or 0; K^T V takes its words in front of it
+        s = steps[4]
         lower = lower_cores(c)
         outputs = []
         for core in range(c.cores):
-            out = Signal(len(rows[0]), name=f"out{core}", reset_less=True)
-            mine = s.half == (core >= lower)
-            strided = rows[2 * (core % lower)] & mine.replicate(len(out))
-            m.d.sync += out.eq(Mux(s.stride, strided, rows[core]))
-            outputs.append(out)
+            at = Mux(s.stride, 2 * (core % lower) % c.cores, core) + turn[2]
+            picks = [Signal(2, name=f"turn{core}_{level}") for level in range(_levels(c.cores))]
+            with m.Switch(at):
+                for number in range(2 * c.cores - 1):
+                    with m.Case(number):
+                        m.d.comb += [p.eq(v) for p, v in zip(picks, _path(number % c.cores, c.cores), strict=True)]
+            none = s.stride & (s.half != (core >= lower))
+            row = []
+            for slot, (gone, *own) in enumerate(copies(m, c.width, f"picks{core}_", none, *picks)):
+                out = Signal(bits, name=f"out{core}_{slot}", reset_less=True)
+                m.d.sync += out.eq(_one_of([padded[source][slot] for source in range(c.cores)], own))
+                with m.If(gone):
+                    m.d.sync += out.eq(0)
+                row.append(out)
+            outputs.append(Cat(row))
+        s = steps[5]
         k = Signal(len(self.k), reset_less=True)
         v = Signal(len(self.v), reset_less=True)
         parts = range(0, c.word, c.width)

@@ -82,6 +82,10 @@ class AcceleratorConfig:
     ultraram: bool = parameter(
         False, "activation and weight buffers in UltraRAM, 4096 x 72 bits (UltraScale+ parts that have it)"
     )
+    window_lut_cores: int = parameter(
+        0, "cores whose window memories (128 bits x window_rows for each slot, two block RAMs of 36 kbit) are in LUTs",
+        "cores", most=16, least=0,
+    )  # fmt: skip
     watchdog_bits: int = parameter(
         24, "2^n cycles without progress are an error, until register watchdog is written", "bits", most=31
     )
@@ -149,6 +153,10 @@ class AcceleratorConfig:
             # R-MAC: a 7 x 7 window reaches into the neighbouring groups alone
             (self.cores >= 4 or not self.trio, f"cores must be 4 to 16 with trio, not {self.cores}"),
             (not (self.w4 and self.trio), "w4 must be false with trio: R-MAC has no cells for it"),
+            (
+                self.window_lut_cores <= self.cores * self.trio,
+                f"window_lut_cores must be at most {self.cores * self.trio}, not {self.window_lut_cores}",
+            ),
             (self.trio or self.attention, "trio or attention: one of the two families must be there"),
             (self.read_fifo_beats >= 2 * self.burst_beats, "read_fifo_beats must hold two bursts"),
             (self.act_rows <= ACT_ROWS, f"pools * pool_rows must be at most {ACT_ROWS}, not {self.act_rows}"),

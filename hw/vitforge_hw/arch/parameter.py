@@ -23,8 +23,8 @@ class Limits:
 
     def fault(self, name: str, value: object) -> str | None:
         """One text naming parameter, rule and value; None if ``value`` is within the limits."""
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            return f"{name} must be a positive integer, not {value!r}"
+        if not isinstance(value, int) or isinstance(value, bool) or value < min(self.least, 1):
+            return f"{name} must be {'a positive integer' if self.least else 'an integer, at least 0'}, not {value!r}"
         if self.choices and value not in self.choices:
             return f"{name} must be {self}, not {value}"
         if value < self.least or (self.most and value > self.most):

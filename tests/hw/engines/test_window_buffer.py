@@ -16,6 +16,7 @@ CONFIGS = {
     "hybrid": PRESETS["hybrid"],
     "five": dataclasses.replace(PRESETS["trio"], name="five", cores=5, masters=1, read_fifo_beats=64),
     "trio": PRESETS["trio"],
+    "luts": dataclasses.replace(TINY, name="luts", window_lut_cores=3),
     "eight": dataclasses.replace(TINY, name="eight", cores=8),
 }
 
@@ -55,7 +56,7 @@ def expected(config, content, step):
 
 
 @pytest.mark.parametrize(
-    "name", [n if n in ("tiny_hybrid", "five") else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS]
+    "name", [n if n in ("tiny_hybrid", "luts") else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS]
 )
 def test_window_buffer(name):
     """Random rows and steps of both mappings and strides, groups beside the map, rows outside it, with writes between;

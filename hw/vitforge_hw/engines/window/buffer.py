@@ -5,8 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ...arch.config import AcceleratorConfig
-from ...emit import block
-from ...memory.ram import Ram
+from ...memory.ram import ram
 from ...units.copies import copies
 
 REACH = 3  #: the largest kernel's k // 2: columns beside an output pixel's own
@@ -120,7 +119,8 @@ class WindowBuffer(wiring.Component):
     def module_name(self) -> str:
         """For ``block``."""
         c = self._config
-        return f"vf_window_buffer_{c.cores}x{c.width}x{c.word}x{c.window_rows}"
+        luts = f"_{c.window_lut_cores}" if c.window_lut_cores else ""
+        return f"vf_window_buffer_{c.cores}x{c.width}x{c.word}x{c.window_rows}{luts}"
 
     def elaborate(self, platform):
         c = self._config
@@ -191,16 +191,16 @@ class WindowBuffer(wiring.Component):
             places = [addresses[0], *[addresses[1]] * (c.width - 2), addresses[2]]
             row = []
             for slot, address in enumerate(places):
-                ram = block(Ram(bits, c.window_rows), f"vf_ram_{bits}x{c.window_rows}")
-                m.submodules[f"ram{core}_{slot}"] = ram
+                memory = ram(bits, c.window_rows, "distributed" if core < c.window_lut_cores else "")
+                m.submodules[f"ram{core}_{slot}"] = memory
                 m.d.comb += [
-                    ram.write_enable.eq(self.write & (self.write_slot == slot)),
-                    ram.write_addr.eq(self.write_addr),
-                    ram.write_data.eq(self.write_data.word_select(core, bits)),
-                    ram.read_enable.eq(1),
-                    ram.read_addr.eq(address),
+                    memory.write_enable.eq(self.write & (self.write_slot == slot)),
+                    memory.write_addr.eq(self.write_addr),
+                    memory.write_data.eq(self.write_data.word_select(core, bits)),
+                    memory.read_enable.eq(1),
+                    memory.read_addr.eq(address),
                 ]
-                row.append(ram.read_data)
+                row.append(memory.read_data)
             words.append(row)
 
         # ---- stage 4: slots turned (narrow mapping), pixels outside the map: one of four, chosen a cycle ahead

@@ -101,6 +101,7 @@ def header(rng, config, beats):
     """A program's header, right in half of the cases, else with one fault."""
     room = beats // config.instruction_beats
     fields = {"magic": isa.MAGIC, "config_hash": config.hash, "build_hash": build_hash(config)}
+    absent = [f"{chunk.name.lower()}_count" for chunk in isa.Chunk if chunk not in config.chunks]
     for chunk in isa.Chunk:
         name = chunk.name.lower()
         start = rng.randint(0, room)
@@ -109,7 +110,7 @@ def header(rng, config, beats):
         if chunk not in config.chunks:
             fields[f"{name}_count"] = 0
     if rng.random() < 0.5:
-        name = rng.choice(["magic", "config_hash", "build_hash", *rng.choices(list(fields)[3:], k=2)])
+        name = rng.choice(["magic", "config_hash", "build_hash", *rng.choices(list(fields)[3:], k=2), *absent])
         bits = next(f.bits for f in isa.HEADER_FIELDS if f.name == name)
         fields[name] ^= 1 << rng.randrange(bits)
     raw = isa.pack(isa.HEADER_FIELDS, fields, "header").to_bytes(isa.INSTRUCTION_BYTES, "little")

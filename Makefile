@@ -49,6 +49,7 @@ board: setup
 campaign: setup
 	@$(BIN)/python -m pytest -m "slow or campaign" -s --timeout 7200
 	@$(BIN)/python scripts/campaign.py
+	@$(BIN)/python scripts/fuzz.py --page docs/fuzzing.md
 	@$(BIN)/python scripts/wheel.py
 
 clean:

@@ -52,7 +52,7 @@ class Work:
 
     def run(self, patches: np.ndarray, progress: bool) -> dict:
         """{integer, float: logits of these images; seconds, float_seconds}: float only with a float model."""
-        golden, image = Golden(self.graph), ImageConfig.from_dict(self.graph.meta["image"])
+        golden, image = Golden(self.graph), ImageConfig.from_dict(self.graph.meta.get("image"))
         warm = patches[: self.batch]  # caches: the rate is that of a long run
         golden.logits(warm)
         self.shard.together()
@@ -88,7 +88,7 @@ def evaluate(
     Raises ValueError for labels outside the classes and counts that differ, and for fewer batches than processes.
     """
     shard = shard or Shard()
-    image = ImageConfig.from_dict(graph.meta["image"])
+    image = ImageConfig.from_dict(graph.meta.get("image"))
     classes, n = graph.tensors[graph.output].channels, len(images)
     if len(labels) != n or n == 0:
         raise ValueError(f"evaluate: needs one label per image and at least one, not {len(labels)} for {n} images")

@@ -307,6 +307,13 @@ def test_quantized_model(tmp_path, made):
     refused(tmp_path, *argv, says=("hash",))
     shutil.copy(DIGITS.checkpoint, tmp_path / "m.safetensors")
     refused(tmp_path, *argv, says=("no quantized model", "vitforge quantize"))
+    from vitforge_sw.graph.serialize import load_graph, save_graph
+
+    graph = load_graph(made / "m.safetensors")
+    del graph.meta["image"]
+    save_graph(graph, tmp_path / "m.safetensors")
+    argv = ("evaluate", tmp_path / "m.safetensors", "--images", DIGITS.test, "--labels", DIGITS.labels)
+    refused(tmp_path, *argv, says=("image config: the model has none",))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)

@@ -101,7 +101,7 @@ def _header(blob: bytes) -> dict:
 def load_graph(path: str | Path) -> ir.Graph:
     """Read, verify the hash and check every rule. Corrupt, truncated or foreign files are a one-line ValueError."""
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ValueError(f"model {path}: no such file")
     try:
         blob = path.read_bytes()

@@ -25,6 +25,10 @@ _CROP_MODES = ("center", "squash")
 LARGEST = 1 << 27  #: pixels of a resized image, before it is cropped
 
 
+def _integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageConfig:
     """timm's data config of one model, and the patches (or overlapping windows) that order the bytes."""
@@ -48,20 +52,20 @@ class ImageConfig:
                 raise ValueError(f"image config: {text}")
 
         need(
-            isinstance(self.image_size, int) and self.image_size > 0,
+            _integer(self.image_size) and self.image_size > 0,
             f"image_size must be a positive integer, not {self.image_size!r}",
         )
         need(
-            isinstance(self.patch_size, int) and self.patch_size > 0,
+            _integer(self.patch_size) and self.patch_size > 0,
             f"patch_size must be a positive integer, not {self.patch_size!r}",
         )
         if self.stride:
             need(
-                isinstance(self.stride, int) and 0 < self.stride <= self.patch_size,
+                _integer(self.stride) and 0 < self.stride <= self.patch_size,
                 f"stride must be in 1..patch_size = {self.patch_size}, not {self.stride!r}",
             )
             need(
-                isinstance(self.padding, int) and 0 <= 2 * self.padding < self.patch_size <= self.image_size,
+                _integer(self.padding) and 0 <= 2 * self.padding < self.patch_size <= self.image_size,
                 f"padding must be below half of patch_size = {self.patch_size}, not {self.padding!r}",
             )
             reach = self.stride * (self.side - 1) + self.patch_size - self.padding
@@ -71,8 +75,9 @@ class ImageConfig:
                 self.image_size % self.patch_size == 0,
                 f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size!r}",
             )
-            need(self.padding == 0, f"padding must be 0 for disjoint patches, not {self.padding!r}")
-        need(self.in_chans in (1, 3), f"in_chans must be 1 or 3, not {self.in_chans!r}")
+            no = self.padding == 0 and _integer(self.padding)
+            need(no, f"padding must be 0 for disjoint patches, not {self.padding!r}")
+        need(_integer(self.in_chans) and self.in_chans in (1, 3), f"in_chans must be 1 or 3, not {self.in_chans!r}")
         need(
             self.interpolation in _INTERPOLATION,
             f"interpolation must be one of {', '.join(_INTERPOLATION)}, not {self.interpolation!r}",
@@ -120,12 +125,12 @@ def input_pixels(image: Image.Image | str | Path, config: ImageConfig, seen: Odd
     """Resized and cropped pixels: uint8 (image_size, image_size, in_chans). ``seen`` counts what was not plain."""
     how, what = (config.in_chans, config.exif, config.alpha, seen), image
     image = load_image(image, *how) if isinstance(image, (str, Path)) else flatten(image, *how)
-    size, how = config.image_size, _INTERPOLATION[config.interpolation]
+    size, how, (w, h) = config.image_size, _INTERPOLATION[config.interpolation], image.size
     if config.crop_mode == "squash":
         scale = math.floor(size / config.crop_pct)
         wanted = (scale, scale)
     else:  # as torchvision's Resize: the short side exactly, the long side truncated
-        scale, (w, h) = math.floor(size / config.crop_pct), image.size
+        scale = math.floor(size / config.crop_pct)
         wanted = (scale, int(scale * h / w)) if w <= h else (int(scale * w / h), scale)
     if wanted[0] * wanted[1] > LARGEST:
         name = f"image {what}" if isinstance(what, (str, Path)) else "image"

@@ -9,8 +9,11 @@ from pathlib import Path
 import torch
 
 from .images import ImageConfig
+from .text import shown
 from .timm_import import import_timm
 
+LARGEST = 1 << 31  #: parameters of a model that is described by numbers of the user's
+DEEPEST = 200  #: blocks of one
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pth.tar")  #: of files that are no MODEL
 
 
@@ -70,13 +73,14 @@ def resolve_model(model: str) -> ModelSpec:
         )
     else:
         spec = ModelSpec(name=str(model), architecture=str(model))
+    name = shown(model, 300)
     if str(model).endswith(WEIGHTS):
-        raise ValueError(f"model {model}: is a file of weights; name their model, and the file with --checkpoint")
+        raise ValueError(f"model {name}: is a file of weights; name their model, and the file with --checkpoint")
     spec = dataclasses.replace(spec, architecture=re.sub(r"^(hf[_-]hub:)?timm/", "", spec.architecture))
     if not timm.is_model(spec.architecture):
         near = timm.list_models(f"*{spec.architecture.split('_')[0]}*")[:3]
         hint = f"; similar: {', '.join(near)}" if near else ""
-        raise ValueError(f"model {model}: {spec.architecture!r} is neither a timm model nor a .json file{hint}")
+        raise ValueError(f"model {name}: {spec.architecture!r} is neither a timm model nor a .json file{hint}")
     return spec
 
 
@@ -92,6 +96,9 @@ def build_model(
     classes = num_classes if num_classes is not None else spec.num_classes
     if classes is not None:
         args["num_classes"] = classes
+    _check_numbers(spec, args)
+    if not shapes_only and not _ordinary(args):
+        build_model(spec, num_classes, shapes_only=True)  # says what is too large, in no memory
     device = torch.device("meta") if shapes_only else contextlib.nullcontext()
     with torch.random.fork_rng(devices=[]), device:
         torch.manual_seed(seed)
@@ -104,13 +111,34 @@ def build_model(
             AssertionError,
             KeyError,
             AttributeError,
-            ZeroDivisionError,
+            ArithmeticError,
+            IndexError,
+            MemoryError,
         ) as error:
             reason = str(error).split("\n")[0] or type(error).__name__
             raise ValueError(
                 f"model {spec.name}: {spec.architecture} refuses model_args {spec.model_args} ({reason})"
             ) from None
+    if args and shapes_only and (count := sum(p.numel() for p in model.parameters())) > LARGEST:
+        raise ValueError(f"model {spec.name}: would have {count} parameters, the most is {LARGEST}")
     return model.eval()
+
+
+def _check_numbers(spec: ModelSpec, args: dict) -> None:
+    """ValueError for numbers of ``args`` that no network has: timm would count for hours, or in complex numbers."""
+    for name, value in args.items():
+        for number in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(number, int) and not 0 <= number < 1 << 16:
+                raise ValueError(f"model {spec.name}: {shown(name)} must be in 0..65535, not {number}")
+        blocks = sum(value) if name == "depths" and all(isinstance(v, int) for v in value) else value
+        if name in ("depth", "depths") and isinstance(blocks, int) and blocks > DEEPEST:
+            raise ValueError(f"model {spec.name}: {name} must be at most {DEEPEST} blocks, not {blocks}")
+
+
+def _ordinary(args: dict) -> bool:
+    """No number of ``args`` makes a model that is larger than its name says."""
+    least = {"depth": 64, "mlp_ratio": 8, "num_classes": 1 << 16}
+    return all(not isinstance(v, int | float) or v <= least.get(k, 1024) for k, v in args.items())
 
 
 def image_config(

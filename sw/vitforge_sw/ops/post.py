@@ -64,9 +64,8 @@ class Post(Node):
     # ------------------------------------------------------------ rule
 
     def check_post(self, graph: Graph, n: int, residuals: tuple[str, ...] = ("int8", "int12")) -> None:
-        """The rule of the post-processing; ``n`` output channels, ``residuals``: formats of an addend."""
+        """The rule behind that of the output; ``n``: output channels, ``residuals``: formats of an addend."""
         where = self.name
-        y, _ = rules.ref(graph, self.out, where, ("int8", "int12"))
         for field in ("bias", "s1", "eh", "er", "s2", "offset"):
             rules.array(getattr(self, field), where, field, (n,), SPANS[field], SOURCE.get(field, ""))
         for field in ("m1", "m2"):
@@ -78,6 +77,7 @@ class Post(Node):
         top = (top if self.m2 is None else top * self.m2.astype(np.int64)) << self.eh.astype(np.int64)
         if self.residual is not None:
             r, channels = rules.ref(graph, self.residual, where, residuals)
+            y = graph.tensor(self.out)
             fits = channels == n and r.tokens >= y.tokens
             rules.need(fits, where, f"residual {r.name} must have {y.tokens} tokens of {n} channels, "
                        f"not {r.tokens} x {channels}")  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from vitforge_sw.models.checkpoint import load_model, read_state_dict
-from vitforge_sw.models.resolve import build_model, resolve_model
+from vitforge_sw.models.resolve import ModelSpec, build_model, resolve_model
 
 HUB = {
     "architecture": "vit_tiny_patch16_224",
@@ -38,6 +38,7 @@ def error(call, *args, **kw) -> str:
 def test_resolve(tmp_path):
     assert resolve_model("deit_tiny_patch16_224").architecture == "deit_tiny_patch16_224"
     assert "is neither a timm model nor a .json file" in error(resolve_model, "deit_nano")
+    assert error(resolve_model, "vit_\x1b[31m").startswith(r"model vit_\x1b[31m: 'vit_\x1b[31m' is neither")
     bad = tmp_path / "m.json"
     for text, message in [
         ("{", "not readable JSON"),
@@ -52,6 +53,22 @@ def test_resolve(tmp_path):
     assert "refuses model_args" in error(build_model, resolve_model(str(bad)))
     bad.write_text('{"architecture": "vit_tiny_patch16_224", "model_args": {"embed_dim": 10}}')
     assert "refuses model_args" in error(build_model, resolve_model(str(bad)))
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"num_heads": -1}, "num_heads must be in 0..65535, not -1"),  # timm takes it, and divides by sqrt(-dim)
+        ({"num_classes": 1 << 31}, "num_classes must be in 0..65535, not 2147483648"),
+        ({"depth": 1000}, "depth must be at most 200 blocks, not 1000"),  # minutes
+        ({"embed_dim": 40_000}, "would have 19203640005 parameters, the most is 2147483648"),  # 77 GB
+    ],
+)
+@pytest.mark.parametrize("shapes_only", [True, False])
+def test_models_that_are_too_large(change, says, shapes_only):
+    """Refused in a moment, before anything of their size is made."""
+    spec = ModelSpec("large", HUB["architecture"], HUB["model_args"] | {"num_classes": 5} | change)
+    assert error(build_model, spec, shapes_only=shapes_only) == f"model large: {says}"
 
 
 def test_load(tiny):

@@ -87,6 +87,19 @@ def test_config_round_trip_and_errors():
         ImageConfig.from_dict({"image_size": 32})
 
 
+def test_truth_values_are_no_numbers():
+    for name in ("image_size", "patch_size", "in_chans", "stride", "padding"):
+        with pytest.raises(ValueError, match=f"^image config: {name} must be .*, not (True|False)$"):
+            ImageConfig(**dict(image_size=8, patch_size=1) | {name: name != "padding"})
+
+
+@pytest.mark.parametrize("mode", ["center", "squash"])
+def test_a_small_crop_of_a_large_image(mode):
+    config = ImageConfig(image_size=8, patch_size=8, crop_pct=1e-4, crop_mode=mode)
+    with pytest.raises(ValueError, match="^image: 6 x 6 pixels would become 80000 x 80000; cut it$"):
+        input_pixels(Image.new("RGB", (6, 6)), config)
+
+
 def test_folders(tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
         list_images(tmp_path / "none")

@@ -7,8 +7,9 @@ import pytest
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parents[2] / "docs" / "inputs.md"
-FILES = {"forms": "test_checkpoint_forms.py", "labels": "test_labels.py", "pixels": "test_pixels.py",
-         "images": "test_images.py"}  # fmt: skip
+FILES = {name: f"test_{name}.py" for name in ("labels", "pixels", "images", "checkpoint")} | {
+    name: f"test_checkpoint_{name}.py" for name in ("files", "nesting", "names", "libraries", "adapted", "tensors")
+}
 
 
 def named() -> list[tuple[str, str]]:

@@ -7,6 +7,8 @@ import re
 
 import torch
 
+from .tensors import check_kinds
+
 State = dict[str, torch.Tensor]
 
 _HF = (
@@ -58,6 +60,7 @@ def from_hugging_face(state: State, where: str, notes: list[str]) -> State | Non
     for (block, kind), three in parts.items():
         if missing := [n for n in ("query", "key", "value") if n not in three]:
             raise ValueError(f"{where}: encoder.layer.{block}.attention.attention.{missing[0]}.{kind} is missing")
+        check_kinds({f"encoder.layer.{block}.attention.attention.{n}.{kind}": v for n, v in three.items()}, where)
         if len({(v.shape[1:], v.dtype) for v in three.values()}) > 1 or not three["query"].ndim:
             raise ValueError(f"{where}: query, key and value of encoder.layer.{block} must be of one width and type")
         out[f"blocks.{block}.attn.qkv.{kind}"] = torch.cat([three[n] for n in ("query", "key", "value")])

@@ -13,14 +13,17 @@ from .families import State
 from .names import apply_map, fit_names, unsupported_names
 from .nesting import state_dict_of
 from .read import read_file
-from .tensors import COUNTER, as_weight, check_kinds
+from .tensors import COUNTER, as_weight, check_kinds, check_stored
 
 _VITS = ("VisionTransformer", "VisionTransformerDistilled")  #: what timm's adaptations are for
 
 
 def read_state_dict(path: str | Path, notes: list[str] | None = None) -> State:
     """Tensors by name, as they are in the file: safetensors or ``torch.save``, by content, weights only."""
-    return state_dict_of(read_file(path), f"checkpoint {path}", [] if notes is None else notes)
+    where = f"checkpoint {path}"
+    state = state_dict_of(read_file(path), where, [] if notes is None else notes)
+    check_stored(state, where)
+    return state
 
 
 def _classes(state: State, model: torch.nn.Module, where: str) -> int:

@@ -66,8 +66,6 @@ def state_dict_of(found: object, where: str, notes: list[str]) -> dict[str, torc
             key = rest[0]
         path.append(shown(key))
         found = below[key]
-    if isinstance(found, torch.nn.Module):
-        raise ValueError(f"{where}: holds a whole pickled model; save model.state_dict() instead")
     if not isinstance(found, Mapping) or not _tensors(found):
         several = [k for k, v in found.items() if _holds_weights(v)] if isinstance(found, Mapping) else []
         if several:

@@ -4,6 +4,7 @@ Taken are safetensors, the zip files of ``torch.save`` and its older plain pickl
 run. Everything else is named for what it is; "corrupt or truncated" is said only of a file that is.
 """
 
+import os
 import re
 import struct
 import warnings
@@ -106,8 +107,8 @@ def read_file(path: str | Path) -> object:
     """What the file holds: a dict of tensors (safetensors), or whatever ``torch.save`` was given, weights only."""
     path = Path(path)
     where = f"checkpoint {shown(path, 300)}"
-    if not path.is_file():
-        raise ValueError(f"{where}: no such file{' (it is a folder)' if path.is_dir() else ''}")
+    if not os.path.isfile(path):  # False as well for a name that no file can have
+        raise ValueError(f"{where}: no such file{' (it is a folder)' if os.path.isdir(path) else ''}")
     try:
         with open(path, "rb") as file:
             head = file.read(512)

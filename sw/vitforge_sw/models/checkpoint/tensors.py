@@ -27,6 +27,14 @@ def _kind(value: torch.Tensor) -> str | None:
     return None
 
 
+def check_stored(state: dict[str, torch.Tensor], where: str) -> None:
+    """ValueError for a tensor with more values than its file: a view of few, which copying would make gigabytes of."""
+    for name, value in state.items():
+        dense = value.layout == torch.strided and not value.is_nested and not value.is_meta
+        if dense and value.untyped_storage().nbytes() < value.numel() * value.element_size():
+            raise ValueError(f"{where}: {shown(name)} must have all of its {value.numel()} values in the file")
+
+
 def check_kinds(state: dict[str, torch.Tensor], where: str) -> None:
     """ValueError naming the first tensor that is quantized, sparse, complex, 8-bit float, integer or without data."""
     for name, value in state.items():

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from vitforge_sw.evaluate import float_logits, real_logits, sqnr_db
-from vitforge_sw.families.efficientvit import get_trio_scheme, quantize_efficientvit
+from vitforge_sw.families import quantize_model
+from vitforge_sw.families.efficientvit import get_trio_scheme
 from vitforge_sw.golden.model import Golden
 from vitforge_sw.models.archive import archive_images, archive_patches
 from vitforge_sw.models.checkpoint import load_model
@@ -104,9 +105,8 @@ def run(args: argparse.Namespace) -> None:
         text = ", ".join(f"{k} {v}" for k, v in options.items())
         name = f"{key}: {scheme} {text}"
         if name not in done:
-            graph = quantize_efficientvit(
-                model, spec, image, get_trio_scheme(scheme, **options), calib, progress=args.progress
-            )
+            rules = get_trio_scheme(scheme, **options)
+            graph = quantize_model(model, spec, image, rules, calib, progress=args.progress)
             got = real_logits(graph, Golden(graph).logits(test, args.batch))
             agreement = 100 * float((got.argmax(1) == reference.argmax(1)).double().mean())
             done[name] = dict(

@@ -12,7 +12,7 @@ from ..graph.rules import check_graph
 from ..models.images import ImageConfig
 from ..models.resolve import ModelSpec
 from ..quant.quality import Quality
-from .efficientvit import TrioScheme, quantize_efficientvit
+from .efficientvit import Quantizer, TrioScheme, import_efficientvit
 from .vit.frontend import import_vit
 from .vit.quantizer import Builder, quantize_network
 from .vit.schemes import Scheme
@@ -51,13 +51,13 @@ def quantize_model(
     if len(patches) and patches.min() == patches.max():
         raise ValueError(f"calibration: every pixel of the images is {int(patches.min()) + 128}: they say no ranges")
     if isinstance(scheme, TrioScheme):
-        return quantize_efficientvit(
-            model, spec, image, scheme, patches, trained=trained, progress=progress, quality=quality
-        )
-    build = Builder(import_vit(model), image, scheme, patches)
-    graph = quantize_network(build, progress)
+        network = Quantizer(import_efficientvit(model), image, scheme, patches)
+        graph, layers = network.run(progress), network.b.quality.layers
+    else:
+        build = Builder(import_vit(model), image, scheme, patches)
+        graph, layers = quantize_network(build, progress), build.quality.layers
     if quality is not None:
-        quality.layers.update(build.quality.layers)
+        quality.layers.update(layers)
     graph.meta.update(
         model=spec.to_dict(),
         image=image.to_dict(),

@@ -4,5 +4,5 @@ from ...lazy import lazy
 
 __getattr__ = lazy(__name__, {
     "TRIO_SCHEMES": "schemes", "TrioScheme": "schemes", "get_trio_scheme": "schemes",
-    "quantize_efficientvit": "quantizer",
+    "Quantizer": "quantizer", "import_efficientvit": "frontend",
 })  # fmt: skip

@@ -9,19 +9,16 @@ import torch
 from torch.nn import functional as F
 
 from ...graph.ir import Graph, Ref, Role, TensorInfo
-from ...graph.rules import check_graph
 from ...models.images import ImageConfig, patches_to_float
-from ...models.resolve import ModelSpec
 from ...ops import LayerNorm, TokenSum
 from ...progress import steps
-from ...quant.quality import Quality
 from ..vit.lower import layernorm_fields
 from . import lower
 from .attention import attention
 from .blocks import HEAD_DEPTH, hardswish_layer, stream_base, stream_layer
 from .builder import Act, Builder
 from .formats import shifted, symmetric
-from .frontend import Conv, FloatEfficientViT, LiteMLA, Local, float_windows, import_efficientvit, layer_norm
+from .frontend import Conv, FloatEfficientViT, LiteMLA, Local, float_windows, layer_norm
 from .reconstruct import reconstruct
 from .schemes import TrioScheme
 
@@ -39,7 +36,8 @@ def input_act(image: ImageConfig) -> Act:
 
 
 class Quantizer:
-    """Quantizes ``net`` with ``scheme`` on calibration ``windows`` int8 (B, P, K); ``run`` returns the graph."""
+    """Quantizes ``net`` with ``scheme`` on calibration ``windows`` int8 (B, P, K); ``run`` returns the graph,
+    in whose ``meta`` are ``steps`` and ``zeros`` of every tensor (one, or by channel): value = (q - zero) * step."""
 
     def __init__(self, net: FloatEfficientViT, image: ImageConfig, scheme: TrioScheme, windows: np.ndarray):
         self.net, self.image, self.scheme = net, image, scheme
@@ -183,38 +181,3 @@ class Quantizer:
                 x, fx = build()
         self._head(x, fx)
         return self.graph
-
-
-def quantize_efficientvit(
-    model: torch.nn.Module,
-    spec: ModelSpec,
-    image: ImageConfig,
-    scheme: TrioScheme,
-    windows: np.ndarray,
-    *,
-    trained: bool = True,
-    progress: bool = True,
-    quality: Quality | None = None,
-) -> Graph:
-    """The integer graph of a timm EfficientVit, every rule checked.
-
-    ``windows``: input bytes of the calibration images, int8 (B, P, C * 9), from ``load_patches``. ``meta`` as
-    ``quant.quantize_model`` writes it, and ``steps`` and ``zeros`` of every
-    tensor (one, or by channel): value = (q - zero) * step.
-    Raises ValueError for models that the machine cannot run.
-    """
-    from ..quantize import float_hash
-
-    if windows.ndim != 3 or windows.shape[1:] != (image.patches, image.patch_bytes) or len(windows) == 0:
-        raise ValueError(
-            f"calibration: needs int8 (B, {image.patches}, {image.patch_bytes}) with B > 0, not {windows.shape}"
-        )
-    quantizer = Quantizer(import_efficientvit(model), image, scheme, windows)
-    graph = quantizer.run(progress)
-    if quality is not None:
-        quality.layers.update(quantizer.b.quality.layers)
-    graph.meta.update(
-        model=spec.to_dict(), image=image.to_dict(), scheme=dataclasses.asdict(scheme), float_hash=float_hash(model),
-        trained=trained, calibration_images=len(windows), labels=list(spec.label_names),
-    )  # fmt: skip
-    return check_graph(graph)

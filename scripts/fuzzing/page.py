@@ -19,7 +19,7 @@ _TEXT = """# Fuzzing: every loader, with files changed inside their structure
 Written by `scripts/fuzz.py --page docs/fuzzing.md`; `--resume` goes on. Checkpoints, integer models, configurations,
 labels, images and builds are changed where a rule could break (names, shapes, kinds of numbers, references, chunks,
 instructions); lengths, checksums and hashes are made again, so that the code behind the container is reached. Each
-input must be taken or refused in one printable line, within 20 s of the processor; what is taken is checked as well (the
+input must be taken or refused in one printable line, within 20 CPU seconds; what is taken is checked as well (the
 classes that the folders' names say, weights equal to the file's, the same model or configuration when it is written and
 read again). A refusal is a place of the loaders' source: what is raised there, a call of a rule, a text of a table.
 

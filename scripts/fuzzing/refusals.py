@@ -46,10 +46,17 @@ class Refusal:
 
 
 def _pattern(node: ast.expr) -> str:
-    """What a string or f-string says, with what varies left open."""
+    """What a string or f-string says, with what varies left open: a word for a plain name."""
     if isinstance(node, ast.Constant):
         return re.escape(node.value)
-    return "".join(re.escape(p.value) if isinstance(p, ast.Constant) else ".*" for p in node.values)
+    out = ""
+    for part in node.values:
+        if isinstance(part, ast.Constant):
+            out += re.escape(part.value)
+        else:
+            plain = isinstance(part.value, ast.Name | ast.Attribute) and part.conversion == -1
+            out += r"\S+" if plain and ast.unparse(part.value) != "self" else ".*"
+    return out
 
 
 def _texts(tree: ast.Module, names: tuple[str, ...]) -> list[tuple[ast.expr, str]]:

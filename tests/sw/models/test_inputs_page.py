@@ -5,26 +5,34 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parent
-PAGE = FOLDER.parents[2] / "docs" / "inputs.md"
-FILES = {name: f"test_{name}.py" for name in ("labels", "pixels", "images", "checkpoint")} | {
-    name: f"test_checkpoint_{name}.py" for name in ("files", "nesting", "names", "libraries", "adapted", "tensors")
-}
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = ROOT / "docs" / "inputs.md"
+_OF = {name: f"checkpoint_{name}" for name in ("files", "nesting", "names", "libraries", "adapted", "tensors")}
+_OF |= {name: name for name in ("labels", "pixels", "images", "checkpoint")}
+FILES = {short: f"tests/sw/models/test_{name}.py" for short, name in _OF.items()}  #: the page's short names
 
 
 def named() -> list[tuple[str, str]]:
-    """(file, test) of the tables' last column."""
+    """(file, test) of the tables' last column: `name` in `file`, or the page's short names of files of this folder."""
     out = []
-    for line in PAGE.read_text().splitlines():
-        if line.startswith("|") and "`" in (cell := line.split("|")[-2]):
-            for part in cell.split(";"):
-                file, _, names = part.partition(":")
-                out += [(FILES[file.strip()], name) for name in re.findall(r"`(\w+)`", names)]
+    for section in PAGE.read_text().split("\n## "):
+        whole = re.search(r"^Functions of `(tests/[\w/]+\.py)`", section, re.M)
+        for line in section.splitlines():
+            if line.startswith("|") and "`" in (cell := line.split("|")[-2]):
+                for part in cell.split(";"):
+                    short, _, names = part.rpartition(": ")
+                    names, _, file = names.partition(" in ")
+                    file = file.strip(" `") or (whole[1] if whole else FILES.get(short.strip(), ""))
+                    out += [(file, name) for name in re.findall(r"`(\w+)`", names) if file]
     return out
 
 
-@pytest.mark.parametrize("file", sorted(set(FILES.values())))
+@pytest.mark.parametrize("file", sorted({file for file, _ in named()}))
 def test_every_test_named_exists(file):
-    functions = set(re.findall(r"^def test_(\w+)", (FOLDER / file).read_text(), re.M))
+    functions = set(re.findall(r"^def test_(\w+)", (ROOT / file).read_text(), re.M))
     mentioned = {name for where, name in named() if where == file}
     assert mentioned and mentioned <= functions, mentioned - functions
+
+
+def test_every_kind_has_its_test():
+    assert len(named()) > 100 and set(FILES.values()) <= {file for file, _ in named()}

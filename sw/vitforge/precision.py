@@ -37,16 +37,18 @@ def key(of: Task, model: FloatModel) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def cost(name: str, of: Task, by: str, preset: str | None) -> Cost:
-    """Size (bits per weight), macs (bits per multiplication) or cycles (an image on ``preset``)."""
+def cost(name: str, of: Task, by: str, preset: str | None) -> tuple[Cost, Cost | None]:
+    """Size (bits per weight), macs (bits per multiplication) or cycles (an image on ``preset``); and for cycles, which
+    are summed up from single blocks, those of the compiled network."""
     vit = of.vit()
     weights = {n: layer.weight.numel() for n, layer in weight_layers(vit).items()}
     if by == "size":
-        return mean_bits(weights)
+        return mean_bits(weights), None
     if by == "macs":
-        return mean_mac_bits(weights, vit.tokens, vit.prefix)
+        return mean_mac_bits(weights, vit.tokens, vit.prefix), None
     config = load_config(preset, None)
-    return cycles_cost(CyclePredictor(model_shapes(name), config).quick, config)
+    predictor = CyclePredictor(model_shapes(name), config)
+    return cycles_cost(predictor.quick, config), cycles_cost(predictor.exact, config)
 
 
 def plot(result: dict, by: str, path: str) -> None:

@@ -10,10 +10,12 @@ from .compiler.options import CompileOptions
 from .compiler.program.build import Build
 from .cycles.estimate import estimate
 from .families.vit.bits import layer_name, with_bits
+from .families.vit.shapes import shortened
 from .graph.ir import Graph
 from .ops import Matmul
 
 Bits = Mapping[str, int]  #: layer (``Scheme.bits``) -> weight bits; 8 where a layer is missing, up to 4 run as 4
+SHORT = 3  #: blocks of the networks from which a block's cycles are taken
 
 
 class CyclePredictor:
@@ -25,8 +27,8 @@ class CyclePredictor:
     config, options : machine and what its user chooses
     bytes_per_cycle, latency : of the memory
 
-    ``exact`` compiles and simulates (DeiT-Tiny: 5 to 20 s); ``quick`` adds up the blocks' own cycles, each of which
-    takes one ``exact`` per combination of a block's bits, kept; then it takes microseconds.
+    ``exact`` compiles and simulates the whole network; ``quick`` adds up the blocks' own cycles, each taken from
+    networks of ``SHORT`` blocks, one per combination of a block's bits, kept; then it takes microseconds.
     """
 
     def __init__(
@@ -39,7 +41,8 @@ class CyclePredictor:
     ):
         self.shapes, self.config, self.options = shapes, config, options
         self.memory = min(bytes_per_cycle, config.beat_bytes), latency
-        self._exact: dict[frozenset[str], float] = {}
+        self._short = shortened(shapes, SHORT)
+        self._exact: dict[tuple[int, frozenset[str]], float] = {}
         self._block: dict[str, int | None] = {}
         for node in shapes.nodes:
             if isinstance(node, Matmul):
@@ -52,26 +55,29 @@ class CyclePredictor:
 
     def exact(self, bits: Bits) -> float:
         """By compiling and simulating the whole network."""
-        key = self._few(bits)
-        if key not in self._exact:
-            self._exact[key] = estimate(self.build(dict.fromkeys(key, 4)), *self.memory, images=3)["cycles"]
-        return self._exact[key]
+        return self._cycles(self.shapes, self._few(bits))
 
     def quick(self, bits: Bits) -> float:
-        """As if a block's cycles did not depend on the others: the mean over its blocks of a network all of whose
+        """As if a block's cycles did not depend on the others: the mean over its blocks of a short network all of whose
         blocks are like it; layers outside blocks count by themselves."""
         few = self._few(bits)
-        outside = {name: 4 for name in few if self._block[name] is None}
         kinds: Counter[frozenset[str]] = Counter()
         for b in range(self._blocks):
             prefix = f"blocks.{b}."
             kinds[frozenset(name.removeprefix(prefix) for name in few if self._block[name] == b)] += 1
-        alike = lambda kind: {f"blocks.{b}.{name}": 4 for b in range(self._blocks) for name in kind}  # noqa: E731
-        base = self.exact({})
-        more = self.exact(outside) - base if outside else 0.0
-        if not self._blocks:
-            return base + more
-        return base + more + sum((self.exact(alike(k)) - base) * n / self._blocks for k, n in kinds.items() if k)
+        outside = frozenset(name for name in few if self._block[name] is None)
+        count = min(SHORT, self._blocks)
+        alike = lambda kind: frozenset(f"blocks.{b}.{name}" for b in range(count) for name in kind)  # noqa: E731
+        more = lambda layers: self._cycles(self._short, layers) - self._cycles(self._short, frozenset())  # noqa: E731
+        saved = sum(more(alike(kind)) * n / count for kind, n in kinds.items() if kind)
+        return self.exact({}) + saved + (more(outside) if outside else 0.0)
+
+    def _cycles(self, shapes: Graph, few: frozenset[str]) -> float:
+        key = len(shapes.nodes), few
+        if key not in self._exact:
+            build = compile_graph(with_bits(shapes, dict.fromkeys(few, 4)), self.config, self.options)
+            self._exact[key] = estimate(build, *self.memory, images=3)["cycles"]
+        return self._exact[key]
 
     def _few(self, bits: Bits) -> frozenset[str]:
         """Layers of 4 bits. ValueError: a layer that the network has not."""

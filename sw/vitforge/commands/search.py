@@ -50,7 +50,7 @@ def run(args, command: str) -> int:
     model = api.load_float(args.model, args.checkpoint, image_overrides(args))
     say(model.notes)
     task = precision.task(model, args.calib, base, options, args.limit)
-    cost = precision.cost(args.model, task, args.by, args.preset)
+    cost, verify = precision.cost(args.model, task, args.by, args.preset)
     key = precision.key(task, model)
     path = Path(args.output).with_suffix(".state.json")
     state = json.loads(path.read_text()) if path.is_file() else {}
@@ -58,7 +58,7 @@ def run(args, command: str) -> int:
         state = {"key": key}
     result = precision.run(
         task, cost, args.budget, finalists=args.finalists, rank=args.rank, seed=args.seed, state=state,
-        save=lambda: write_json(path, state), say=lambda line: print(line, flush=True),
+        save=lambda: write_json(path, state), say=lambda line: print(line, flush=True), verify=verify,
     )  # fmt: skip
     chosen = {"base": base, **options, "layer_wbits": precision.layer_wbits(result["bits"])}
     write_json(args.output, chosen)
@@ -69,7 +69,7 @@ def run(args, command: str) -> int:
     low = sum(b != 8 for b in result["bits"].values())
     print(
         f"{args.output}: {low} of {len(result['bits'])} groups at 4 bits (embedding and classifier at 8), "
-        f"{args.by} {result['cost']:.4g} of {args.budget:.4g}, predicted {result['predicted_db']:.2f} dB, "
+        f"{args.by} {result['cost']:.6g} of {args.budget:.6g}, predicted {result['predicted_db']:.2f} dB, "
         f"measured {result['measured_db']:.2f} dB on held-back calibration images (all at 8 bits: "
         f"{result['base_db']:.2f}), hash {digest[:16]}"
     )

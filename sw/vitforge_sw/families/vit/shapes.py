@@ -1,5 +1,6 @@
 """A graph made from a model's shapes alone: zero weights, plausible constants. For estimates before any training."""
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -116,6 +117,32 @@ def shapes_of(vit: "FloatViT") -> Graph:
         vit.head.weight.shape[0], prefix=vit.prefix, act=first.act, norms=norms, pool=vit.pool,
         distilled=vit.head_dist is not None,
     )  # fmt: skip
+
+
+def shortened(graph: Graph, depth: int) -> Graph:
+    """A ViT's ``graph`` with at most ``depth`` (>= 2) blocks: the first ones and, renumbered, the last."""
+    last = max((node.role.block for node in graph.nodes if node.role.block is not None), default=-1)
+    if last < depth:
+        return graph
+    gone = range(depth - 1, last)
+
+    def renamed(name: str) -> str:
+        """The last block reads what the last of the first ones writes."""
+        moved = name.replace(f"blocks.{last - 1}.", f"blocks.{depth - 2}.")
+        return moved.replace(f"blocks.{last}.", f"blocks.{depth - 1}.")
+
+    def joined(node: Node) -> Node:
+        refs = {name: getattr(node, name, None) for name in (*node.READS, "residual", "out")}
+        moved = {n: dataclasses.replace(ref, name=renamed(ref.name)) for n, ref in refs.items() if ref is not None}
+        role = dataclasses.replace(node.role, block=depth - 1) if node.role.block == last else node.role
+        return dataclasses.replace(node, name=renamed(node.name), role=role, **moved)
+
+    dropped = tuple(f"blocks.{b}." for b in gone)
+    tensors = [
+        dataclasses.replace(t, name=renamed(t.name)) for t in graph.tensors.values() if not t.name.startswith(dropped)
+    ]
+    nodes = [joined(node) for node in graph.nodes if node.role.block not in gone]
+    return dataclasses.replace(graph, nodes=nodes, tensors={t.name: t for t in tensors})
 
 
 #: (depth, dim, heads, mlp, tokens, patch_k, classes) of timm's names

@@ -5,7 +5,7 @@ Every finished step is kept in ``state`` (a dict that ``save`` writes), so that 
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -94,10 +94,12 @@ def run(
     state: dict | None = None,
     save: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda line: None,
+    verify: Callable | None = None,
 ) -> dict:
     """The best assignment within ``budget``: {bits, cost, predicted_db, measured_db, finalists, candidates}.
 
-    ``rank``: what ranks the samples of the coarse stage, noise | hessian.
+    ``rank``: what ranks the samples of the coarse stage, noise | hessian. ``verify``: the true cost where ``cost`` only
+    comes near it; a finalist must keep the budget by both.
     """
     state = {} if state is None else state
     sensitivities(task, state, save, say, seed, rank == "hessian")
@@ -116,7 +118,7 @@ def run(
 
     done = state.setdefault("finalists", {})
     best = None
-    for bits in found[:finalists]:
+    for bits in (kept := list(verified(found, cost, verify, budget, finalists, say))):
         key = "".join(str(bits[g]) for g in names)
         if key not in done:
             done[key] = measured(task, bits)
@@ -124,13 +126,36 @@ def run(
         say(f"finalist: cost {cost(bits):.4g}, predicted {predicted(bits):.2f} dB, measured {done[key]:.2f} dB")
         if best is None or done[key] > best[1]:
             best = (bits, done[key])
+    if best is None:
+        raise ValueError(f"search: no candidate keeps the budget of {budget:.6g} when it is compiled")
     bits, db = best
     return {
         "bits": bits, "cost": cost(bits), "predicted_db": predicted(bits), "measured_db": db, "base_db": base,
-        "finalists": [[cost(b), predicted(b), done["".join(str(b[g]) for g in names)]] for b in found[:finalists]],
+        "finalists": [[cost(b), predicted(b), done["".join(str(b[g]) for g in names)]] for b in kept],
         "candidates": [[cost(b), predicted(b)] for b in found],
         "front": front(names, noise, cost, predicted),
     }  # fmt: skip
+
+
+def verified(
+    found: list[dict[str, int]],
+    cost: Callable,
+    verify: Callable | None,
+    budget: float,
+    count: int,
+    say: Callable[[str], None],
+) -> Iterator[dict[str, int]]:
+    """The first ``count`` candidates that keep the budget by their true cost as well."""
+    for bits in found:
+        if count == 0:
+            return
+        if verify is not None:
+            true = verify(bits)
+            say(f"finalist: predicted {cost(bits):.6g}, compiled {true:.6g} ({true / cost(bits) - 1:+.2%})")
+            if true > budget:
+                continue
+        count -= 1
+        yield bits
 
 
 def front(names: list[str], noise: dict[str, float], cost: Callable, predicted: Callable) -> list[list]:

@@ -114,13 +114,17 @@ class Sampler:
         return split_moment(x, self.weights)
 
 
-def split_moment(x: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Second moments (C, C) of x (B, T, C) with weights (B, T): of all images, and of every fourth (held back)."""
+def split_moment(
+    x: torch.Tensor, weights: torch.Tensor, other: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Second moments of ``other`` (default: x) and x, (N, C), for x (B, T, C) with weights (B, T): of all images, and
+    of every fourth (held back)."""
     held = torch.arange(len(x)) % 4 == 3
 
     def moment(which: torch.Tensor) -> torch.Tensor:
         flat = x[which].flatten(0, 1)
-        return (flat * weights[which].reshape(-1, 1)).T @ flat
+        left = flat if other is None else other[which].flatten(0, 1)
+        return (left * weights[which].reshape(-1, 1)).T @ flat
 
     part = moment(held)
     return moment(~held) + part, part

@@ -13,7 +13,7 @@ from vitforge_sw.cycles.estimate import estimate
 from vitforge_sw.emulator import emulate
 from vitforge_sw.families.vit.bits import average_bits, with_bits
 from vitforge_sw.families.vit.random import random_graph, random_images
-from vitforge_sw.families.vit.shapes import SHAPES, shape_graph
+from vitforge_sw.families.vit.shapes import SHAPES, shape_graph, shortened
 from vitforge_sw.golden.model import run
 from vitforge_sw.graph.rules import check_graph
 from vitforge_sw.graph.serialize import graph_hash, load_graph, save_graph
@@ -150,6 +150,15 @@ def test_layer_at_twice_the_rate():
         assert 0.5 < info["utilization"] <= 1
     for p in parts:
         assert 1.99 <= busy[0][f"blocks.0.{p}"] / busy[1][f"blocks.0.{p}"] <= 2.01
+
+
+def test_shortened():
+    """Of six blocks the first two and the last: what a model of three blocks has, as it stands there."""
+    short, three = shortened(shape_graph(6, 32, 2, 128, 17, 16, 10), 3), shape_graph(3, 32, 2, 128, 17, 16, 10)
+    for a, b in zip(short.nodes, three.nodes, strict=True):
+        assert (a.name, a.role, a.out, a.inputs) == (b.name, b.role, b.out, b.inputs)
+    assert short.tensors == three.tensors
+    assert shortened(three, 3) is three
 
 
 def test_predictor():

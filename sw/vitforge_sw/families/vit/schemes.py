@@ -6,6 +6,7 @@ Another scheme is another entry of ``SCHEMES``; another idea is another field, r
 import dataclasses
 import fnmatch
 
+RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  #: penalties that held-back images choose from
 ENDS = ("embed", "head", "head_dist")  #: layers that ``wbits`` leaves at 8 bits
 
 
@@ -72,6 +73,13 @@ class Scheme:
         """
         others = 8 if layer in ENDS else self.wbits
         return next((bits for pattern, bits in self.layer_wbits if fnmatch.fnmatchcase(layer, pattern)), others)
+
+    def ridges(self, layer: str) -> tuple[float, ...]:
+        """Candidate penalties of a layer's refit (``quant.refit``); none: no refit."""
+        if self.weight_refit is not None:
+            return () if layer in ENDS else (self.weight_refit,)
+        few = min(self.wbits, *(bits for _, bits in self.layer_wbits), 8) <= 4
+        return RIDGES if few and self.weight_rounding == "chosen" else ()
 
     def stored_bits(self, layer: str) -> int:
         """Bits that the machine has for such weights: 4 or 8."""

@@ -12,6 +12,7 @@ from vitforge.cli import main
 from vitforge_hw.arch.config import PRESETS
 from vitforge_sw.families.vit.frontend import import_vit
 from vitforge_sw.families.vit.precision.costs import cycles_cost, mean_bits, mean_mac_bits, table_cost
+from vitforge_sw.families.vit.precision.run import verified
 from vitforge_sw.families.vit.precision.search import greedy, groups, layer_wbits, pareto, sample, search
 from vitforge_sw.families.vit.precision.sensitivity import hessian_traces, omegas, single_noises
 from vitforge_sw.families.vit.schemes import get_scheme
@@ -73,6 +74,15 @@ def test_costs(digits):
     cost = cycles_cost(lambda bits: asked.append(bits) or 100.0 * sum(bits.values()), PRESETS["tiny_w4"])
     assert cost({"blocks.0.attn.qkv": 4, "blocks.0.mlp.fc1": 8}) == 2000
     assert asked == [{f"blocks.0.attn.{p}": 4 for p in "qkv"} | {"blocks.0.mlp.fc1": 8}]
+
+
+def test_finalists_are_compiled():
+    """Candidates that keep the budget only by the prediction are passed over."""
+    true, said = {1: 9.0, 2: 11.0, 3: 10.0, 4: 8.0}, []
+    found = [{"a": n} for n in true]
+    kept = list(verified(found, lambda b: 9.5, lambda b: true[b["a"]], 10.0, 2, said.append))
+    assert kept == [{"a": 1}, {"a": 3}] and len(said) == 3 and "compiled 11 (+15.79%)" in said[1]
+    assert list(verified(found, lambda b: 9.5, None, 10.0, 2, said.append)) == found[:2]
 
 
 def test_hutchinson_against_differences(digits):

@@ -27,7 +27,7 @@ def attend_heads(build: Builder, name: str, block: int, b: FloatBlock, x: Act, f
     hessian = build.hessian(x)
     parts = {}
     for part, layer, target in (("k", b.k, fk), ("v", b.v, fv), ("q", b.q, fq)):
-        weight = build.refitted(x, layer.weight, hessian, target)
+        weight = build.refitted(f"{name}.{part}", x, layer.weight, hessian, target)
         weight, ea = build.weights(f"{name}.{part}", x, weight, layer.bias, hessian)
         product = build.product(x, weight, ea)
         bias = build.corrected(f"{name}.{part}", product, layer.bias, target)

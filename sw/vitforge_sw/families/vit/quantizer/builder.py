@@ -10,6 +10,7 @@ from ....graph.ir import Graph, Ref, Role, TensorInfo
 from ....models.images import ImageConfig
 from ....ops import LayerNorm, Matmul
 from ....quant.quality import Quality
+from ....quant.refit import refit
 from ....quant.scales import pot, scaled
 from ....quant.stream import Act, Sampler, Stream, split_moment
 from ....quant.weights import quantize_weight
@@ -53,23 +54,22 @@ class Builder:
             columns, hessian[0], s.bits(name), s.weight_granularity, s.weight_rounding, least, hessian[1]
         )
 
-    def refitted(self, x: Act, weight: torch.Tensor, hessian, target: torch.Tensor) -> torch.Tensor:
+    def refitted(self, name: str, x: Act, weight: torch.Tensor, hessian, target: torch.Tensor, sample=None):
         """Weights moved by ridge regression of what is missing from ``target`` (B, T, N) on the integer inputs.
 
-        The layer then also undoes what earlier roundings did to its inputs, as far as the inputs tell.
+        The layer then also undoes what earlier roundings did to its inputs, as far as the inputs tell. Where they are
+        rough (4 bits) that is much, with fine ones a fit to chance: see ``Scheme.ridges``.
         """
-        ridge = self.scheme.weight_refit
-        if ridge is None:
+        ridges = self.scheme.ridges(name)
+        if not ridges:
             return weight
         q = self.stream.env[x.name].float() - x.zero
+        every = torch.full(q.shape[:2], 1 / q[..., 0].numel())  # the classifier's input
+        weights = (sample or self.sample).weights if q.shape[1] == self.tokens else every
         missing = target - F.linear(q, weight * pot(x.exponent))
-        q = q - self.sample.mean(q)
-        missing = (missing - self.sample.mean(missing)) * self.sample.weights[..., None]
-        cross = missing.flatten(0, 1).T @ q.flatten(0, 1)
-        diagonal = hessian[0].diagonal()
-        damped = hessian[0].double() + torch.diag(ridge * diagonal + 1e-6 * diagonal.mean()).double()
-        delta = torch.linalg.solve(damped, cross.double().T).T.float()
-        return weight + delta * pot(-x.exponent)
+        q, missing = (t - torch.einsum("btc,bt->c", t, weights) for t in (q, missing))
+        delta = refit(hessian, split_moment(q, weights, missing), ridges)
+        return weight if delta is None else weight + delta * pot(-x.exponent)
 
     def hessian(self, x: Act, sample: Sampler | None = None) -> torch.Tensor:
         q = self.stream.env[x.name]

@@ -79,7 +79,10 @@ def classifier(
     build: Builder, name: str, y: Act, layer: Affine, want: torch.Tensor, token: int = 0, before: Act | None = None
 ) -> Act:  # fmt: skip
     """Logits (12 bits) of one token, added to those ``before``; ``want`` (B, 1, N): in float."""
-    weight, ea = build.weights(name, y, layer.weight, layer.bias, build.hessian(y))
+    hessian, weight = build.hessian(y), layer.weight
+    if build.stream.env[y.name].shape[1] == 1:
+        weight = build.refitted(name, y, weight, hessian, want)
+    weight, ea = build.weights(name, y, weight, layer.bias, hessian)
     product = build.product(y, weight, ea)[:, token : token + 1]
     bias = build.corrected(name, product, layer.bias, want)
     part = product.add_(bias)

@@ -28,8 +28,9 @@ def unit_steps(build: Builder, name: str, block: int, x: Act, fc1: Affine, b: Fl
     plan = plan_hidden(*sample.every(f1), sample.rows(f1), sample.w, b.fc2.weight, finest)
     build.notes += [f"{name}.fc1: {note}" for note in plan.notes]
     exact, layer, hessian = plan.fc1(b.fc1), plan.fc1(fc1), build.hessian(x)
-    weight, ea = build.weights(f"{name}.fc1", x, layer.weight, layer.bias, hessian)
     target = F.linear(n2, exact.weight, exact.bias)
+    weight = build.refitted(f"{name}.fc1", x, layer.weight, hessian, target)
+    weight, ea = build.weights(f"{name}.fc1", x, weight, layer.bias, hessian)
     bias = build.corrected(f"{name}.fc1", build.product(x, weight, ea), layer.bias, target)
     role = Role("mlp.fc1", block)
     hidden = gelu(build, f"{name}.fc1", role, x, weight, bias, ea, plan.gelu_exp, plan.exponent, GELU_LOW)
@@ -39,7 +40,7 @@ def unit_steps(build: Builder, name: str, block: int, x: Act, fc1: Affine, b: Fl
 def tensor_step(build: Builder, name: str, role: Role, x: Act, layer: Affine, target: torch.Tensor) -> Act:
     """fc1 with GELU; int8 output with zero-point, scales per channel where fc2 may absorb them."""
     s, hessian = build.scheme, build.hessian(x)
-    weight = build.refitted(x, layer.weight, hessian, target)
+    weight = build.refitted(name, x, layer.weight, hessian, target)
     weight, ea = build.weights(name, x, weight, layer.bias, hessian)
     product = build.product(x, weight, ea)
     bias = build.corrected(name, product, layer.bias, target)
@@ -68,7 +69,7 @@ def tensor_step(build: Builder, name: str, role: Role, x: Act, layer: Affine, ta
 def rectified(build: Builder, name: str, role: Role, x: Act, layer: Affine, target: torch.Tensor) -> Act:
     """fc1 with ReLU: the zero-point is the lowest code, where negative values end; one scale."""
     hessian = build.hessian(x)
-    weight = build.refitted(x, layer.weight, hessian, target)
+    weight = build.refitted(name, x, layer.weight, hessian, target)
     weight, ea = build.weights(name, x, weight, layer.bias, hessian)
     product = build.product(x, weight, ea)
     bias = build.corrected(name, product, layer.bias, target)

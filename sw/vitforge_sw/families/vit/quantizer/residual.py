@@ -26,7 +26,7 @@ def residual(
     eight = eight or build.scheme.residual == "ptf8"
     sample = build.errors_in(target)
     old, hessian = build.stream.real(before), build.hessian(x, sample)
-    weight = build.refitted(x, layer.weight, hessian, target - old)
+    weight = build.refitted(name, x, layer.weight, hessian, target - old, sample)
     weight, ea = build.weights(name, x, weight, layer.bias, hessian)
     product = build.product(x, weight, ea)
     bias = build.corrected(name, product + old, layer.bias, target, sample)

@@ -1,6 +1,6 @@
 """Post-processing: lanes and parameters shared by the engines."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -19,7 +19,7 @@ from ..interfaces import (
     WeightWrite,
     fields_layout,
 )
-from ..units import post_lane
+from ..units import dyadic, hardswish, post_lane
 from .queue import STEP, STEP_FIELDS, PostQueue, phases
 from .token import PostToken, lane_inputs, pick
 
@@ -121,8 +121,9 @@ class PostProcess(wiring.Component):
             shared |= {name: at(name).act0 for name in ("exp_index", "exp_out")}
             shared |= {"take_gelu": at("take_gelu").act[0]}
         if c.trio:
-            shared |= {name: at(name).divide for name in ("take_mantissa", "take_exponent")}
-            shared |= {"q3": at("q3").act0, "q6": at("q6").act1, "take_hardswish": at("take_hardswish").act[1]}
+            shared |= {"divide": at("divide").divide, "q3": at("q3").act0, "q6": at("q6").act1}
+        if c.trio and c.attention:
+            shared["take_hardswish"] = at("take_hardswish").act[1]
 
         # ---- lanes, and their bytes shifted into whole rows
         tokens = []
@@ -206,6 +207,9 @@ class PostProcess(wiring.Component):
         step = Signal(self._step)
         m.d.comb += [step.phase.eq(phase), step.last.eq(phase[-1]), step.engine.eq(who)]
         m.d.comb += [step[name].eq(pick(who, [q.step[name] for q in queues])) for name in STEP_FIELDS]
+        if not c.attention:  # lanes without GELU do nothing but Hardswish
+            for name, value in zip(("act0", "act1"), hardswish.IDENTITY):
+                m.d.comb += step[name].eq(pick(who, [Mux(q.step.act[1], q.step[name], value) for q in queues]))
         valid, steps = [go], [step]
         for i in range(1, self._out_at + 1):
             valid.append(Signal(name=f"valid{i}"))
@@ -214,12 +218,13 @@ class PostProcess(wiring.Component):
         return valid, steps
 
     def _factors(self, m, step, popped, queues):
-        """Per token: mantissa with the accumulators, p when the lanes take it."""
+        """Per token: mantissa with the accumulators, p when the lanes take it; without a division those of the unit."""
         c = self._config
         for i, queue in enumerate(queues):
             m.d.comb += queue.factor_pop.eq(popped & step.engine[i] & step.divide)
+        none = C(dyadic.NO_DIVISION << MANTISSA_BITS, FACTOR_BITS)
         factor = Signal(c.cores * FACTOR_BITS, reset_less=True)
-        m.d.sync += factor.eq(pick(step.engine, [q.factor for q in queues]))
+        m.d.sync += factor.eq(Mux(step.divide, pick(step.engine, [q.factor for q in queues]), none.replicate(c.cores)))
         tokens = [factor.word_select(t, FACTOR_BITS) for t in range(c.cores)]
         exponents = Cat(t[MANTISSA_BITS:] for t in tokens)
         assert self._stage["mantissa"] == 0

@@ -2,6 +2,8 @@
 
 from amaranth import C, Cat, Module, Mux, Signal, Value, signed
 
+from .packed import add_carry
+
 
 def digits(b: Value) -> list[tuple[Value, Value, Value]]:
     """Radix-4 digits of a signed number, lowest first: bits (b[2 j - 1], b[2 j], b[2 j + 1]) of digit j, which stands
@@ -17,15 +19,14 @@ def add_multiple(m: Module, acc: Value, a: Value, digit, bits: int, name: str) -
     """
     below, low, high = digit
     magnitude = Signal(signed(bits), name=f"{name}_magnitude")
-    multiple = Signal(bits, name=f"{name}_multiple")
+    multiple = Signal(signed(bits), name=f"{name}_multiple")
     # names for both: expressions are written out wherever they are used
     m.d.comb += [
         magnitude.eq(Mux(below ^ low, a, Mux(below == high, 0, a << 1))),
         multiple.eq(magnitude ^ high.replicate(bits)),  # -m is ~m + 1, the one is carried in
     ]
-    acc = Cat(acc, acc[-1].replicate(bits - len(acc)))
     total = Signal(signed(bits), name=f"{name}_sum")
-    m.d.comb += total.eq((Cat(high, acc) + Cat(high, multiple))[1 : bits + 1])
+    m.d.comb += total.eq(add_carry(acc, multiple, high, bits))
     return total
 
 

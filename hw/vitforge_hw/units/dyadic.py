@@ -6,14 +6,15 @@ from amaranth.lib.wiring import In, Out
 
 from ..arch.config import ACC_BITS
 from ..interfaces import EXPONENT_BITS, MANTISSA_BITS
-from .requantize import BIAS_BITS, M1_BITS, P_BITS, S1_BITS, saturate
+from .requantize import BIAS_BITS, M1_BITS, P_BITS, S1_BITS
+from .window_shift import drop
 
 MULTIPLIER_BITS = M1_BITS + 1  #: 2^15 + the entry's field
 PRODUCT_BITS = ACC_BITS + MULTIPLIER_BITS
 SHIFT_BITS = S1_BITS + 1  #: 15..46, or 0..62 when dividing
-FINE_BITS = 3  #: shifted in the second of two stages
 LATENCY = 6
-SHIFT_STAGE = 2  #: cycles after acc at which s1, exponent, take_exponent are taken
+SHIFT_STAGE = 2  #: cycles after acc at which s1, exponent are taken
+NO_DIVISION = MULTIPLIER_BITS - 1  #: exponent where the entry's own multiplier is taken
 
 
 class Dyadic(wiring.Component):
@@ -23,8 +24,8 @@ class Dyadic(wiring.Component):
     -------
     acc, bias : 27 and 26 bits signed, their sum 27 (the compiler proves it)
     m1, s1 : fields of the parameter entry; s1 SHIFT_STAGE (2) cycles after acc
-    mantissa, take_mantissa : multiplier instead of m1
-    exponent, take_exponent : added to s1 instead of 15, SHIFT_STAGE (2) cycles after acc
+    divide, mantissa : multiplier instead of 2^15 + m1, where m1 is 0; else mantissa is 0
+    exponent : added to s1, SHIFT_STAGE (2) cycles after acc; NO_DIVISION (15) without ``divide``
     p : 12 bits signed
 
     Latency/throughput: 6 cycles (sum, product in two, shift in two, rounding), one result a cycle.
@@ -39,10 +40,9 @@ class Dyadic(wiring.Component):
                 "bias": In(signed(BIAS_BITS)),
                 "m1": In(M1_BITS),
                 "mantissa": In(MANTISSA_BITS),
-                "take_mantissa": In(1),
+                "divide": In(1),
                 "s1": In(S1_BITS),
                 "exponent": In(EXPONENT_BITS),
-                "take_exponent": In(1),
                 "p": Out(signed(P_BITS)),
             }
         )
@@ -54,26 +54,37 @@ class Dyadic(wiring.Component):
         product = Signal(signed(PRODUCT_BITS), reset_less=True)
         m.d.sync += [
             total.eq((self.acc + self.bias)[:ACC_BITS].as_signed()),
-            multiplier.eq(Mux(self.take_mantissa, self.mantissa, Cat(self.m1, C(1, 1)))),
+            multiplier.eq(Cat(self.m1 | self.mantissa, ~self.divide)),
             product.eq(total * multiplier),
         ]
 
         product_late = Signal.like(product, reset_less=True)
         shift = Signal(SHIFT_BITS, reset_less=True)
-        fine = Signal(FINE_BITS, reset_less=True)
+        fine = Signal(2, reset_less=True)
+        m.d.sync += [product_late.eq(product), shift.eq(self.s1 + self.exponent), fine.eq(shift[:2])]
+
+        # of 44 bits, the rounding bit below the value, 13 stay; what is lost above them saturates p
+        sign = product_late[-1]
+        coarse, lost16 = drop(m, Cat(C(0, 1), product_late), sign, shift[4:], 16, P_BITS + 16, "by16")
+        middle, lost4 = drop(m, coarse, sign, shift[2:4], 4, P_BITS + 4, "by4")
+        shifted = Signal(P_BITS + 4, reset_less=True)
+        lost = Signal(reset_less=True)
+        negative = Signal(reset_less=True)
+        m.d.sync += [shifted.eq(middle), lost.eq(lost16 | lost4), negative.eq(sign)]
+
+        low, lost1 = drop(m, shifted, negative, fine, 1, P_BITS + 1, "by1")
+        floor = Signal(P_BITS, reset_less=True)
+        half = Signal(reset_less=True)
+        over = Signal(reset_less=True)
+        side = Signal(reset_less=True)
+        beyond = lost | lost1 | (low[-1] ^ negative)
         m.d.sync += [
-            product_late.eq(product),
-            shift.eq(self.s1 + Mux(self.take_exponent, self.exponent, MULTIPLIER_BITS - 1)),
-            fine.eq(shift[:FINE_BITS]),
+            floor.eq(low[1:]),
+            half.eq(low[0] & ~(beyond | low[1:-1].all() & ~negative)),  # the largest p is not rounded up
+            over.eq(beyond),
+            side.eq(negative),
         ]
-        # the rounding bit comes along below the value
-        coarse = Signal(signed(PRODUCT_BITS + 1), reset_less=True)
-        m.d.sync += coarse.eq(Cat(C(0, 1), product_late).as_signed() >> Cat(C(0, FINE_BITS), shift[FINE_BITS:]))
-        shifted = Signal(signed(PRODUCT_BITS + 1), reset_less=True)
-        m.d.sync += shifted.eq(coarse >> fine)
-        rounded = Signal(signed(PRODUCT_BITS))  # cannot overflow: the half is 0 where nothing is shifted out
-        m.d.comb += rounded.eq(shifted[1:].as_signed() + shifted[0])
         p = Signal(signed(P_BITS), reset_less=True)
-        m.d.sync += p.eq(saturate(rounded, P_BITS))
+        m.d.sync += p.eq(Mux(over, Cat((~side).replicate(P_BITS - 1), side), floor) + half)
         m.d.comb += self.p.eq(p)
         return m

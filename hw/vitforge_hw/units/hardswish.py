@@ -10,6 +10,7 @@ from .requantize import P_BITS
 LATENCY = 4
 CLIP_STAGE = 1  #: cycles after p at which q6 is taken
 H_BITS = 2 * P_BITS  #: |p| * q6 < 2^23
+IDENTITY = (1 << P_BITS) - 1, 1  #: q3 and q6 with which h is p: p + q3 is above q6 for every p
 
 
 class Hardswish(wiring.Component):

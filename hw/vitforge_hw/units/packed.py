@@ -22,8 +22,13 @@ def add(a, b, bits: int):
 
 
 def add_carry(a, b, carry, bits: int):
-    """Signed sum of two numbers and a bit, one adder: the bit goes in below both."""
-    return (Cat(carry, a).as_signed() + Cat(carry, b).as_signed())[1 : 1 + bits].as_signed()
+    """Signed a + b + carry, one adder: the bit goes in below both.
+
+    Written as a - ~b - ~carry, which keeps ``a`` where Yosys wants a plain register (a carry chain's data input): ``b``
+    may be logic of up to five inputs, it shares the LUTs of the sum.
+    """
+    total = Cat(carry, a).as_signed() - Cat(~carry, ~b).as_signed()
+    return total[1 : 1 + bits].as_signed()
 
 
 def pack(a0, a1):

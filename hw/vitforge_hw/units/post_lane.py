@@ -17,8 +17,8 @@ def stages(trio: bool) -> dict[str, int]:
     """Cycles after acc at which a lane takes each input (the delay lines are shared by all lanes of a channel)."""
     if trio:
         p, h = dyadic.LATENCY, dyadic.LATENCY + TRIO_ACT_LATENCY
-        out = dict.fromkeys(("acc", "bias", "m1", "mantissa", "take_mantissa"), 0)
-        out |= dict.fromkeys(("s1", "exponent", "take_exponent"), dyadic.SHIFT_STAGE)
+        out = dict.fromkeys(("acc", "bias", "m1", "mantissa", "divide"), 0)
+        out |= dict.fromkeys(("s1", "exponent"), dyadic.SHIFT_STAGE)
         out |= {"q3": p, "q6": p + hardswish.CLIP_STAGE, "take_hardswish": h - 1}
     else:
         p, h = requantize.LATENCY, requantize.LATENCY + gelu.LATENCY
@@ -55,13 +55,13 @@ def ports(trio: bool, attention: bool) -> dict[str, wiring.Member]:
         members |= {
             "m1": In(M1_BITS),
             "mantissa": In(MANTISSA_BITS),
-            "take_mantissa": In(1),
+            "divide": In(1),
             "exponent": In(EXPONENT_BITS),
-            "take_exponent": In(1),
             "q3": In(P_BITS),
             "q6": In(P_BITS),
-            "take_hardswish": In(1),
         }
+        if attention:
+            members["take_hardswish"] = In(1)
     return members
 
 
@@ -76,8 +76,8 @@ class PostLane(wiring.Component):
     Members
     -------
     acc, bias, s1, e, s2, offset, residual, wide, narrow, ... : operands of one result, each given stages(trio)[name]
-        cycles after acc; exp_index, exp_out, take_gelu with ``attention``, m1, mantissa, take_mantissa, exponent,
-        take_exponent, q3, q6, take_hardswish with ``trio``
+        cycles after acc; exp_index, exp_out, take_gelu with ``attention``, m1, mantissa, divide, exponent, q3, q6 with
+        ``trio``, take_hardswish with both: without GELU an identity has hardswish.IDENTITY for q3 and q6
     low, high : result as int8, or as the two bytes of the sign-extended 12 bits
 
     Latency/throughput: latency(trio) (12 or 16) cycles from acc to low, high; one result a cycle.
@@ -93,7 +93,7 @@ class PostLane(wiring.Component):
         m = Module()
         m.submodules.requantize = first = dyadic.Dyadic() if self._trio else requantize.Requantize()
         m.submodules.add = last = residual.ResidualAdd(hardswish.H_BITS if self._trio else P_BITS)
-        scale = ("m1", "mantissa", "take_mantissa", "exponent", "take_exponent") if self._trio else ()
+        scale = ("m1", "mantissa", "divide", "exponent") if self._trio else ()
         m.d.comb += [getattr(first, name).eq(getattr(self, name)) for name in ("acc", "bias", "s1", *scale)]
         if self._attention:
             m.submodules.gelu = act = gelu.Gelu()
@@ -104,7 +104,7 @@ class PostLane(wiring.Component):
                 act.act.eq(self.take_gelu),
             ]
             h = act.h
-        else:
+        elif not self._trio:
             h = first.p
             for i in range(gelu.LATENCY):
                 late = Signal(signed(P_BITS), name=f"p{i + 1}", reset_less=True)
@@ -114,7 +114,7 @@ class PostLane(wiring.Component):
             m.submodules.hardswish = hard = hardswish.Hardswish()
             chosen = Signal(signed(hardswish.H_BITS), name="h", reset_less=True)
             m.d.comb += [hard.p.eq(first.p), hard.q3.eq(self.q3), hard.q6.eq(self.q6)]
-            m.d.sync += chosen.eq(Mux(self.take_hardswish, hard.h, h))
+            m.d.sync += chosen.eq(Mux(self.take_hardswish, hard.h, h) if self._attention else hard.h)
             h = chosen
         m.d.comb += [
             last.h.eq(h),

@@ -79,6 +79,11 @@ def outcome(y):
     return (y & 255, (y >> 8) & 255)
 
 
+def sum_fits(h, r, e, s2):
+    """The rule of ops.post: (h << eh) + (residual << er) and its rounding stay below 2^31, whatever the signs."""
+    return (abs(h) << max(e, 0)) + (abs(r) << max(-e, 0)) + (1 << s2 >> 1) < 1 << 31
+
+
 @pytest.mark.parametrize("h_bits", [requantize.P_BITS, hardswish.H_BITS])
 def test_residual_add(h_bits):
     rng = random.Random(5)
@@ -87,14 +92,31 @@ def test_residual_add(h_bits):
     r = (-32768, -129, -1, 0, 1, 127, 32767)
     cases = [
         dict(h=a, residual=b, e=e, s2=s, offset=o, wide=w, narrow=n)
-        for a in h for b in r for e in (-16, -15, -1, 0, 1, 15) for s in (0, 1, 31) for o in (-128, 127)
-        for w in (0, 1) for n in (0, 1)
+        for a in h for b in r for e in (-16, -15, -1, 0, 1, 7, 15) for s in (0, 1, 31) for o in (-128, 127)
+        for w in (0, 1) for n in (0, 1) if sum_fits(a, b, e, s)
     ]  # fmt: skip
-    for _ in range(2000):  # results near the range, ties included
+    for sign in (-1, 1):  # as far as the sum reaches, every shift
+        for e in range(-16, 16):
+            for s in range(32):
+                a = min(edge, (1 << 30) - 1 >> max(e, 0))
+                b = min(32767, (1 << 30) - 1 >> max(-e, 0))
+                cases.append(dict(h=sign * a, residual=sign * b, e=e, s2=s, offset=sign * 127 - 1,
+                                  wide=s & 1, narrow=e & 1))  # fmt: skip
+    for _ in range(3000):  # results near the range, ties included
+        s = rng.randrange(32)
+        y = rng.randrange(-2400, 2400) << s  # about; half of it from either operand
+        e = rng.randrange(-6, 6)
+        a = max(-edge, min(edge, (y >> 1) + rng.randrange(-1 << s, 1 << s) >> max(e, 0)))
+        b = max(-32768, min(32767, y - (a << max(e, 0)) >> max(-e, 0)))
+        cases.append(dict(h=a, residual=b, e=e, s2=s, offset=rng.randrange(-128, 128), wide=rng.randrange(2),
+                          narrow=rng.randrange(2)))  # fmt: skip
+    for _ in range(2000):
         cases.append(
             dict(h=rng.randrange(-300, 300), residual=rng.randrange(-300, 300), e=rng.randrange(-6, 6),
                  s2=rng.randrange(8), offset=rng.randrange(-128, 128), wide=rng.randrange(2), narrow=rng.randrange(2))
         )  # fmt: skip
+    cases = [c for c in cases if sum_fits(c["h"], c["residual"], c["e"], c["s2"])]
+    assert len(cases) > 5000
     stages = dict(h=0, residual=0, e=0, s2=residual.S2_STAGE, offset=residual.OFFSET_STAGE,
                   wide=residual.OUT_STAGE, narrow=residual.OUT_STAGE)  # fmt: skip
     got = stream(ResidualAdd(h_bits), stages, ["low", "high"], residual.LATENCY, cases)
@@ -127,23 +149,21 @@ def test_dyadic():
             for place in {max(0, s1 - 1), min(s1, 10)}:
                 cases.append(dict(acc=acc << min(place, 14), bias=0, m1=0, s1=s1))
     for c in cases:
-        c |= dict(mantissa=rng.randrange(256), exponent=rng.randrange(32), take=0)
+        c |= dict(mantissa=0, exponent=dyadic.NO_DIVISION, divide=0)
     extremes = [(acc, m, p, s) for acc in (-top - 1, -1, 0, 1, top) for m in (0, 1, 128, 255)
                 for p in (0, 31) for s in (0, 31)]  # fmt: skip
     for _ in range(2000):
         size = rng.randrange(2, 26)
         m, p = arith.divisor_factor(rng.randrange(1 << rng.randrange(1, 27)), rng.randrange(2), rng.randrange(10))
         extremes.append((rng.randrange(-(1 << size), 1 << size), m, p, rng.randrange(32)))
-    cases += [dict(acc=a, bias=0, m1=rng.randrange(1 << 15), s1=s, mantissa=m, exponent=p, take=1)
+    cases += [dict(acc=a, bias=0, m1=0, s1=s, mantissa=m, exponent=p, divide=1)
               for a, m, p, s in extremes]  # fmt: skip
     rng.shuffle(cases)
-    for c in cases:
-        c["take_mantissa"] = c["take_exponent"] = c["take"]
-    stages = dict.fromkeys(("acc", "bias", "m1", "mantissa", "take_mantissa"), 0)
-    stages |= dict.fromkeys(("s1", "exponent", "take_exponent"), dyadic.SHIFT_STAGE)
+    stages = dict.fromkeys(("acc", "bias", "m1", "mantissa", "divide"), 0)
+    stages |= dict.fromkeys(("s1", "exponent"), dyadic.SHIFT_STAGE)
     got = stream(Dyadic(), stages, ["p"], dyadic.LATENCY, cases)
     for c, (p,) in zip(cases, got, strict=True):
-        if c["take"]:
+        if c["divide"]:
             assert arith.saturate(p, 8, True) == arith.divide(c["acc"], c["mantissa"], c["exponent"], c["s1"]), c
         else:
             assert p == arith.dyadic(c["acc"], c["bias"], c["m1"] + (1 << 15), c["s1"] + 15), c
@@ -170,11 +190,14 @@ def lane_case(rng, trio, attention):
                 wide=rng.randrange(2), narrow=rng.randrange(2))  # fmt: skip
     if trio:
         q3 = rng.randrange(1 << rng.randrange(1, 12))
-        case |= dict(m1=rng.randrange(1 << 15), q3=q3, q6=min(2 * q3, 4095), take_hardswish=rng.randrange(2),
-                     mantissa=rng.randrange(128, 256), exponent=rng.randrange(10))  # fmt: skip
-        case["take_mantissa"] = case["take_exponent"] = rng.randrange(4) == 0
-        if case["take_hardswish"]:
-            case |= dict(take_gelu=0, s2=rng.randrange(6, 32), e=rng.randrange(-16, 16))
+        hard, divide = rng.randrange(2), rng.randrange(4) == 0
+        case |= dict(m1=0 if divide else rng.randrange(1 << 15), divide=divide,
+                     mantissa=rng.randrange(128, 256) if divide else 0,
+                     exponent=rng.randrange(10) if divide else dyadic.NO_DIVISION)  # fmt: skip
+        case |= dict(zip(("q3", "q6"), (q3, min(2 * q3, 4095)) if hard or attention else hardswish.IDENTITY))
+        case["take_hardswish"] = hard
+        if hard:
+            case |= dict(take_gelu=0, s2=rng.randrange(6, 32), e=rng.randrange(-16, 8))
     return case
 
 
@@ -187,7 +210,7 @@ def test_lane(trio, attention):
     got = stream(dut, stages, ["low", "high"], post_lane.latency(trio), cases)
     for c, value in zip(cases, got, strict=True):
         m1, s1 = (1 << 15, c["s1"] + 15) if not trio else (
-            (c["mantissa"], c["s1"] + c["exponent"]) if c["take_mantissa"] else ((1 << 15) + c["m1"], c["s1"] + 15)
+            (c["mantissa"], c["s1"] + c["exponent"]) if c["divide"] else ((1 << 15) + c["m1"], c["s1"] + 15)
         )  # fmt: skip
         p = arith.dyadic(c["acc"], c["bias"], m1, s1)
         h = arith.gelu(p, c["exp_out"]) if c["take_gelu"] else p

@@ -1,13 +1,13 @@
 """Re-quantization of an accumulator to the 12-bit p by a dyadic scale, or by a token's mantissa and exponent."""
 
-from amaranth import C, Cat, Module, Mux, Signal, signed
+from amaranth import C, Cat, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import ACC_BITS
 from ..interfaces import EXPONENT_BITS, MANTISSA_BITS
 from .requantize import BIAS_BITS, M1_BITS, P_BITS, S1_BITS
-from .window_shift import drop
+from .window_shift import drop, round_saturated
 
 MULTIPLIER_BITS = M1_BITS + 1  #: 2^15 + the entry's field
 PRODUCT_BITS = ACC_BITS + MULTIPLIER_BITS
@@ -73,18 +73,5 @@ class Dyadic(wiring.Component):
         m.d.sync += [shifted.eq(middle), lost.eq(lost16 | lost4), negative.eq(sign)]
 
         low, lost1 = drop(m, shifted, negative, fine, 1, P_BITS + 1, "by1")
-        floor = Signal(P_BITS, reset_less=True)
-        half = Signal(reset_less=True)
-        over = Signal(reset_less=True)
-        side = Signal(reset_less=True)
-        beyond = lost | lost1 | (low[-1] ^ negative)
-        m.d.sync += [
-            floor.eq(low[1:]),
-            half.eq(low[0] & ~(beyond | low[1:-1].all() & ~negative)),  # the largest p is not rounded up
-            over.eq(beyond),
-            side.eq(negative),
-        ]
-        p = Signal(signed(P_BITS), reset_less=True)
-        m.d.sync += p.eq(Mux(over, Cat((~side).replicate(P_BITS - 1), side), floor) + half)
-        m.d.comb += self.p.eq(p)
+        m.d.comb += self.p.eq(round_saturated(m, low, lost | lost1, negative, P_BITS))
         return m

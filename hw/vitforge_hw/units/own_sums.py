@@ -6,8 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from ..arch.config import ACC_BITS
 from .booth import multiply
-from .packed import add, reg, stages
+from .packed import add_carry, reg, stages
 from .rmac_cell import OWN_LATENCY, own_widths
+from .shadow import shadow
 
 
 class OwnSums(wiring.Component):
@@ -61,17 +62,13 @@ class OwnSums(wiring.Component):
         bits = own_widths(self._steps)[1]
         own = stages(m, self.own, OWN_LATENCY - 1, "own")[-1]
         first = stages(m, self.first, OWN_LATENCY - 1, "first", reset_less=True)[-1]
-        copies = []
+        sums = []
         for i in range(self._width):
             x, w = (reg(m, p.word_select(i, 8).as_signed(), f"{n}{i}") for p, n in ((self.slots, "x"), (self.ws, "w")))
             product = multiply(m, x, w, OWN_LATENCY - 2, f"product{i}_")
             acc = Signal(signed(bits), name=f"acc{i}", reset_less=True)
             with m.If(own):
-                m.d.sync += acc.eq(add(Mux(first, C(0, signed(bits)), acc), product, bits))
-            copies.append((acc, Signal(signed(bits), name=f"copy{i}", reset_less=True)))
-        with m.If(self.load):
-            m.d.sync += [copy.eq(acc) for acc, copy in copies]
-        with m.Elif(self.shift):
-            m.d.sync += [here.eq(there) for (_, here), (_, there) in zip(copies, copies[1:], strict=False)]
-        m.d.sync += self.shadow.eq(copies[0][1])
+                m.d.sync += acc.eq(add_carry(product, Mux(first, C(0, signed(bits)), acc), C(0, 1), bits))
+            sums.append(acc)
+        m.d.sync += self.shadow.eq(shadow(m, sums, self.load, self.shift, "copy").as_signed())
         return m

@@ -71,7 +71,7 @@ def accumulate(m: Module, value, valid, first, bits: int, name: str, carry=None)
     acc = Signal(signed(bits), name=name, reset_less=True)
     before = Mux(first, C(0, signed(bits)), acc)
     with m.If(valid):
-        m.d.sync += acc.eq(add(before, value, bits) if carry is None else add_carry(before, value, carry, bits))
+        m.d.sync += acc.eq(add_carry(value, before, C(0, 1) if carry is None else carry, bits))
     return acc
 
 

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..arch import isa
 from ..arch.config import ACC_BITS
 from ..arch.enums import P_BITS
+from .window_shift import drop, round_saturated
 
 #: bits of the parameter entry's fields; e and the offset are signed
 BIAS_BITS, M1_BITS, S1_BITS, E_BITS, S2_BITS, OFFSET_BITS = (
@@ -26,14 +27,11 @@ def round_shift(m: Module, x, n, name: str, bits: int | None = None):
     return shifted[1:], shifted[0]
 
 
-def saturate(x, bits: int, narrow=None):
-    """Signed x clipped to ``bits`` bits; where the signal ``narrow`` is 1, the most negative value is left out."""
-    low = -(1 << (bits - 1))
+def saturate(x, bits: int):
+    """Signed x clipped to ``bits`` bits."""
     sign, upper = x[-1], x[bits - 1 : -1]
     fits = Mux(sign, upper.all(), ~upper.any())
     kept = Mux(fits, x[:bits], Cat((~sign).replicate(bits - 1), sign))
-    if narrow is not None:
-        kept = Cat(kept[0] | (narrow & (kept == C(low, signed(bits)).as_unsigned())), kept[1:])
     return kept.as_signed()
 
 
@@ -65,10 +63,9 @@ class Requantize(wiring.Component):
         m = Module()
         total = Signal(signed(ACC_BITS + 1), reset_less=True)
         m.d.sync += total.eq(self.acc + self.bias)
-        floor, half = round_shift(m, total, self.s1, "shifted")
-        rounded = Signal(signed(ACC_BITS + 1))  # cannot overflow: half is 0 where nothing is shifted out
-        m.d.comb += rounded.eq(floor + half)
-        p = Signal(signed(P_BITS), reset_less=True)
-        m.d.sync += p.eq(saturate(rounded, P_BITS))
-        m.d.comb += self.p.eq(p)
+        sign = total[-1]
+        value, lost8 = drop(m, Cat(C(0, 1), total), sign, self.s1[3:], 8, P_BITS + 8, "by8")
+        value, lost2 = drop(m, value, sign, self.s1[1:3], 2, P_BITS + 2, "by2")
+        value, lost1 = drop(m, value, sign, self.s1[0], 1, P_BITS + 1, "by1")
+        m.d.comb += self.p.eq(round_saturated(m, value, lost8 | lost2 | lost1, sign, P_BITS))
         return m

@@ -7,6 +7,7 @@ from amaranth.utils import bits_for
 
 from ..arch.config import ACC_BITS
 from .packed import CHAIN_LATENCY, FIELD, TREE, chains, forward, pack, reg, stages
+from .shadow import shadow
 
 LATENCY = 1 + CHAIN_LATENCY + 2  #: cycles from the operands of position 0 to the down-forward accumulator
 OWN_LATENCY = 4  #: cycles from an operand to the sum of its own
@@ -117,15 +118,10 @@ class RMacCell(wiring.Component):
         parts = chains(m, a, b, mode, first[1], enable)
 
         # ---- self-accumulation: wraps of the lower fields, shadow copy
-        shadow = [self._own_sum(m, i, part.p, own[3], first[3]) for i, part in enumerate(parts)]
-        with m.If(self.load):
-            m.d.sync += [copy.eq(value) for own_sum in shadow for value, copy in own_sum]
-        with m.Elif(self.shift):
-            m.d.sync += [
-                here[n][1].eq(there[n][1]) for here, there in zip(shadow, shadow[1:], strict=False) for n in range(2)
-            ]
-        (_, sums), (_, count) = shadow[0]
+        own_sums = [self._own_sum(m, i, part.p, own[3], first[3]) for i, part in enumerate(parts)]
+        leaving = shadow(m, own_sums, self.load, self.shift, "copy")
         bits = self._own_bits
+        sums, count = leaving[: FIELD + bits], leaving[FIELD + bits :].as_signed()
         # lower = sums[:FIELD] - borrowed + (count << FIELD), upper = sums[FIELD:] + borrowed - count
         wraps = Signal(signed(bits - FIELD))
         m.d.comb += wraps.eq((count - sums[FIELD - 1])[: bits - FIELD].as_signed())
@@ -139,7 +135,7 @@ class RMacCell(wiring.Component):
         return m
 
     def _own_sum(self, m, i: int, p, own, first):
-        """(value, its shadow) of a multiplier's two fields and of its wrap counter.
+        """A multiplier's two fields, and above them its wrap counter.
 
         A step moves the lower field by at most 2^14: it has gone over the top where its two upper bits went from 01 to
         10, under the bottom where they went from 10 to 01.
@@ -155,8 +151,4 @@ class RMacCell(wiring.Component):
             m.d.comb += counted.eq((count + Cat(over | under, under).as_signed())[: self._count_bits].as_signed())
         with m.If(own):
             m.d.sync += [before.eq(now), count.eq(counted)]
-        value = p[: FIELD + self._own_bits]
-        return (
-            (value, Signal(len(value), name=f"copy{i}", reset_less=True)),
-            (counted, Signal(signed(self._count_bits), name=f"copied_count{i}", reset_less=True)),
-        )
+        return Cat(p[: FIELD + self._own_bits], counted)

@@ -1,6 +1,6 @@
 """Right shifts of which only a few low bits are wanted: saturation is known before the shift is done."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, signed
 
 
 def drop(m: Module, x, sign, n, step: int, bits: int, name: str):
@@ -24,3 +24,19 @@ def drop(m: Module, x, sign, n, step: int, bits: int, name: str):
                     for group, end in zip(groups, ends, strict=False)).any()),
     ]  # fmt: skip
     return value, lost
+
+
+def round_saturated(m: Module, low, lost, sign, bits: int) -> Signal:
+    """Signed sat(floor + half) of ``bits`` bits, 2 cycles later; low : rounding bit, floor; lost, sign : as of drop."""
+    floor = Signal(bits, reset_less=True)
+    half, over, negative = (Signal(name=name, reset_less=True) for name in ("half", "over", "negative"))
+    beyond = lost | (low[-1] ^ sign)
+    m.d.sync += [
+        floor.eq(low[1:]),
+        half.eq(low[0] & ~(beyond | low[1:-1].all() & ~sign)),  # the largest value is not rounded up
+        over.eq(beyond),
+        negative.eq(sign),
+    ]
+    rounded = Signal(signed(bits), name="rounded", reset_less=True)
+    m.d.sync += rounded.eq(Mux(over, Cat((~negative).replicate(bits - 1), negative), floor) + half)
+    return rounded

@@ -26,12 +26,12 @@ from vitforge_sw.ops import Matmul
 CONFIG = get_config("tiny")
 IMAGES = 2
 
-_HALF = r"(\{ \d+'h0+, \w+\[\d+\] \})"  # the rounding bit, widened
 MUTANTS = (
-    Mutant("PE cell subtracts", "vf_pe_cell_", r"\{ \S+ \[26\].* (\+) \{ sum0.*", "-", r"(embed) \1\.acc"),
+    Mutant("PE cell subtracts", "vf_pe_cell_", r"\{ sum0\[26\], sum0, 1'h0 \} (-) .*", "+", r"(embed) \1\.acc"),
     Mutant("requantizer rounds down", "vf_post_lane_requantize",
-           rf"\{{ 1'h0, shifted.* \+ {_HALF}", "0", "embed embed"),
-    Mutant("residual is subtracted", "vf_post_lane_add", r"\{ main.* (\+) \{ addend.*", "-", "embed embed"),
+           r"\{ 1'h0, \S+ +\} \+ (\{ 12'h000, half \})", "0", "embed embed"),
+    Mutant("residual is subtracted", "vf_post_lane_add",
+           r"\{ shifted\[31\], shifted, 1'h0 \} (-) .*", "+", "embed embed"),
     Mutant("GELU adds its table", "vf_post_lane_gelu", r"\{ 1'h0, \\\$\d+  \} (-) .*", "+", r"(.*fc1) \1"),
     Mutant("LayerNorm adds S1 squared", "vf_layernorm_\\w+_stats",
            r".* (-) \{ 1'h0, square1.*", "+", r"(.*norm1) \1"),

@@ -18,4 +18,6 @@ def shadow(m: Module, values: list, load, shift, name: str):
         m.d.sync += place.eq(place + 1)
     for bit in place:  # a power of two of them
         copies = [Mux(bit, odd, even) for even, odd in zip(copies[::2], copies[1::2], strict=True)]
-    return copies[0]
+    out = Signal(len(copies[0]), name=f"{name}_out")
+    m.d.comb += out.eq(copies[0])
+    return out

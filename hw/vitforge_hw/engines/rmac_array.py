@@ -12,7 +12,7 @@ from ..units import rmac_cell
 from ..units.adder_tree import AdderTree
 from ..units.own_sums import OwnSums
 from ..units.packed import skewed_bytes
-from ..units.rmac_cell import RMacCell
+from ..units.rmac_cell import RMacCell, own_widths
 
 SUM_LATENCY = rmac_cell.LATENCY  #: operands to down-forward accumulators
 OWN_LATENCY = rmac_cell.OWN_LATENCY  #: operands to the sums of their own
@@ -183,6 +183,8 @@ class RMacArray(wiring.Component):
                 shadow[last][even], shadow[last][odd] = cell.shadow0, own.shadow
                 outer_sum[last][even], outer_sum[last][odd] = cell.shadow0, cell.shadow1
 
+        shadow = [[Cat(v, v[-1].replicate(ACC_BITS - len(v))) for v in row] for row in shadow]
+
         # ---- shadow copy
         ended = [self.valid & self.last & (depthwise | outer)]
         count = [self.tiles]
@@ -199,7 +201,7 @@ class RMacArray(wiring.Component):
         m.d.sync += left.eq(Mux(load, count[-1], (left - shift)[: len(left)]))
 
         # ---- sums over the cores
-        inputs = tree_inputs(c)
+        inputs, bits = tree_inputs(c), own_widths(longest_sum(c))[1]
         tree_valid = Signal()
         tree_first = Signal(reset_less=True)
         tree_last = Signal()
@@ -211,7 +213,7 @@ class RMacArray(wiring.Component):
         ]
         totals = []
         for lane in range(c.lanes):
-            tree = block(AdderTree(inputs, ACC_BITS), f"vf_adder_tree_{inputs}x{ACC_BITS}")
+            tree = block(AdderTree(inputs, bits, ACC_BITS), f"vf_adder_tree_{inputs}x{bits}")
             m.submodules[f"tree{lane}"] = tree
             for n in range(c.cores):
                 word = self.sum_x.word_select(n * c.word + lane, 8).as_signed()

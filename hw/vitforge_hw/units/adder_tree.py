@@ -14,7 +14,8 @@ class AdderTree(wiring.Component):
     Parameters
     ----------
     inputs : numbers a cycle, a power of two
-    bits : width of inputs and sum
+    bits : width of the numbers
+    total_bits : of the sum, default ``bits``; a level's sums have no more than one bit above those before
 
     Members
     -------
@@ -24,19 +25,19 @@ class AdderTree(wiring.Component):
 
     Latency/throughput: numbers of cycle t are in ``total`` in cycle t + latency(inputs); one set a cycle.
 
-    Reference: sum(x) modulo 2^bits
+    Reference: sum(x) modulo 2^total_bits
     """
 
-    def __init__(self, inputs: int, bits: int):
+    def __init__(self, inputs: int, bits: int, total_bits: int = 0):
         if inputs & (inputs - 1):
             raise ValueError(f"adder tree: inputs must be a power of two, not {inputs}")
-        self._inputs, self._bits = inputs, bits
+        self._inputs, self._bits, self._total_bits = inputs, bits, total_bits or bits
         super().__init__(
             {
                 "x": In(signed(bits)).array(inputs),
                 "valid": In(1),
                 "first": In(1),
-                "total": Out(signed(bits)),
+                "total": Out(signed(self._total_bits)),
             }
         )
 
@@ -47,14 +48,15 @@ class AdderTree(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        nodes, valid, first = list(self.x), self.valid, self.first
+        nodes, valid, first, bits = list(self.x), self.valid, self.first, self._bits
         while len(nodes) > 1:
             level = ceil_log2(len(nodes))
             pairs = list(zip(nodes[::2], nodes[1::2], strict=True))
-            nodes = [Signal(signed(self._bits), name=f"node{level}_{i}", reset_less=True) for i in range(len(pairs))]
+            bits = min(bits + 1, self._total_bits)
+            nodes = [Signal(signed(bits), name=f"node{level}_{i}", reset_less=True) for i in range(len(pairs))]
             v, f = Signal(name=f"valid{level}"), Signal(name=f"first{level}", reset_less=True)
-            m.d.sync += [n.eq(add(a, b, self._bits)) for n, (a, b) in zip(nodes, pairs, strict=True)]
+            m.d.sync += [n.eq(add(a, b, bits)) for n, (a, b) in zip(nodes, pairs, strict=True)]
             m.d.sync += [v.eq(valid), f.eq(first)]
             valid, first = v, f
-        m.d.comb += self.total.eq(accumulate(m, nodes[0], valid, first, self._bits, "total"))
+        m.d.comb += self.total.eq(accumulate(m, nodes[0], valid, first, self._total_bits, "total"))
         return m

@@ -4,7 +4,6 @@ from amaranth import C, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..arch.config import ACC_BITS
 from .booth import multiply
 from .packed import add_carry, reg, stages
 from .rmac_cell import OWN_LATENCY, own_widths
@@ -48,7 +47,7 @@ class OwnSums(wiring.Component):
                 "first": In(1),
                 "load": In(1),
                 "shift": In(1),
-                "shadow": Out(signed(ACC_BITS)),
+                "shadow": Out(signed(own_widths(steps)[1])),
             }
         )
 

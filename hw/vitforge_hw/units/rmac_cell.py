@@ -81,8 +81,8 @@ class RMacCell(wiring.Component):
                 "shift": In(1),
                 "acc0": Out(signed(ACC_BITS)),
                 "acc1": Out(signed(ACC_BITS)),
-                "shadow0": Out(signed(ACC_BITS)),
-                "shadow1": Out(signed(ACC_BITS)),
+                "shadow0": Out(signed(self._own_bits)),
+                "shadow1": Out(signed(self._own_bits)),
             }
         )
 

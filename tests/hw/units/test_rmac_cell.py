@@ -139,11 +139,12 @@ def test_counters_are_as_wide_as_needed():
 @pytest.mark.parametrize("inputs", [4, 8])
 def test_adder_tree(inputs):
     rng, bits = random.Random(inputs), 27
+    values = [*range(-(1 << 20), 1 << 20, 99), *[(1 << 20) - 1] * 9999, *[-1 << 20] * 9999]
     steps = [
-        (rng.choices(range(-(1 << 20), 1 << 20), k=inputs), rng.random() < 0.7, n == 0 or rng.random() < 0.3)
+        (rng.choices(values, k=inputs), rng.random() < 0.7, n == 0 or rng.random() < 0.3)
         for n in range(200)
     ]
-    dut = AdderTree(inputs, bits)
+    dut = AdderTree(inputs, 21, bits)
     sim = Simulator(dut)
     sim.add_clock(1e-6)
     out = []

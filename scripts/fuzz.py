@@ -28,11 +28,11 @@ from fuzzing.page import write
 from fuzzing.refusals import MODULES, Reached, refusals
 
 ROOT = Path(__file__).resolve().parents[1]
-COUNTS = dict(checkpoints=50_000, graphs=60_000, configs=390_000, labels=390_000, images=60_000, builds=50_000,
+COUNTS = dict(checkpoints=55_000, graphs=70_000, configs=382_500, labels=382_500, images=60_000, builds=50_000,
               commands=2_000)  # fmt: skip
 SLOW = 20  #: seconds of this process for one input
 HUNG = 300  #: seconds after which a traceback is printed and the process ends
-PART = 5_000  #: inputs of a family, then the next one's turn and a written table
+PART = 10_000  #: inputs of a family, then the next one's turn and a written table
 MEGABYTES = 2_000  #: of this process, its libraries included
 #: refusals of the container: what has not been looked into
 CONTAINER = ("corrupt or truncated", "content hash must", "not JSON", "must be JSON", "hash must be", "signature of",

@@ -102,6 +102,9 @@ def check_graph(graph: Graph, outside: Collection[str] = (), shared: Collection[
         for field in ("tokens", "channels"):
             value = getattr(info, field)
             need(isinstance(value, int) and 0 < value < 1 << 16, name, f"{field} must be in 1..65535, not {value!r}")
+        for field in ("exponent", "zero_point", "height", "width"):
+            if field != "exponent" or info.exponent is not None:
+                scalar(getattr(info, field), name, field, (-(1 << 15), 1 << 16))
     for name, value in graph.constants.items():
         need(name in graph.tensors, name, "constant without a tensor description")
         info = graph.tensors[name]
@@ -112,6 +115,9 @@ def check_graph(graph: Graph, outside: Collection[str] = (), shared: Collection[
     for node in graph.nodes:
         need(node.name not in names, node.name, "two nodes have this name")
         names.add(node.name)
+        for field in ("block", "head", "branch", "image"):
+            if (number := getattr(node.role, field)) is not None:
+                scalar(number, node.name, f"role's {field}", (-1, (1 << 16) - 1))
         for r in node.inputs:
             need(isinstance(r, Ref), node.name, f"an input must be a tensor, not {r!r}")
             need(r.name in ready, node.name, f"reads {r.name} before it is complete (order of nodes)")

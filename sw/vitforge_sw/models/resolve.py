@@ -14,6 +14,7 @@ from .timm_import import import_timm
 
 LARGEST = 1 << 31  #: parameters of a model that is described by numbers of the user's
 DEEPEST = 200  #: blocks of one
+_SIZES = ("img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "num_heads", "mlp_ratio")
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pth.tar")  #: of files that are no MODEL
 
 
@@ -127,12 +128,13 @@ def build_model(
 def _check_numbers(spec: ModelSpec, args: dict) -> None:
     """ValueError for numbers of ``args`` that no network has: timm would count for hours, or in complex numbers."""
     for name, value in args.items():
+        if name in _SIZES and isinstance(value, bool):
+            raise ValueError(f"model {spec.name}: {name} must be a number, not {value}")
         for number in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(number, int) and not 0 <= number < 1 << 16:
                 raise ValueError(f"model {spec.name}: {shown(name)} must be in 0..65535, not {number}")
-        blocks = sum(value) if name == "depths" and all(isinstance(v, int) for v in value) else value
-        if name in ("depth", "depths") and isinstance(blocks, int) and blocks > DEEPEST:
-            raise ValueError(f"model {spec.name}: {name} must be at most {DEEPEST} blocks, not {blocks}")
+            if name in ("depth", "depths") and isinstance(number, int) and not 0 < number <= DEEPEST:
+                raise ValueError(f"model {spec.name}: {name} must be 1 to {DEEPEST} blocks, not {number}")
 
 
 def _ordinary(args: dict) -> bool:
@@ -151,11 +153,12 @@ def image_config(
     for source in (spec.pretrained_cfg, (beside or {}).get("pretrained_cfg", {})):
         config.update({k: v for k, v in source.items() if k in config})
     embed = getattr(model, "patch_embed", None)
-    size, patch = config["input_size"][-1], getattr(embed, "patch_size", None)
-    if embed is not None and getattr(embed, "img_size", None):
-        size = embed.img_size[0]  # what the model was built for decides, unless an option says otherwise
+    patch = getattr(embed, "patch_size", None)
     patch = patch[0] if isinstance(patch, tuple) else patch or 1
     try:
+        size = config["input_size"][-1]
+        if embed is not None and getattr(embed, "img_size", None):
+            size = embed.img_size[0]  # what the model was built for decides, unless an option says otherwise
         chosen = dict(
             image_size=int(size),
             patch_size=int(patch),
@@ -166,7 +169,7 @@ def image_config(
             mean=tuple(float(v) for v in config["mean"]),
             std=tuple(float(v) for v in config["std"]),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
         raise ValueError(f"image config: pretrained_cfg of {spec.name} is malformed ({error})") from None
     stem = getattr(getattr(getattr(model, "stem", None), "in_conv", None), "conv", None)
     if embed is None and isinstance(stem, torch.nn.Conv2d):  # EfficientViT: windows of the stem's convolution

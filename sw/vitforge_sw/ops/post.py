@@ -18,6 +18,7 @@ E_MAX = rules.spans(isa.POST_PARAM_FIELDS)["e"][1]  #: an entry holds eh - er
 SPANS = rules.spans(isa.POST_PARAM_FIELDS) | dict(
     m1=(1, (1 << arith.M1_BITS) - 1), s1=(0, arith.S1_MAX), eh=(0, E_MAX), er=(0, E_MAX)
 )
+FIELDS = rules.spans(isa.OP_FIELDS[isa.Chunk.MAT])
 SOURCE = {
     f.name: f"field {f.name} of isa.POST_PARAM_FIELDS, {f.bits} bits"
     for f in isa.POST_PARAM_FIELDS
@@ -98,6 +99,9 @@ class Post(Node):
         if self.act == "hardswish":
             for field in ("q3", "q6"):
                 rules.scalar(getattr(self, field), self.name, field, (1, arith.Q6_MAX))
+        rules.need(isinstance(self.narrow, bool), self.name, f"narrow must be true or false, not {self.narrow!r}")
+        for field, name in (("gelu_exp", "act0"), ("q3", "act0"), ("q6", "act1")):  # as fields, used or not
+            rules.scalar(getattr(self, field), self.name, field, FIELDS[name])
 
     # ------------------------------------------------------------ parameters and fields
 

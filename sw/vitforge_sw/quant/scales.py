@@ -36,6 +36,8 @@ def base_exponent(x: torch.Tensor, hi: int, channel: bool) -> torch.Tensor:
     """floor(log2(max|x| / hi)), per channel or () for all; channels without signal get the tensor's."""
     top = x.abs().amax(0)
     whole = top.max().clamp(min=2.0**-30)
+    if not torch.isfinite(whole):
+        raise ValueError("model: values of the calibration images leave float32: weights are too large")
     top = torch.where(top > whole * 2.0**-20, top, whole) if channel else whole
     return torch.floor(torch.log2(top / hi)).int()
 

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vitforge_sw.graph.ir import Ref
+from vitforge_sw.graph.ir import Ref, Role
 from vitforge_sw.graph.rules import check_graph
 from vitforge_sw.ops import Matmul
 
@@ -105,6 +105,13 @@ BREAKS = {
     "bool": (
         lambda g: put(g, "blocks.0.attn.attend.h0", "shift", True),
         "shift must be an integer, not True",
+    ),
+    "unused": (lambda g: put(g, "head", "q6", None), "head: q6 must be an integer, not None"),  # of another activation
+    "saturation": (lambda g: put(g, "head", "narrow", 1), "head: narrow must be true or false, not 1"),
+    "role": (lambda g: put(g, "head", "role", Role(block="x")), "head: role's block must be an integer, not 'x'"),
+    "exponent": (
+        lambda g: g.tensors.__setitem__("head", dataclasses.replace(g.tensors["head"], exponent=0.5)),
+        "head: exponent must be an integer, not 0.5",
     ),
 }
 

@@ -1,5 +1,6 @@
 """Models and checkpoints: bad input is one line, never a traceback of another kind."""
 
+import dataclasses
 import json
 
 import pytest
@@ -60,7 +61,9 @@ def test_resolve(tmp_path):
     [
         ({"num_heads": -1}, "num_heads must be in 0..65535, not -1"),  # timm takes it, and divides by sqrt(-dim)
         ({"num_classes": 1 << 31}, "num_classes must be in 0..65535, not 2147483648"),
-        ({"depth": 1000}, "depth must be at most 200 blocks, not 1000"),  # minutes
+        ({"depth": 1000}, "depth must be 1 to 200 blocks, not 1000"),  # minutes
+        ({"depth": 0}, "depth must be 1 to 200 blocks, not 0"),
+        ({"patch_size": True}, "patch_size must be a number, not True"),
         ({"embed_dim": 40_000}, "would have 19203640005 parameters, the most is 2147483648"),  # 77 GB
     ],
 )
@@ -97,6 +100,10 @@ def test_image_config_precedence(tiny):
     assert (image.crop_pct, image.mean, image.std) == (0.5, (0.1,), (0.4,))
     (folder / "c.json").write_text(json.dumps({"pretrained_cfg": {"crop_pct": 0.6}}))
     assert load_model(spec, folder / "c.safetensors")[1].crop_pct == 0.6
+    for size in (0.5, [], {}):
+        odd = dataclasses.replace(spec, pretrained_cfg={"input_size": size})
+        text = error(load_model, odd, folder / "c.safetensors")
+        assert text.startswith("image config: pretrained_cfg of tiny is malformed (")
     text = error(load_model, spec, folder / "c.safetensors", overrides={"image_size": 32})
     assert "image_size 32 differs from the model's 16" in text
 

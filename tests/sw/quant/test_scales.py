@@ -29,7 +29,7 @@ def test_quantize_rounds_half_up_and_saturates():
 
 @pytest.mark.parametrize("odd", [float("inf"), float("nan"), float("-inf")])
 def test_values_beyond_float32_are_refused(odd):
-    with pytest.raises(ValueError, match="^model: values of the calibration images leave float32: weights are too large"):
+    with pytest.raises(ValueError, match="^model: values .* leave float32: weights are too large"):
         search(torch.tensor([[1.0, 2.0], [odd, 3.0]]), torch.full((2,), 0.5), -128, 127)
 
 

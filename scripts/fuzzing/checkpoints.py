@@ -278,7 +278,7 @@ class Checkpoints:
                         "pretrained_cfg": {"mean": [0.5], "std": [0.5]}, "label_names": ["a", "b", "c"]}  # fmt: skip
         if aimed := r.random() < 0.5:
             name = r.choice([*ARGS, "num_classes", "qkv_bias"])
-            data["model_args"][name] = r.choice([-1, 0, 2, 3, 201, 1025, 40_000, 1 << 16, 1 << 40, [1], "x", 0.5])
+            data["model_args"][name] = r.choice([-1, 0, 2, 3, 201, 1025, 40_000, 1 << 16, 1 << 40, True, [1], "x", 0.5])
         else:
             for _ in range(r.randrange(1, 3)):
                 data = changed(r, data)

@@ -40,7 +40,7 @@ def png(r: random.Random, blob: bytes) -> bytes:
         i = r.randrange(len(chunks))
         kind, data = chunks[i]
         if kind == b"IHDR" and r.random() < 0.8:
-            side = r.choice([0, 1, 5, 33, 1 << 16, 0x7FFFFFFF])
+            side = r.choice([0, 1, 5, 33, 1 << 16, 2200, 0x7FFFFFFF])
             data = struct.pack(">IIBBBBB", side, r.choice([1, 5, 1 << 16]), r.choice([1, 2, 4, 8, 16, 7]),
                                r.choice([0, 2, 3, 4, 6, 5]), 0, 0, r.choice([0, 1]))  # fmt: skip
         elif kind == b"IDAT" and r.random() < 0.5:

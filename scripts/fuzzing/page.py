@@ -14,6 +14,7 @@ UNREACHABLE = {
     ("arch/config.py", "weight_row_bytes} bytes must be whole beats"): "no choice of word, width and masters",
 }
 
+WHOLE = 1_000_000  #: inputs of a run of all families, the commands not counted
 _TEXT = """# Fuzzing: every loader, with files changed inside their structure
 
 Written by `scripts/fuzz.py --page docs/fuzzing.md`; `--resume` goes on. Checkpoints, integer models, configurations,
@@ -56,7 +57,8 @@ def page(table: dict) -> str:
                  f"{t['slowest'][0]:.2f} | {len(t['failures'])} |\n")  # fmt: skip
         why += [f"- `{place.rpartition('/')[2].rpartition(':')[0]}`, `{_short(source)}`: {reason(place, source)}"
                 for place, source in open_.items() if reason(place, source)]  # fmt: skip
-    text += f"\n{total:,} inputs in one process, at most {table['megabytes']:,} MB of it (PyTorch and timm included).\n"
+    text += f"\n{total:,} inputs, at most {table['megabytes']:,} MB of a process (PyTorch and timm included)."
+    text += "\n" if total >= WHOLE else f" A whole run takes {WHOLE:,}: this one was ended before.\n"
     if left := missing(table):
         text += "\nNot reached by this run:\n\n" + "".join(f"- `{p}`: `{_short(s)}`\n" for p, s in left.items())
     if why:

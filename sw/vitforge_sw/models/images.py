@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from . import windows
-from .pixels import ALPHA, EXIF, Oddities, flatten, load_image
+from .pixels import ALPHA, EXIF, LARGEST, Oddities, flatten, load_image
 
 _INTERPOLATION = {
     "nearest": Image.Resampling.NEAREST,
@@ -22,7 +22,6 @@ _INTERPOLATION = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 _CROP_MODES = ("center", "squash")
-LARGEST = 1 << 27  #: pixels of a resized image, before it is cropped
 
 
 def _integer(value: object) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+LARGEST = 1 << 27  #: pixels of an image, as it is read and as it is resized
 EXIF = ("ignore", "apply")  #: what becomes of an orientation tag
 ALPHA = ("ignore", "white", "black")  #: the ground that transparent pixels are laid on
 _PLAIN = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LA", "PA", "RGBA")
@@ -99,6 +100,8 @@ def load_image(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's on size, EXIF, palettes: what matters is said by Oddities
             with Image.open(path) as image:
+                if image.width * image.height > LARGEST:  # gigabytes when it is decoded
+                    raise ValueError(f"{image.width} x {image.height} pixels, the most is {LARGEST}")
                 image.load()
                 return flatten(image, in_chans, exif, alpha, seen)
     except Exception as error:  # Pillow's decoders raise every kind on damaged files

@@ -1,5 +1,8 @@
 """Input bytes: timm's own transform, patch order, and bad input."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -127,6 +130,16 @@ def test_folders(tmp_path):
     picture(9, 9).save(tmp_path / "stray.png")
     with pytest.raises(ValueError, match="class's subfolder, not stray.png"):
         labelled_images(tmp_path)
+
+
+def test_an_image_of_gigabytes(tmp_path):
+    """Refused by its header, before it is decoded."""
+    picture(9, 9).save(tmp_path / "large.png")
+    blob = (tmp_path / "large.png").read_bytes()
+    head = b"IHDR" + struct.pack(">II", 12_000, 12_000) + blob[24:29]
+    (tmp_path / "large.png").write_bytes(blob[:12] + head + struct.pack(">I", zlib.crc32(head)) + blob[33:])
+    with pytest.raises(ValueError, match=r"large.png: cannot be read \(12000 x 12000 pixels, the most is 134217728\)"):
+        load_image(tmp_path / "large.png")
 
 
 def test_unreadable_images(tmp_path):

@@ -15,6 +15,7 @@ from ..units.divisor_lane import DivisorLane
 from . import pe_array
 from . import step_issue as mat_issue
 from .group_fetch import GroupFetch, ring_rows
+from .instruction import hold
 from .pe_array import PEArray
 from .step_issue import StepIssue, word_steps
 
@@ -88,15 +89,9 @@ class Mat(wiring.Component):
         out = self.out
 
         # ---- an instruction goes to every stage, when all can take it
-        op, stages = self.ctl.op.payload, (fetch, issue)
-        free = fetch.op_ready & issue.op_ready
-        taken = self.ctl.op.valid & self.ctl.op.ready
-        m.d.comb += [
-            self.ctl.op.ready.eq(free & out.op.ready),
-            out.op.valid.eq(free & self.ctl.op.valid),
-            out.op.payload.dest.eq(DEST_BUFFER),
-        ]
-        for s in stages:
+        op, taken = hold(m, self.ctl.op, lambda op: fetch.op_ready & issue.op_ready & out.op.ready)
+        m.d.comb += [out.op.valid.eq(taken), out.op.payload.dest.eq(DEST_BUFFER)]
+        for s in (fetch, issue):
             m.d.comb += s.op_valid.eq(taken)
             m.d.comb += [s.op[name].eq(op[name]) for name, _ in s.op.shape()]
         given = {name for name, _ in op.shape()}

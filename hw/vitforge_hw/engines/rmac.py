@@ -22,13 +22,15 @@ from ..interfaces import (
 from ..units.divisor_lane import DivisorLane
 from . import step_issue as mat_issue
 from .group_fetch import GroupFetch
+from .instruction import hold
 from .rmac_array import RMacArray
 from .step_issue import ArrayState, StepIssue, word_steps
 from .tile_fifo import TileFifo
 from .window import buffer as window_buffer
 from .window.buffer import WindowBuffer
 from .window.fetch import WINDOW_OP, WindowFetch
-from .window.issue import OuterIssue, TapIssue
+from .window.issue import TapIssue
+from .window.outer import OuterIssue
 from .window.sum import TokenSum
 
 TILES = 32  #: finished tiles and those on their way: covers the way at a tile a cycle
@@ -113,32 +115,35 @@ class RMac(wiring.Component):
     def _instructions(self, m, fetch, issue, window, units):
         """An instruction goes to every unit of its kind, and to post-processing, when all can take it."""
         c = self._config
-        op, post = self.ctl.op.payload, self.out.op
+        post = self.out.op
+        layout = data.StructLayout({"kind": 2, "op": issue.op.shape()})
+        # registered outputs: the kind chooses between the units
+        turns = fifo.SyncFIFOBuffered(width=layout.size, depth=OPS)
+        goes = fifo.SyncFIFOBuffered(width=2, depth=OPS)
+        m.submodules.turns, m.submodules.goes = turns, goes
+
+        def free(op):
+            takes = {isa.POINTWISE: fetch.op_ready} | {k: u.op_ready for k, u in units.items()}
+            takes[isa.DEPTHWISE] &= window.op_ready
+            takes[isa.KEY_VALUE] &= window.op_ready
+            ready = Signal(name="units_ready")
+            with m.Switch(op.kind):
+                for k, there in takes.items():
+                    with m.Case(k):
+                        m.d.comb += ready.eq(there)
+            return turns.w_rdy & goes.w_rdy & post.ready & ready
+
+        op, taken = hold(m, self.ctl.op, free)
         raw = op.as_value()
         other = data.View(WINDOW_OP, raw[: WINDOW_OP.size])
         kind = op.kind
-        layout = data.StructLayout({"kind": 2, "op": issue.op.shape()})
-        turns = fifo.SyncFIFO(width=layout.size, depth=OPS)
-        goes = fifo.SyncFIFO(width=2, depth=OPS)
-        m.submodules.turns, m.submodules.goes = turns, goes
         entry = Signal(layout)
         pointwise, windowed = kind == isa.POINTWISE, (kind == isa.DEPTHWISE) | (kind == isa.KEY_VALUE)
-        chosen = {k: kind == k for k in units}
-        free = (
-            turns.w_rdy
-            & goes.w_rdy
-            & (~pointwise | fetch.op_ready)
-            & (~windowed | window.op_ready)
-            & Cat(~chosen[k] | u.op_ready for k, u in units.items()).all()
-        )
-        taken = Signal()
         m.d.comb += [
-            self.ctl.op.ready.eq(free & post.ready),
-            post.valid.eq(free & self.ctl.op.valid),
-            taken.eq(self.ctl.op.valid & self.ctl.op.ready),
+            post.valid.eq(taken),
             fetch.op_valid.eq(taken & pointwise),
             window.op_valid.eq(taken & windowed),
-            *(u.op_valid.eq(taken & chosen[k]) for k, u in units.items()),
+            *(u.op_valid.eq(taken & (kind == k)) for k, u in units.items()),
             *(fetch.op[name].eq(op[name]) for name, _ in fetch.op.shape()),
             *(u.op[name].eq(other[name]) for u in (window, *units.values()) for name, _ in u.op.shape()),
             entry.kind.eq(kind),
@@ -261,8 +266,9 @@ class RMac(wiring.Component):
         oldest = Signal(range(c.window_rows))
         drain = Signal(range(c.width + 1))  # tiles in the shadow copy when this step's sums are in their accumulators
         freed = Signal.like(taps.freed)
-        m.d.comb += [freed.eq(taps.freed | outer.freed), window.freed.eq(freed), window.freed_valid.eq(freed.any())]
+        m.d.comb += [freed.eq(taps.freed | outer.freed), window.freed_valid.eq(1)]
         m.d.sync += [
+            window.freed.eq(freed),
             there.eq((there + window.arrived - taps.used - outer.used)[: len(there)]),
             oldest.eq((oldest + freed)[: len(oldest)]),
         ]

@@ -10,6 +10,7 @@ from ..arch.isa import DEPTHWISE, KEY_VALUE, POINTWISE, TOKEN_SUM
 from ..emit import block
 from ..units import rmac_cell
 from ..units.adder_tree import AdderTree
+from ..units.copies import copies
 from ..units.own_sums import OwnSums
 from ..units.packed import skewed_bytes
 from ..units.rmac_cell import RMacCell, own_widths
@@ -50,7 +51,7 @@ class RMacArray(wiring.Component):
 
     Members
     -------
-    kind : with the operands of a step; all steps on their way are of one kind
+    kind : from the cycle before a step's operands on; all steps on their way are of one kind
     x : byte ``token * width + i``; w : weight row; slots, k, v : as WindowBuffer has them
     valid, first, last : a step of the first three kinds; it begins, ends a sum
     tiles : with ``last``: tiles that leave the shadow copy, at most ``width``; at least as many cycles lie between two
@@ -185,22 +186,24 @@ class RMacArray(wiring.Component):
 
         shadow = [[Cat(v, v[-1].replicate(ACC_BITS - len(v))) for v in row] for row in shadow]
 
-        # ---- shadow copy
+        # ---- shadow copy: the cells act a cycle later
         ended = [self.valid & self.last & (depthwise | outer)]
         count = [self.tiles]
-        for i in range(OWN_LATENCY):
+        for i in range(OWN_LATENCY - 1):
             e = Signal(name=f"own_ended{i}")
             n = Signal.like(self.tiles, name=f"own_tiles{i}", reset_less=True)
             m.d.sync += [e.eq(ended[-1]), n.eq(count[-1])]
             ended.append(e)
             count.append(n)
         left = Signal.like(self.tiles)
+        shifted = Signal()
         leaving = Signal()  # the cells' shadow outputs, a cycle behind
         m.d.comb += [load.eq(ended[-1]), shift.eq(left.any())]
-        m.d.sync += leaving.eq(shift)
+        m.d.sync += [shifted.eq(shift), leaving.eq(shifted)]
         m.d.sync += left.eq(Mux(load, count[-1], (left - shift)[: len(left)]))
 
         # ---- sums over the cores
+        of_core = [kind for (kind,) in copies(m, c.cores, "kind", kind)]  # each core's multiplexers
         inputs, bits = tree_inputs(c), own_widths(longest_sum(c))[1]
         tree_valid = Signal()
         tree_first = Signal(reset_less=True)
@@ -218,7 +221,7 @@ class RMacArray(wiring.Component):
             for n in range(c.cores):
                 word = self.sum_x.word_select(n * c.word + lane, 8).as_signed()
                 leaf = Signal(signed(ACC_BITS), name=f"leaf{lane}_{n}", reset_less=True)
-                m.d.sync += leaf.eq(Mux(outer, outer_sum[n][lane], word))
+                m.d.sync += leaf.eq(Mux(of_core[n] == KEY_VALUE, outer_sum[n][lane], word))
                 m.d.comb += tree.x[n].eq(leaf)
             m.d.comb += [tree.valid.eq(tree_valid), tree.first.eq(tree_first)]
             totals.append(tree.total)
@@ -230,14 +233,15 @@ class RMacArray(wiring.Component):
         m.d.sync += forward.eq(Cat(self.valid & self.last & (kind == POINTWISE), forward[:-1]))
         tile_valid = Signal()
         tile_acc = Signal(c.cores * c.lanes * ACC_BITS, reset_less=True)
-        flat = lambda rows: Cat(Cat(row) for row in rows)  # noqa: E731
         m.d.sync += tile_valid.eq(forward[-1] | summed[-1] | (depthwise & leaving))
-        with m.Switch(kind):
-            with m.Case(POINTWISE):
-                m.d.sync += tile_acc.eq(flat(acc))
-            with m.Case(DEPTHWISE):
-                m.d.sync += tile_acc.eq(flat(shadow))
-            with m.Case(KEY_VALUE, TOKEN_SUM):
-                m.d.sync += tile_acc.eq(Cat(totals))
+        for n in range(c.cores):
+            out = tile_acc.word_select(n, c.lanes * ACC_BITS)
+            with m.Switch(of_core[n]):
+                with m.Case(POINTWISE):
+                    m.d.sync += out.eq(Cat(acc[n]))
+                with m.Case(DEPTHWISE):
+                    m.d.sync += out.eq(Cat(shadow[n]))
+                with m.Case(KEY_VALUE, TOKEN_SUM):
+                    m.d.sync += out.eq(0 if n else Cat(totals))
         m.d.comb += [self.tile_valid.eq(tile_valid), self.tile_acc.eq(tile_acc)]
         return m

@@ -8,17 +8,21 @@ from ..emit import block
 
 
 class TileBank(wiring.Component):
-    """Distributed RAM: written at the clock edge, read at once."""
+    """Distributed RAM with counters of its own, which have hundreds of loads: written at the clock edge, read at once.
+
+    Members
+    -------
+    push, value : an entry comes in; out : the oldest one; pop : it leaves
+    """
 
     def __init__(self, bits: int, depth: int):
         self._bits, self._depth = bits, depth
         super().__init__(
             {
-                "write": In(1),
-                "write_addr": In(range(depth)),
-                "write_data": In(bits),
-                "read_addr": In(range(depth)),
-                "read_data": Out(bits),
+                "push": In(1),
+                "value": In(bits),
+                "out": Out(bits),
+                "pop": In(1),
             }
         )
 
@@ -26,14 +30,26 @@ class TileBank(wiring.Component):
         m = Module()
         m.submodules.mem = mem = memory.Memory(shape=self._bits, depth=self._depth, init=[])
         write, read = mem.write_port(), mem.read_port(domain="comb")
+        fill, use = Signal(range(self._depth)), Signal(range(self._depth))
+        m.d.sync += [fill.eq(fill + self.push), use.eq(use + self.pop)]
         m.d.comb += [
-            write.en.eq(self.write),
-            write.addr.eq(self.write_addr),
-            write.data.eq(self.write_data),
-            read.addr.eq(self.read_addr),
-            self.read_data.eq(read.data),
+            write.en.eq(self.push),
+            write.addr.eq(fill),
+            write.data.eq(self.value),
+            read.addr.eq(use),
+            self.out.eq(read.data),
         ]
         return m
+
+
+def banks(m: Module, name: str, number: int, depth: int, push, value, pop) -> Cat:
+    """``number`` banks that hold a part of ``value`` each; the oldest value."""
+    bits, parts = len(value) // number, []
+    for i in range(number):
+        m.submodules[f"{name}{i}"] = bank = block(TileBank(bits, depth), f"vf_tile_bank_{bits}x{depth}")
+        m.d.comb += [bank.push.eq(push), bank.value.eq(value.word_select(i, bits)), bank.pop.eq(pop)]
+        parts.append(bank.out)
+    return Cat(parts)
 
 
 class TileFifo(wiring.Component):
@@ -67,24 +83,8 @@ class TileFifo(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        head = Signal(range(self._depth))
-        tail = Signal(range(self._depth))
         level = Signal(range(self._depth + 1))
-        m.d.sync += [
-            tail.eq(tail + self.push),
-            head.eq(head + self.pop),
-            level.eq((level + self.push)[: len(level)] - self.pop),
-        ]
-        words = []
-        for token in range(self._tokens):
-            bank = block(TileBank(self._bits, self._depth), f"vf_tile_bank_{self._bits}x{self._depth}")
-            m.submodules[f"bank{token}"] = bank
-            m.d.comb += [
-                bank.write.eq(self.push),
-                bank.write_addr.eq(tail),
-                bank.write_data.eq(self.tile.word_select(token, self._bits)),
-                bank.read_addr.eq(head),
-            ]
-            words.append(bank.read_data)
-        m.d.comb += [self.ready.eq(level.any()), self.first.eq(Cat(words))]
+        m.d.sync += level.eq((level + self.push)[: len(level)] - self.pop)
+        first = banks(m, "bank", self._tokens, self._depth, self.push, self.tile, self.pop)
+        m.d.comb += [self.ready.eq(level.any()), self.first.eq(first)]
         return m

@@ -1,12 +1,13 @@
 """What waits for the post-processing lanes on one engine's behalf: sums, factors, residual rows, results' places."""
 
 from amaranth import Module, Mux, Signal
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..arch.config import ACC_BITS, AcceleratorConfig
 from ..emit import block
 from ..engines.group_fetch import is_last, op_queue
+from ..engines.tile_fifo import banks
 from ..interfaces import (
     FACTOR_BITS,
     POST_OP,
@@ -104,7 +105,7 @@ class PostQueue(wiring.Component):
         sums = f"_z{c.width}x{c.beats_per_weight_row}" if self._sums else ""
         m.submodules.residual = residual = block(ResidualFetch(c, slots(c)), f"vf_residual_fetch_{tag}")
         m.submodules.writer = writer = block(RowWriter(c, slots(c), self._sums), f"vf_row_writer_{tag}{sums}")
-        queue, op = op_queue(m, "ops", self._op)
+        queue, op = op_queue(m, "ops", self._op, registered=True)
 
         # ---- an instruction goes to every stage, when all can take it
         engine = self.engine
@@ -147,10 +148,12 @@ class PostQueue(wiring.Component):
         self._parameters(m, op, tile, group, row)
 
         # ---- sums, factors
-        self._fifo(m, "results", RESULTS, engine.tile_valid, engine.tile_acc, self.pop, self.acc)
-        m.d.comb += engine.popped.eq(self.pop)
+        # they count elsewhere
+        acc = banks(m, "results", c.cores, RESULTS, engine.tile_valid, engine.tile_acc, self.pop)
+        m.d.comb += [self.acc.eq(acc), engine.popped.eq(self.pop)]
         if c.trio:
-            self._fifo(m, "factors", FACTORS, engine.factor_valid, engine.factor, self.factor_pop, self.factor)
+            factor = banks(m, "factors", 1, FACTORS, engine.factor_valid, engine.factor, self.factor_pop)
+            m.d.comb += self.factor.eq(factor)
 
         # ---- residual rows, results
         connect(m, residual.res, flipped(self.res))
@@ -193,20 +196,3 @@ class PostQueue(wiring.Component):
         m.d.comb += [now.eq(Mux(fresh, op.param_addr, beat)), self.params_addr.eq(now)]
         with m.If(self.phase):
             m.d.sync += beat.eq(after)
-
-    def _fifo(self, m, name, depth, push, value, pop, out):
-        """A FIFO that counts elsewhere: ``out`` is the oldest entry."""
-        m.submodules[name] = mem = memory.Memory(shape=len(value), depth=depth, init=[])
-        write, read = mem.write_port(), mem.read_port(domain="comb")
-        fill, use = Signal(range(depth), name=f"{name}_fill"), Signal(range(depth), name=f"{name}_use")
-        m.d.comb += [
-            write.en.eq(push),
-            write.addr.eq(fill),
-            write.data.eq(value),
-            read.addr.eq(use),
-            out.eq(read.data),
-        ]
-        with m.If(push):
-            m.d.sync += fill.eq(fill + 1)
-        with m.If(pop):
-            m.d.sync += use.eq(use + 1)

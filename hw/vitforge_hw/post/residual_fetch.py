@@ -1,12 +1,13 @@
 """Residual rows for the post-processing lanes, prefetched."""
 
 from amaranth import Cat, Module, Mux, Signal
-from amaranth.lib import data, fifo, memory, wiring
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import AcceleratorConfig
 from ..engines.group_fetch import is_last, op_queue
 from ..interfaces import POST_OP, BufferRead
+from ..units.pair import Pair
 from .op import following, op_part
 
 #: res_mode: 0 none, 1 int8, 2 two planes; decoded by bits
@@ -70,7 +71,7 @@ class ResidualFetch(wiring.Component):
         begin = Signal()
         accepted = Signal()  # a request is made
         request = data.StructLayout({"addr": 16, "plane": 1, "ends_tile": 1})
-        m.submodules.requests = requests = fifo.SyncFIFO(width=request.size, depth=2)
+        m.submodules.requests = requests = Pair(request.size)
         ends_tile = Signal()
         ends_group = Signal()
         ends_row = Signal()

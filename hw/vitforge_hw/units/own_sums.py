@@ -25,7 +25,7 @@ class OwnSums(wiring.Component):
     -------
     slots, ws : ``width`` int8 operands each, ws -127..127, element 0 in the low byte
     own, first : a step; it begins a new sum
-    load, shift : the shadow copy takes the sums (has priority); it moves on by one
+    load, shift : a cycle later the shadow copy takes the sums (has priority); it moves on by one
     shadow : element 0 of the shadow copy of the cycle before
 
     Latency/throughput
@@ -61,6 +61,7 @@ class OwnSums(wiring.Component):
         bits = own_widths(self._steps)[1]
         own = stages(m, self.own, OWN_LATENCY - 1, "own")[-1]
         first = stages(m, self.first, OWN_LATENCY - 1, "first", reset_less=True)[-1]
+        load, shift = (stages(m, getattr(self, n), 1, f"{n}_", reset_less=True)[0] for n in ("load", "shift"))
         sums = []
         for i in range(self._width):
             x, w = (reg(m, p.word_select(i, 8).as_signed(), f"{n}{i}") for p, n in ((self.slots, "x"), (self.ws, "w")))
@@ -69,5 +70,5 @@ class OwnSums(wiring.Component):
             with m.If(own):
                 m.d.sync += acc.eq(add_carry(product, Mux(first, C(0, signed(bits)), acc), C(0, 1), bits))
             sums.append(acc)
-        m.d.sync += self.shadow.eq(shadow(m, sums, self.load, self.shift, "copy").as_signed())
+        m.d.sync += self.shadow.eq(shadow(m, sums, load, shift, "copy").as_signed())
         return m

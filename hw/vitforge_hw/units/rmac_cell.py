@@ -41,19 +41,19 @@ class RMacCell(wiring.Component):
 
     Members
     -------
-    depthwise, outer : which operands a step has
+    depthwise, outer : which operands the steps from the next cycle on have
     x0, x1, slots0, slots1 : ``width`` bytes of two tokens; v0, v1 : two elements of a token
     wx, ws, k : ``width`` int8 operands, -127..127 (k: any), element 0 in the low byte
     valid, own, first : a step of either accumulation (with the operands of position 0); it begins a new sum. Steps of
         the two may follow each other LATENCY cycles apart
     acc0, acc1 : down-forward accumulators of the lower and the upper field
-    load, shift : the shadow copy takes the own sums (has priority); it moves on by one
+    load, shift : a cycle later the shadow copy takes the own sums (has priority); it moves on by one
     shadow0, shadow1 : element 0 of the shadow copy of the cycle before
 
     Latency/throughput
     ------------------
-    Operands of cycle t: in acc0/acc1 in t + LATENCY (13), in their own sums in t + OWN_LATENCY (4), when ``load`` takes
-    a finished one; ``load`` and ``shift`` act at once. One step a cycle.
+    Operands of cycle t: in acc0/acc1 in t + LATENCY (13), in their own sums in t + OWN_LATENCY (4); ``load`` takes a
+    finished one from the cycle before on. One step a cycle.
 
     Reference
     ---------
@@ -93,6 +93,11 @@ class RMacCell(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        # what every multiplier needs is in a register of the cell's own: hundreds of loads
+        depthwise, outer, load, shift = (
+            stages(m, getattr(self, name), 1, f"{name}_", reset_less=True)[0]
+            for name in ("depthwise", "outer", "load", "shift")
+        )
         valid = stages(m, self.valid, LATENCY - 1, "valid")
         own = stages(m, self.own, OWN_LATENCY, "own")
         first = stages(m, self.first, LATENCY - 1, "first", reset_less=True)
@@ -107,10 +112,10 @@ class RMacCell(wiring.Component):
             for n in "01":
                 v, slots, x = (getattr(self, name + n) for name in ("v", "slots", "x"))
                 value = Signal(signed(8), name=f"value{n}_{i}")
-                m.d.comb += value.eq(Mux(self.outer, v, Mux(self.depthwise, byte(slots), byte(x))))
+                m.d.comb += value.eq(Mux(outer, v, Mux(depthwise, byte(slots), byte(x))))
                 values.append(value)
             key = byte(self.k) & ~byte(self.k)[-1].replicate(8)
-            weight = Mux(self.outer, key, Mux(self.depthwise, byte(self.ws), byte(self.wx))).as_signed()
+            weight = Mux(outer, key, Mux(depthwise, byte(self.ws), byte(self.wx))).as_signed()
             a.append(reg(m, pack(*values), f"packed{i}"))
             b.append(reg(m, weight, f"w{i}"))
         enable = Signal()
@@ -119,7 +124,7 @@ class RMacCell(wiring.Component):
 
         # ---- self-accumulation: wraps of the lower fields, shadow copy
         own_sums = [self._own_sum(m, i, part.p, own[3], first[3]) for i, part in enumerate(parts)]
-        leaving = shadow(m, own_sums, self.load, self.shift, "copy")
+        leaving = shadow(m, own_sums, load, shift, "copy")
         bits = self._own_bits
         sums, count = leaving[: FIELD + bits], leaving[FIELD + bits :].as_signed()
         # lower = sums[:FIELD] - borrowed + (count << FIELD), upper = sums[FIELD:] + borrowed - count

@@ -261,7 +261,7 @@ def row_budget(c, op):
     return (op["groups"] + 1) * op["tiles"] * op["ksteps"] * (c.word // c.width)
 
 
-def check_budget(c, instructions, apart=3):
+def check_budget(c, instructions, apart=4):
     """No gap between rows; ``apart`` cycles more at most between instructions of a kind, 20 more between kinds."""
     record = check(c, instructions)
     ends = row_ends(record, instructions)
@@ -289,7 +289,7 @@ def test_depthwise_budget():
             depthwise(c, 5, 7, 10, 5, 2, pad=-1, first=2),
         ],
     )
-    assert record.reads[0][0] == record.goes[0] + 2
+    assert record.reads[0][0] == record.goes[0] + 3
     assert record.watched["tile"][0][0] == row_ends(record, program)[0][0] - 9 + 14, "the first of the row's two groups"
 
 

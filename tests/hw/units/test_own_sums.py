@@ -28,11 +28,11 @@ def test_own_sums(steps):
             (n, s, i == 0, i == len(run) - 1)
             for n, run in enumerate(runs) for i, s in enumerate(run)
         ]  # fmt: skip
-        left, run, leaving, quiet = 0, None, None, 0
+        left, run, leaving, quiet = 0, None, [None, None], 0
         for cycle in itertools.count():
-            if leaving is not None:
-                got.setdefault(leaving, []).append(ctx.get(dut.shadow))
-            leaving = run if left else None
+            if leaving[1] is not None:
+                got.setdefault(leaving[1], []).append(ctx.get(dut.shadow))
+            leaving = [run if left else None, leaving[0]]
             ctx.set(dut.shift, int(left > 0))
             left = max(left - 1, 0)
             ctx.set(dut.load, int(cycle in load_at))
@@ -43,7 +43,7 @@ def test_own_sums(steps):
                 ctx.set(dut.own, 1)
                 ctx.set(dut.first, int(first))
                 if last:
-                    load_at[cycle + OWN_LATENCY] = n
+                    load_at[cycle + OWN_LATENCY - 1] = n
             else:
                 x, w = rng.choices(range(-128, 128), k=width), rng.choices(range(-127, 128), k=width)
                 ctx.set(dut.own, 0)

@@ -35,33 +35,33 @@ def drive(width, steps, runs, seed):
             for n, (kind, steps) in enumerate(runs)
             for i, s in enumerate(steps)
         ]
-        shifting, run, cycle, leaving, busy, fed = 0, None, 0, None, (0, None), []
+        shifting, run, cycle, leaving, busy, fed = 0, None, 0, [None, None], (0, None), []
+        behind = {}  # a step's operands come a cycle after its multiplexers' settings
         quiet = 0
         while queue or quiet < 60:
             quiet = 0 if queue else quiet + 1
             if cycle in forward_at:
                 got[forward_at.pop(cycle)] = [ctx.get(dut.acc0), ctx.get(dut.acc1)]
-            if leaving is not None:  # the shadow copy's element 0 of the cycle before
-                got.setdefault(leaving, [[], []])
-                got[leaving][0].append(ctx.get(dut.shadow0))
-                got[leaving][1].append(ctx.get(dut.shadow1))
-            leaving = run if shifting else None
+            if leaving[1] is not None:  # the shadow copy's element 0 of the cycle before
+                got.setdefault(leaving[1], [[], []])
+                got[leaving[1]][0].append(ctx.get(dut.shadow0))
+                got[leaving[1]][1].append(ctx.get(dut.shadow1))
+            leaving = [run if shifting else None, leaving[0]]
             ctx.set(dut.shift, int(shifting > 0))
             shifting = max(shifting - 1, 0)
             ctx.set(dut.load, int(cycle in load_at))
             if cycle in load_at:
                 run, shifting = load_at.pop(cycle), width
-            ctx.set(dut.valid, 0)
-            ctx.set(dut.own, 0)
+            for name, value in ({"valid": 0, "own": 0} | behind).items():
+                ctx.set(getattr(dut, name), value)
+            behind = {}
             other = queue and busy[1] is not None and (queue[0][1] == FORWARD) != (busy[1] == FORWARD)
             if queue and rng.random() < 0.8 and not (other and cycle < busy[0] + LATENCY):
                 n, kind, step, first, last = queue.pop(0)
                 busy = cycle, kind
-                ctx.set(dut.valid, int(kind == FORWARD))
-                ctx.set(dut.own, int(kind != FORWARD))
-                ctx.set(dut.first, int(first))
+                behind = {"valid": int(kind == FORWARD), "own": int(kind != FORWARD), "first": int(first)}
                 if last and kind == FORWARD:
-                    forward_at[cycle + LATENCY] = n
+                    forward_at[cycle + 1 + LATENCY] = n
                 elif last:
                     load_at[cycle + OWN_LATENCY] = n
             else:
@@ -73,7 +73,7 @@ def drive(width, steps, runs, seed):
             for name, value in step.items():
                 if name in ("x0", "x1", "wx"):  # byte i comes i % 8 cycles late
                     value = [fed[min(i % 8, len(fed) - 1)][name][i] for i in range(width)]
-                ctx.set(getattr(dut, name), packed(value))
+                behind[name] = packed(value)
             await ctx.tick()
             cycle += 1
 

@@ -8,6 +8,7 @@ from ...arch import isa
 from ...arch.config import AcceleratorConfig
 from ...interfaces import BufferRead, fields_layout
 from ...units.booth import multiply
+from ...units.pair import Pair
 from ..group_fetch import is_last, op_queue
 
 ROW_BITS = 11  #: signed numbers of map rows, those outside the map included
@@ -65,7 +66,8 @@ class WindowFetch(wiring.Component):
 
     Latency/throughput
     ------------------
-    First request 5 cycles after an instruction is there and 2 after its ``go``; one a cycle, no gap between map rows.
+    First request 9 cycles after an instruction is there and 3 after its ``go``; one a cycle, no gap between map rows of
+    two words and more.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -107,30 +109,28 @@ class WindowFetch(wiring.Component):
 
     def _rows(self, m, take):
         """Instructions and their rows: what each ``go`` lets the fetch read, one ahead of the requests."""
-        queue, op = op_queue(m, "ops", self._op)
+        queue, op = op_queue(m, "ops", self._op, registered=True)
         m.d.comb += [queue.w_data.eq(self.op), queue.w_en.eq(self.op_valid), self.op_ready.eq(queue.w_rdy)]
         outer = op.kind == isa.KEY_VALUE
 
-        # ---- a new instruction: the address of its first map row, in three steps
-        prepared = Signal(3)
+        # ---- a new instruction: the address of its first map row, in five steps
+        prepared = Signal(5)
         top = Signal(signed(ROW_BITS), reset_less=True)
         end = Signal(BITS["height"] + 1, reset_less=True)  # map rows before this one are read
         first_row = Signal(BITS["height"] + 1, reset_less=True)
-        groups = Signal(16, reset_less=True)
-        offset = Signal(16, reset_less=True)
+        groups = multiply(m, first_row, op.in_groups, 2, "row_groups")[:16]
+        offset = multiply(m, groups, op.in_stride, 2, "group_words")[:16]
         head = Signal(16, reset_less=True)  # words of the heads before
         begun = Signal()
         pending = Signal()
         went = Signal()
         m.d.comb += [
-            self.go_ready.eq(prepared[-1] & (~pending | take)),
+            self.go_ready.eq(prepared[-1] & ~pending),
             went.eq(self.go_valid & self.go_ready),
             queue.r_en.eq(went & self.go_last),
         ]
         m.d.sync += [
             prepared.eq(Mux(queue.r_en, 0, Cat(queue.r_rdy, prepared[:-1]))),
-            groups.eq(multiply(m, first_row, op.in_groups, 0, "row_groups")[:16]),
-            offset.eq(multiply(m, groups, op.in_stride, 0, "group_words")[:16]),
         ]
         start = top_row(op)
         with m.If(~prepared[0]):
@@ -193,6 +193,11 @@ class WindowFetch(wiring.Component):
         tail = Signal(range(c.window_rows))
         space = Signal(range(c.window_rows + 1), init=c.window_rows)
 
+        # two requests wait, so that nothing here depends on the buffer's arbitration
+        place = data.StructLayout({"addr": range(c.window_rows), "slot": range(c.width), "ends_row": 1})
+        request = data.StructLayout({"addr": 16, "place": place})
+        m.submodules.requests = requests = Pair(request.size)
+        new, asked = Signal(request), Signal(request)
         accepted = Signal()
         opens = Signal()
         closes = Signal()
@@ -203,9 +208,17 @@ class WindowFetch(wiring.Component):
         next_v = Signal(16)
         m.d.comb += [
             opens.eq(slot == 0),
-            rd.valid.eq(active & (~opens | space.any())),
-            rd.addr.eq(addr),
-            accepted.eq(rd.valid & rd.ready),
+            accepted.eq(active & (~opens | space.any()) & requests.w_rdy),
+            new.addr.eq(addr),
+            new.place.addr.eq(tail),
+            new.place.slot.eq(slot),
+            new.place.ends_row.eq(ends_row),
+            requests.w_en.eq(accepted),
+            requests.w_data.eq(new),
+            asked.eq(requests.r_data),
+            rd.valid.eq(requests.r_rdy),
+            rd.addr.eq(asked.addr),
+            requests.r_en.eq(rd.ready),
             ends_part.eq(is_last(word, now.blocks)),
             ends_group.eq(ends_part & (~now.outer | values)),
             ends_row.eq(ends_group & (group == now.last_group)),
@@ -240,12 +253,9 @@ class WindowFetch(wiring.Component):
         m.d.sync += space.eq((space + more)[: len(space)] - (accepted & opens))
 
         # ---- data
-        place = data.StructLayout({"addr": range(c.window_rows), "slot": range(c.width), "ends_row": 1})
         places = [Signal(place, name=f"place{i}", reset_less=True) for i in range(3)]
         m.d.sync += [
-            places[0].addr.eq(tail),
-            places[0].slot.eq(slot),
-            places[0].ends_row.eq(ends_row),
+            places[0].eq(asked.place),
             places[1].eq(places[0]),
             places[2].eq(places[1]),
             self.write.eq(rd.data_valid),

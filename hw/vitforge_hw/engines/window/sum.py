@@ -6,10 +6,11 @@ from amaranth.lib.wiring import In, Out
 
 from ...arch.config import AcceleratorConfig
 from ...interfaces import READ_LATENCY, BufferRead
-from ..group_fetch import is_last, op_queue
+from ...units.pair import Pair
+from ..group_fetch import op_queue
 from ..step_issue import ArrayState
 from .fetch import BITS, window_part
-from .issue import edge
+from .loops import EDGE, edge, late, loops, prepared
 
 
 class TokenSum(wiring.Component):
@@ -31,7 +32,8 @@ class TokenSum(wiring.Component):
     x, valid, first, last : words to be added, they begin, end a block
     state, ended : what the unit does (ArrayState), the instruction's last request
 
-    Latency/throughput: one word of all cores a cycle; a request accepted in cycle t has ``valid`` in t + 3.
+    Latency/throughput: one word of all cores a cycle, the first request 2 cycles after its ``go``, 5 after its
+    instruction; a request accepted in cycle t has ``valid`` in t + 3.
     """
 
     def __init__(self, config: AcceleratorConfig, results: int):
@@ -66,53 +68,58 @@ class TokenSum(wiring.Component):
     def elaborate(self, platform):
         c, rd = self._config, self.rd
         m = Module()
-        queue, op = op_queue(m, "ops", self._op)
+        queue, op = op_queue(m, "ops", self._op, registered=True)
         m.d.comb += [queue.w_data.eq(self.op), queue.w_en.eq(self.op_valid), self.op_ready.eq(queue.w_rdy)]
         last_group, rest = edge(m, op, c)
+        ready = prepared(m, queue, EDGE)
 
+        # ---- requests: two may wait, so that nothing here depends on the buffer's arbitration
+        flags = data.StructLayout({"first": 1, "last": 1, "relu": 1, "mask": c.cores})
+        request = data.StructLayout({"addr": 16, "flags": flags})
+        m.submodules.requests = requests = Pair(request.size)
+        new, asked = Signal(request), Signal(request)
         active = Signal()
         group = Signal(BITS["in_groups"])
         map_row = Signal(BITS["height"])
         block = Signal(BITS["blocks"])
         offset = Signal(16)
-        accepted = Signal()
-        group_last, row_last, block_last = (Signal(name=f"{n}_last") for n in ("group", "row", "block"))
-        last = group_last & row_last
+        first = Signal(init=1)
+        step = Signal()
+        over, ends = loops(m, step, ready, [
+            ("group", group, last_group),
+            ("row", map_row, late(m, "rows", (op.height - 1)[: BITS["height"]])),
+            ("block", block, late(m, "words", (op.blocks - 1)[: BITS["blocks"]])),
+        ])  # fmt: skip
+        last = over["group"] & over["row"]
         m.d.comb += [
-            group_last.eq(group == last_group),
-            row_last.eq(is_last(map_row, op.height)),
-            block_last.eq(is_last(block, op.blocks)),
-            rd.valid.eq(active & self.enable & (~last | self.room.any())),
-            rd.addr.eq(op.in_addr + offset + block),
-            accepted.eq(rd.valid & rd.ready),
-            self.taken.eq(accepted & last),
-            self.ended.eq(accepted & last & block_last),
+            step.eq(active & self.enable & requests.w_rdy & (~last | self.room.any())),
+            new.addr.eq(op.in_addr + offset + block),
+            new.flags.first.eq(first),
+            new.flags.last.eq(last),
+            new.flags.relu.eq(op.relu),
+            new.flags.mask.eq(Mux(over["group"], rest, (1 << c.cores) - 1)),
+            requests.w_en.eq(step),
+            requests.w_data.eq(new),
+            self.taken.eq(ends["row"]),
+            self.ended.eq(ends["block"]),
             queue.r_en.eq(self.ended),
-            self.go_ready.eq(queue.r_rdy & ~active),
+            self.go_ready.eq(ready & ~active),
         ]
         with m.If(self.ended):
             m.d.sync += active.eq(0)
         with m.Elif(self.go_valid & self.go_ready):
             m.d.sync += active.eq(1)
-        with m.If(accepted):
-            m.d.sync += [
-                group.eq(Mux(group_last, 0, group + 1)),
-                offset.eq(Mux(last, 0, (offset + op.in_stride)[:16])),
-            ]
-            with m.If(group_last):
-                m.d.sync += map_row.eq(Mux(row_last, 0, map_row + 1))
-            with m.If(last):
-                m.d.sync += block.eq(Mux(block_last, 0, block + 1))
+        with m.If(step):
+            m.d.sync += [first.eq(last), offset.eq(Mux(last, 0, (offset + op.in_stride)[:16]))]
 
         # ---- data: masked by pixel and sign
-        flags = data.StructLayout({"first": 1, "last": 1, "relu": 1, "mask": c.cores})
-        now = Signal(flags)
         m.d.comb += [
-            now.first.eq(~(group.any() | map_row.any())),
-            now.last.eq(last),
-            now.relu.eq(op.relu),
-            now.mask.eq(Mux(group_last, rest, (1 << c.cores) - 1)),
+            asked.eq(requests.r_data),
+            rd.valid.eq(requests.r_rdy),
+            rd.addr.eq(asked.addr),
+            requests.r_en.eq(rd.ready),
         ]
+        now = asked.flags
         for i in range(READ_LATENCY):
             later = Signal(flags, name=f"flags{i}", reset_less=True)
             m.d.sync += later.eq(now)
@@ -125,9 +132,9 @@ class TokenSum(wiring.Component):
                 kept.append(byte & keep.replicate(8))
         x = Signal(len(self.x), reset_less=True)
         valid = Signal()
-        ends = Signal(2, reset_less=True)
-        m.d.sync += [x.eq(Cat(kept)), valid.eq(rd.data_valid), ends.eq(Cat(now.first, now.last))]
-        m.d.comb += [self.x.eq(x), self.valid.eq(valid), self.first.eq(ends[0]), self.last.eq(ends[1])]
+        sums = Signal(2, reset_less=True)
+        m.d.sync += [x.eq(Cat(kept)), valid.eq(rd.data_valid), sums.eq(Cat(now.first, now.last))]
+        m.d.comb += [self.x.eq(x), self.valid.eq(valid), self.first.eq(sums[0]), self.last.eq(sums[1])]
         stopped = Mux(active & last & ~self.room.any(), ArrayState.NO_ROOM, ArrayState.NO_DATA)
-        m.d.comb += self.state.eq(Mux(accepted, ArrayState.STEP, Mux(queue.r_rdy, stopped, ArrayState.NO_OP)))
+        m.d.comb += self.state.eq(Mux(step, ArrayState.STEP, Mux(queue.r_rdy, stopped, ArrayState.NO_OP)))
         return m

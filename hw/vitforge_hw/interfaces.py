@@ -64,7 +64,7 @@ class BufferRead(Signature):
 class BufferWrite(Signature):
     """Activation-buffer write, seen from the client (``Out``): one row, ``mask`` one bit per bank.
 
-    A read accepted two cycles after the write's acceptance, or later, sees the new data.
+    A read accepted three cycles after the write's acceptance, or later, sees the new data.
     """
 
     def __init__(self, config: AcceleratorConfig):

@@ -35,8 +35,8 @@ class Latency:
     rmac_pointwise_to_result: int = 18  #: the same of a pointwise instruction
     rmac_sum_to_result: int = 9  #: the same of a sum over tokens
     # layernorm
-    ln_between_rows: int = 23  #: least cycles of a row: cores + this
-    ln_latency: int = 33  #: go -> last write: 2 C + n + cores + this; done one later
+    ln_between_rows: int = 27  #: least cycles of a row: cores + this
+    ln_latency: int = 37  #: go -> last write: 2 C + n + cores + this; done one later
     ln_hardswish: int = 7  #: more, with trio
     ln_ahead: int = 2  #: rows with go before the first channel of the present one is summed
     # attention/softmax

@@ -127,7 +127,7 @@ class Loader(wiring.Component):
             row_end.eq(issue & last),
             ctl.go.ready.eq(op_valid & rows.w_rdy),
             go.eq(ctl.go.valid & ctl.go.ready),
-            ctl.op.ready.eq(~op_valid | (go & ctl.go.payload)),
+            ctl.op.ready.eq(~op_valid),
             rows.w_en.eq(go),
             rows.w_data.eq(Cat(op_addr, op_weight, op_blocks[: len(left)], part)),
             rows.r_en.eq(~active | row_end),
@@ -138,6 +138,7 @@ class Loader(wiring.Component):
             m.d.sync += [active.eq(rows.r_rdy), Cat(addr, weight, left, mask).eq(rows.r_data)]
         with m.If(go):
             m.d.sync += [
+                op_valid.eq(~ctl.go.payload),
                 op_addr.eq(op_addr + op_stride),
                 part.eq(Cat(part[-1], part[:-1])),
             ]

@@ -187,10 +187,12 @@ class ShifterArray(wiring.Component):
         places = Signal(range(OUT_ROWS + 1), init=OUT_ROWS)
 
         go, last, row_last, part_last = Signal(), Signal(), Signal(), Signal()
+        last_block = Signal()  # a cycle late: the last steps of two blocks lie ``word`` cycles apart
+        m.d.sync += last_block.eq(done_blocks + 1 == todo.blocks)
         m.d.comb += [
             todo.eq(work.r_data),
             last.eq(Mux(fresh, todo.single, final)),
-            row_last.eq(last & (done_blocks + 1 == todo.blocks)),
+            row_last.eq(last & last_block),
             part_last.eq(part == parts - 1),
             go.eq(work.r_rdy & codes.valid & values.r_rdy & (~last | ((gap == 0) & (places != 0)))),
             codes.index.eq(index),

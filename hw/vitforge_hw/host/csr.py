@@ -230,14 +230,19 @@ class Csr(wiring.Component):
     def _counters(self, m: Module, file):
         """Cycles, and busy and stall cycles of each chunk."""
         m.submodules.counters = counters = Counters()
-        m.d.comb += [
+        # all a cycle later: each has hundreds of loads
+        events = Signal.like(counters.events)
+        m.d.sync += [
             counters.restart.eq(self.started | self.clear),
             counters.snapshot.eq(file.snapshot),
+            counters.events.eq(events),
+        ]
+        m.d.comb += [
             counters.select.eq(file.counter),
-            counters.events[0].eq(self.enable),
+            events[0].eq(self.enable),
             file.counter_value.eq(counters.value),
-            file.hold.eq(counters.busy),
+            file.hold.eq(counters.snapshot | counters.busy),
         ]
         for chunk in self._config.chunks:
             for stall, event in ((False, self.busy[chunk]), (True, self.stall[chunk])):
-                m.d.comb += counters.events[registers.counter_slot(chunk, stall)].eq(event)
+                m.d.comb += events[registers.counter_slot(chunk, stall)].eq(event)

@@ -9,6 +9,7 @@ from ..arch import isa
 from ..arch.checksum import BITS
 from ..arch.config import AcceleratorConfig
 from ..interfaces import BufferRead, BufferWrite, ChunkControl, WeightWrite, op_layout
+from ..units.pair import Pair
 from .axi import DATA_BITS, WRITE_BURST, burst_limit
 from .read_engine import BEATS_BITS, REQUEST, REQUEST_DEPTH, beat_layout
 from .signature import Signature
@@ -252,23 +253,24 @@ class ImageDma(wiring.Component):
         row = Signal((per_row - 1) * c.beat_bytes * 8)
         complete = Cat(row, self.beat.payload.data)
         # whole rows; a beat is taken whatever the buffer's arbitration says in the cycle
-        done = data.StructLayout({"row": len(write.data), "addr": 16, "last": 1})
-        m.submodules.rows = rows = SyncFIFO(width=done.size, depth=2)
-        new_row, out = Signal(done), data.View(done, rows.r_data)
+        place = data.StructLayout({"addr": 16, "last": 1})
+        m.submodules.rows = rows = SyncFIFO(width=len(write.data), depth=2)
+        m.submodules.places = places = Pair(place.size)  # control in registers: the row's select has many loads
+        new, out = Signal(place), data.View(place, places.r_data)
         m.d.comb += [
-            self.beat.ready.eq(active & rows.w_rdy),
+            self.beat.ready.eq(active & places.w_rdy),
             accepted.eq(self.beat.valid & self.beat.ready),
             targets.r_en.eq(~active | (accepted & self.beat.payload.last)),
-            new_row.row.eq(complete[: len(write.data)]),
-            new_row.addr.eq(addr),
-            new_row.last.eq(self.beat.payload.last),
-            rows.w_data.eq(new_row.as_value()),
-            rows.w_en.eq(accepted & (column == per_row - 1)),
-            write.valid.eq(rows.r_rdy),
+            new.addr.eq(addr),
+            new.last.eq(self.beat.payload.last),
+            rows.w_data.eq(complete[: len(write.data)]),
+            places.w_data.eq(new.as_value()),
+            *(queue.w_en.eq(accepted & (column == per_row - 1)) for queue in (rows, places)),
+            write.valid.eq(places.r_rdy),
             write.mask.eq(~0),
-            write.data.eq(out.row),
+            write.data.eq(rows.r_data),
             write.addr.eq(out.addr),
-            rows.r_en.eq(write.ready),
+            *(queue.r_en.eq(write.ready) for queue in (rows, places)),
         ]
         with m.If(accepted):
             if per_row > 1:

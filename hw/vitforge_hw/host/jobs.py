@@ -1,6 +1,6 @@
 """The job queue: one entry per image, read twice, by the image DMA and by the result DMA."""
 
-from amaranth import Module, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -52,15 +52,18 @@ class JobQueue(wiring.Component):
         m = Module()
         bits = max(1, exact_log2(self._depth))
         images = Signal(COUNT_BITS)  # finished by the image DMA
-        used = []
+        pushed = Signal()
+        m.d.comb += pushed.eq(self.push & ~self.full)
+        used = []  # entries that each reader holds, counted: whether a job can enter decides late in a cycle
         for name, pop, count, value, base in (
             ("images", self.pop_image, images, self.image, self.image_base),
             ("results", self.pop_result, self.completed, self.result, self.result_base),
         ):
             m.submodules[name] = store = memory.Memory(shape=64, depth=1 << bits, init=[])
             write, read = store.write_port(), store.read_port(domain="comb")
+            level = Signal(range(self._depth + 1), name=f"level_{name}")
             m.d.comb += [
-                write.en.eq(self.push & ~self.full),
+                write.en.eq(pushed),
                 write.addr.eq(self.submitted[:bits]),
                 write.data.eq(value),
                 read.addr.eq(count[:bits]),
@@ -68,16 +71,16 @@ class JobQueue(wiring.Component):
             ]
             with m.If(pop):
                 m.d.sync += count.eq(count + 1)
-            level = Signal(bits + 1, name=f"level_{name}")
-            m.d.comb += level.eq(self.submitted[: bits + 1] - count[: bits + 1])
+            m.d.sync += level.eq((level + pushed)[: len(level)] - pop)
             used.append(level)
-        with m.If(self.push & ~self.full):
+        with m.If(pushed):
             m.d.sync += self.submitted.eq(self.submitted + 1)
-        most = Signal(bits + 1)
-        m.d.comb += most.eq(used[1])
-        with m.If(used[0] > used[1]):
-            m.d.comb += most.eq(used[0])
-        m.d.comb += [self.full.eq(most == self._depth), self.free.eq(self._depth - most)]
+        most = Signal.like(used[0])
+        m.d.comb += [
+            most.eq(Mux(used[0] > used[1], used[0], used[1])),
+            self.full.eq(Cat(level == self._depth for level in used).any()),
+            self.free.eq(self._depth - most),
+        ]
         with m.If(self.reset):
-            m.d.sync += [self.submitted.eq(0), self.completed.eq(0), images.eq(0)]
+            m.d.sync += [r.eq(0) for r in (self.submitted, self.completed, images, *used)]
         return m

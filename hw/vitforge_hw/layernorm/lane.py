@@ -1,5 +1,7 @@
 """One token's slice of the LayerNorm chunk: sums, local store, second pass."""
 
+from types import SimpleNamespace
+
 from amaranth import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
@@ -9,6 +11,7 @@ from amaranth.utils import exact_log2
 from ..arch.config import AcceleratorConfig
 from ..units import hardswish
 from ..units.booth import multiply
+from ..units.packed import reg, stages
 from ..units.requantize import P_BITS, round_shift, saturate
 from .stats import X_BITS, LayerNormStats, s1_bits, s2_bits
 
@@ -59,14 +62,14 @@ class LayerNormLane(wiring.Component):
 
     Latency
     -------
-    SUM_LATENCY = 3, out_latency(config) = 12, with ``trio`` 19; one channel a cycle.
+    SUM_LATENCY = 5, out_latency(config) = 12, with ``trio`` 19; one channel a cycle.
 
     Reference
     ---------
     arch.arith.layernorm; arch.arith.layernorm_hardswish
     """
 
-    SUM_LATENCY = 3
+    SUM_LATENCY = 5
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
@@ -115,49 +118,47 @@ class LayerNormLane(wiring.Component):
 
     def _first_pass(self, m, store):
         word, s1_bits, s2_bits = self.config.word, self.s1_bits, self.s2_bits
-        # the present block, one channel leaves at the bottom
+        # what all lanes share is in a register of each lane's own: hundreds of loads
+        names = ("load", "wide", "low", "high", "shift", "first", "a", "store_addr")
+        given = {}
+        for name in names:
+            port = getattr(self, name)
+            given[name] = Signal(len(port), name=f"{name}_r", reset_less=name not in ("load", "shift"))
+            m.d.sync += given[name].eq(port)
+        given = SimpleNamespace(**given)
+
+        # 1: the present block, one channel leaves at the bottom
         channels = Signal(X_BITS * word, reset_less=True)
         values = []
         for i in range(word):
-            low, high = self.low.word_select(i, 8), self.high.word_select(i, 4)
-            values.append(Cat(low, Mux(self.wide, high, low[7].replicate(4))))
-        with m.If(self.load):
+            low, high = given.low.word_select(i, 8), given.high.word_select(i, 4)
+            values.append(Cat(low, Mux(given.wide, high, low[7].replicate(4))))
+        with m.If(given.load):
             m.d.sync += channels.eq(Cat(values))
-        with m.Elif(self.shift):
+        with m.Elif(given.shift):
             m.d.sync += channels.eq(channels[X_BITS:])
 
-        # 1: PTF exponent; 2: square; 3: sums
+        # 2: PTF exponent; 3, 4: square; 5: sums
         q = channels[:X_BITS]
-        q = Mux(self.a[0], Cat(C(0, 1), q[:-1]), q)
-        q = Mux(self.a[1], Cat(C(0, 2), q[:-2]), q)
-        x1 = Signal(signed(X_BITS), name="first_x1", reset_less=True)
-        x2 = Signal(signed(s1_bits), name="first_x2", reset_less=True)
-        square = multiply(m, x1, x1, 1, "square")[: 2 * X_BITS - 1]  # in LUTs, as C x below
-        addr1 = Signal(store_bits(self.config), reset_less=True)
-        valid1 = Signal()
-        valid2 = Signal()
-        first1 = Signal(reset_less=True)
-        first2 = Signal(reset_less=True)
+        q = Mux(given.a[0], Cat(C(0, 1), q[:-1]), q)
+        q = Mux(given.a[1], Cat(C(0, 2), q[:-2]), q)
+        x = reg(m, q.as_signed(), "first_x")
+        square = multiply(m, x, x, 2, "square")[: 2 * X_BITS - 1]  # in LUTs, as C x below
+        x4 = reg(m, reg(m, x, "first_x3"), "first_x4")
+        addr = stages(m, given.store_addr, 1, "addr", reset_less=True)[0]
+        valid = stages(m, given.shift, 3, "first_valid")
+        first = stages(m, given.first, 3, "first_first", reset_less=True)[-1]
         s1 = Signal(signed(s1_bits), name="sum", reset_less=True)
         s2 = Signal(s2_bits, name="sum_squares", reset_less=True)
-        m.d.sync += [
-            x1.eq(q),
-            addr1.eq(self.store_addr),
-            valid1.eq(self.shift),
-            first1.eq(self.first),
-            x2.eq(x1),
-            valid2.eq(valid1),
-            first2.eq(first1),
-        ]
-        with m.If(valid2):
+        with m.If(valid[-1]):
             m.d.sync += [
-                s1.eq((Mux(first2, C(0, signed(s1_bits)), s1) + x2)[:s1_bits]),
-                s2.eq((Mux(first2, C(0, s2_bits), s2) + square)[:s2_bits]),
+                s1.eq((Mux(first, C(0, signed(s1_bits)), s1) + x4)[:s1_bits]),
+                s2.eq((Mux(first, C(0, s2_bits), s2) + square)[:s2_bits]),
             ]
         m.d.comb += [self.s1.eq(s1), self.s2.eq(s2)]
 
         write = store.write_port()
-        m.d.comb += [write.addr.eq(addr1), write.data.eq(x1), write.en.eq(valid1)]
+        m.d.comb += [write.addr.eq(addr), write.data.eq(x), write.en.eq(valid[0])]
 
     def _second_pass(self, m, store):
         log_word, s1_bits = exact_log2(self.config.word), self.s1_bits

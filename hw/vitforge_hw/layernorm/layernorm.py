@@ -40,9 +40,9 @@ class LayerNorm(wiring.Component):
 
     Latency/throughput
     ------------------
-    max(C, cores + 23) cycles a row of C channels (C = blocks * word), without a gap between rows and instructions. From
+    max(C, cores + 27) cycles a row of C channels (C = blocks * word), without a gap between rows and instructions. From
     the transfer of `go` to the acceptance of the row's last write, in an idle machine that never stalls:
-    LayerNorm.latency() = 2 C + n + cores + 33, where n = max(1 + in_wide, 8 * word / beat_bytes), with ``trio`` 7 more.
+    LayerNorm.latency() = 2 C + n + cores + 37, where n = max(1 + in_wide, 8 * word / beat_bytes), with ``trio`` 7 more.
     ``done`` follows one cycle later; `go` of a row is accepted up to two rows before its first channel is summed.
 
     Reference
@@ -167,8 +167,10 @@ class LayerNorm(wiring.Component):
         step = Signal(name="sum_step")
         block_end = Signal(name="sum_block_end")
         row_end = Signal(name="sum_row_end")
+        # a cycle ahead: nothing below waits for a comparison
+        with m.If(step):
+            m.d.sync += block_end.eq(position == word - 2)
         m.d.comb += [
-            block_end.eq(position == word - 1),
             row_end.eq(block_end & last),
             # the store's size is the counter's upper bit
             step.eq(valid & ~self._stored[-1] & ~(row_end & self._station)),
@@ -220,11 +222,16 @@ class LayerNorm(wiring.Component):
         block_end = Signal(name="out_block_end")
         row_end = Signal(name="out_row_end")
         start = Signal()
+        # a cycle ahead: nothing below waits for a comparison; blocks and room are asked for once a block
+        at_begin, at_end, last_block, roomy = Signal(init=1), Signal(), Signal(), Signal(init=1)
+        with m.If(step):
+            m.d.sync += [at_begin.eq(at_end), at_end.eq(position == word - 2)]
+        m.d.sync += [last_block.eq(~row.blocks[1:].any()), roomy.eq(room.any())]
         m.d.comb += [
-            block_begin.eq(~position.any()),
-            block_end.eq(step & (position == word - 1)),
-            row_end.eq(block_end & ~row.blocks[1:].any()),
-            step.eq(active & (~block_begin | room.any())),
+            block_begin.eq(at_begin),
+            block_end.eq(step & at_end),
+            row_end.eq(block_end & last_block),
+            step.eq(active & (~at_begin | roomy)),
             start.eq((stats.done | pending) & (~active | row_end)),
             rows.r_en.eq(start),
         ]

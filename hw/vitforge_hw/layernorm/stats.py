@@ -52,7 +52,7 @@ class LayerNormStats(wiring.Component):
 
     Latency
     -------
-    latency(config) = cores + Rsqrt.LATENCY + 4 cycles from load to done.
+    latency(config) = cores + Rsqrt.LATENCY + 5 cycles from load to done.
 
     Reference
     ---------
@@ -79,7 +79,7 @@ class LayerNormStats(wiring.Component):
 
     @staticmethod
     def latency(config: AcceleratorConfig) -> int:
-        return config.cores + Rsqrt.LATENCY + 4
+        return config.cores + Rsqrt.LATENCY + 5
 
     def elaborate(self, platform):
         m = Module()
@@ -97,21 +97,21 @@ class LayerNormStats(wiring.Component):
         with m.Elif(left != 0):
             m.d.sync += [s1.eq(Cat(s1[s1_bits:], s1[:s1_bits])), s2.eq(s2[s2_bits:]), left.eq(left - 1)]
 
-        # two products of two cycles, in LUTs: less than one in 16 cycles is needed; then the difference
+        # two products of three cycles, in LUTs: less than one in 16 cycles is needed; then the difference
         head = Signal(signed(s1_bits))
         m.d.comb += head.eq(s1[:s1_bits])
         product_bits = v_bits + 1 - log_word
-        scaled = multiply(m, s2[:s2_bits], blocks, 2, "scaled")[:product_bits]
-        square = multiply(m, head, head, 2, "square")
+        scaled = multiply(m, s2[:s2_bits], blocks, 3, "scaled")[:product_bits]
+        square = multiply(m, head, head, 3, "square")
         v = Signal(v_bits, reset_less=True)
-        valid = Signal(3)
+        valid = Signal(4)
         m.d.sync += [
             v.eq((scaled << log_word)[:v_bits] - square[:v_bits]),
             valid.eq(Cat(left != 0, valid)),
         ]
 
         m.submodules.rsqrt = rsqrt = Rsqrt(v_bits)
-        m.d.comb += [rsqrt.valid.eq(valid[2]), rsqrt.v.eq(v)]
+        m.d.comb += [rsqrt.valid.eq(valid[-1]), rsqrt.v.eq(v)]
 
         # results enter at the top and end in token order
         mantissas = Signal(16 * cores, reset_less=True)

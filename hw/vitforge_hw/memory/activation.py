@@ -1,6 +1,6 @@
 """The banked activation buffer: pools, arbitration, rotator."""
 
-from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -8,6 +8,7 @@ from amaranth.utils import ceil_log2
 from ..arch.config import AcceleratorConfig
 from ..emit import block
 from ..interfaces import BufferRead, BufferWrite
+from ..units.copies import copies
 from .ram import ram
 
 ROTATED = "mat_in"  #: the reader with the rotator, where there is one
@@ -87,8 +88,9 @@ class ActivationBuffer(wiring.Component):
         which otherwise mean nothing
     write_<client> : In(BufferWrite)
 
-    Latency/throughput: read data 2 cycles after acceptance; per pool one read and one write a cycle, fixed priority
-    in the order of readers() and writers(); clients of different pools do not disturb each other.
+    Latency/throughput: read data 2 cycles after acceptance, a row at its pool's port 1 cycle after its acceptance; per
+    pool one read and one write a cycle, fixed priority in the order of readers() and writers(); clients of different
+    pools do not disturb each other.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -106,6 +108,13 @@ class ActivationBuffer(wiring.Component):
 
         def pool_of(addr):
             return (addr >> low)[: max(1, ceil_log2(c.pools))]
+
+        # what is written follows its acceptance a cycle later: the selects of rows have registers of their own
+        late = []
+        for n, w in writing:
+            members = (w.addr[:low], w.data, w.mask)
+            late.append([Signal(len(v), name=f"{n}_late{i}", reset_less=True) for i, v in enumerate(members)])
+            m.d.sync += [r.eq(v) for r, v in zip(late[-1], members, strict=True)]
 
         pool_data, read_ready, write_ready = [], {n: [] for n, _ in reading}, {n: [] for n, _ in writing}
         for p in range(c.pools):
@@ -130,40 +139,63 @@ class ActivationBuffer(wiring.Component):
                     pool.read_upper.eq(Mux(mat.valid & (pool_of(mat.addr) == p), mat.upper, 0)),
                 ]
 
-            taken = Const(0, 1)
-            addr, payload, mask = Const(0, low), Const(0, c.row_bytes * 8), Const(0, c.cores)
-            for _, w in reversed(writing):
-                mine = w.valid & (pool_of(w.addr) == p)
-                addr, payload, mask = Mux(mine, w.addr[:low], addr), Mux(mine, w.data, payload), Mux(mine, w.mask, mask)
-            for n, w in writing:
-                want = Signal(name=f"write_{n}_pool{p}")
-                m.d.comb += want.eq(w.valid & (pool_of(w.addr) == p))
-                write_ready[n].append(want & ~taken)
-                taken = taken | want
-            m.d.comb += [pool.write_enable.eq(mask), pool.write_addr.eq(addr), pool.write_data.eq(payload)]
+            self._write(m, p, pool, pool_of, writing, late, write_ready)
 
         for n, w in writing:
             m.d.comb += w.ready.eq(Cat(*write_ready[n]).any())
         for n, r in reading:
             m.d.comb += r.ready.eq(Cat(*read_ready[n]).any())
             # two stages behind the request: which pool answered, and the rotation
-            source = [Signal(max(1, ceil_log2(c.pools)), name=f"{n}_source{i}", reset_less=True) for i in range(2)]
+            source = [Signal(max(1, ceil_log2(c.pools)), name=f"{n}_source", reset_less=True)]
             arrived = [Signal(name=f"{n}_arrived{i}") for i in range(2)]
             m.d.sync += [
                 arrived[0].eq(r.valid & r.ready),
                 arrived[1].eq(arrived[0]),
                 source[0].eq(pool_of(r.addr)),
-                source[1].eq(source[0]),
             ]
-            row = pool_data[0]
-            for p in range(1, c.pools):
-                row = Mux(source[1] == p, pool_data[p], row)
+            row = []
+            for half, (pool,) in enumerate(copies(m, 2, f"{n}_pool", source[0])):
+                bits = c.row_bytes * 8 // 2
+                part = pool_data[0].word_select(half, bits)
+                for p in range(1, c.pools):
+                    part = Mux(pool == p, pool_data[p].word_select(half, bits), part)
+                row.append(part)
+            row = Cat(row)
             if c.attention and n == ROTATED:
                 turn = [Signal(range(c.cores), name=f"{n}_turn{i}", reset_less=True) for i in range(2)]
                 m.d.sync += [turn[0].eq(r.offset), turn[1].eq(turn[0])]
                 row = rotate(m, row, turn[1], c)
             m.d.comb += [r.data_valid.eq(arrived[1]), r.data.eq(row)]
         return m
+
+
+    def _write(self, m, p, pool, pool_of, writing, late, write_ready):
+        """Pool ``p``'s row: the first writer that wants it, with what it has given a cycle before."""
+        c = self._config
+        taken = Const(0, 1)
+        wants = []
+        for n, w in writing:
+            want = Signal(name=f"write_{n}_pool{p}")
+            m.d.comb += want.eq(w.valid & (pool_of(w.addr) == p))
+            write_ready[n].append(want & ~taken)
+            wants.append(want & ~taken)
+            taken = taken | want
+        granted = Signal(len(writing), name=f"granted{p}")
+        number = Signal(range(len(writing)), name=f"writer{p}")
+        m.d.sync += granted.eq(Cat(wants))
+        for i, want in enumerate(wants):
+            with m.If(want):
+                m.d.comb += number.eq(i)
+        halves = copies(m, 2, f"pool{p}_writer", number)
+        bits = c.row_bytes * 8 // 2
+        addrs, rows, masks = zip(*late, strict=True)
+        m.d.comb += [
+            pool.write_enable.eq(Mux(granted.any(), Array(masks)[halves[0][0]], 0)),
+            pool.write_addr.eq(Array(addrs)[halves[1][0]]),
+            pool.write_data.eq(Cat(
+                Array(row.word_select(half, bits) for row in rows)[number] for half, (number,) in enumerate(halves)
+            )),
+        ]  # fmt: skip
 
 
 def rotate(m: Module, row, offset, config: AcceleratorConfig):

@@ -85,16 +85,18 @@ class RowWriter(wiring.Component):
         ends_tile = Signal()
         ends_group = Signal()
         ends_row = Signal()
+        over = Signal()  # the instruction leaves the queue a cycle after its last tile
         row_last = is_last(row, op.rows)
         group_last = group == op.groups
         m.d.comb += [
-            take.eq(count.any() & ~held),
+            take.eq(count.any() & ~held & ~over),
             ends_tile.eq(take & (plane | ~op.out_wide)),
             ends_group.eq(ends_tile & is_last(tile, op.tiles)),
             ends_row.eq(ends_group & group_last),
-            queue.r_en.eq(ends_row & row_last),
+            queue.r_en.eq(over),
             self.freed.eq(ends_tile),
         ]
+        m.d.sync += over.eq(ends_row & row_last)
         m.d.sync += count.eq((count + self.push)[: len(count)] - ends_tile)
         with m.If(take):
             m.d.sync += plane.eq(~ends_tile)
@@ -173,9 +175,9 @@ class RowWriter(wiring.Component):
             m.d.comb += self.wr.mask.eq((1 << c.cores) - 1)
         m.d.comb += held.eq(waits)
         with m.If(~held):
-            m.d.sync += valid.eq(take & to_buffer)
+            m.d.sync += [valid.eq(take & to_buffer), out.eq(value)]
         with m.If(take):
-            m.d.sync += [addr.eq(now + step), out_addr.eq(now), out.eq(value), row_end.eq(ends_row)]
+            m.d.sync += [addr.eq(now + step), out_addr.eq(now), row_end.eq(ends_row)]
         done = Signal()
         m.d.sync += done.eq(anything & ~held & row_end)
         m.d.comb += self.done.eq(done)

@@ -43,19 +43,24 @@ class Gelu(wiring.Component):
         m.submodules.rom = rom = memory.Memory(shape=8, depth=GELU_ENTRIES, init=GELU_TABLE)
         read = rom.read_port()
 
-        magnitude = Signal(P_BITS, reset_less=True)
-        m.d.sync += magnitude.eq(Mux(self.p[-1], -self.p, self.p))
-
-        # |p| * 2^(7 - e), rounded: one guard bit, and left by 7 - 3 so that only right shifts remain
+        # |p| * 2^(7 - e), rounded: one guard bit, and left by 7 - 3: only right shifts remain, the one by 4 first
         up = GELU_FRAC - GELU_EXP_MIN + 1
+        amount = Signal(3)
+        magnitude = Signal(P_BITS)
+        above = Signal(P_BITS + up, reset_less=True)
+        m.d.comb += [
+            amount.eq((self.exp_index[:3] + C(8 - GELU_EXP_MIN, 3))[:3]),
+            magnitude.eq(Mux(self.p[-1], -self.p, self.p)),
+        ]
+        m.d.sync += above.eq(Cat(C(0, up), magnitude) >> Cat(C(0, 2), amount[2]))
         scaled = Signal(P_BITS + up)
         rounded = Signal(P_BITS + up)
         index = Signal(range(GELU_ENTRIES))
-        down = Signal(3, reset_less=True)  # every lane's own: the instruction's field has many loads
-        m.d.sync += down.eq((self.exp_index[:3] + C(8 - GELU_EXP_MIN, 3))[:3])
+        down = Signal(2, reset_less=True)  # every lane's own: the instruction's field has many loads
+        m.d.sync += down.eq(amount[:2])
         beyond = Signal(reset_less=True)
         m.d.comb += [
-            scaled.eq(Cat(C(0, up), magnitude) >> down),
+            scaled.eq(above >> down),
             rounded.eq(scaled[1:] + scaled[0]),
             read.addr.eq(rounded[: len(index)]),
         ]

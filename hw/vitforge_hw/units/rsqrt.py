@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from ..arch import arith
 from .booth import multiply
 from .leading_one import LeadingOne
+from .packed import stages
 
 
 class Rsqrt(wiring.Component):
@@ -27,14 +28,14 @@ class Rsqrt(wiring.Component):
 
     Latency
     -------
-    Rsqrt.LATENCY = 9 cycles; one result a cycle, no back-pressure.
+    Rsqrt.LATENCY = 10 cycles; one result a cycle, no back-pressure.
 
     Reference
     ---------
     arch.arith.rsqrt
     """
 
-    LATENCY = 9
+    LATENCY = 10
 
     def __init__(self, width: int = 42):
         if not 18 <= width <= 64:
@@ -75,27 +76,26 @@ class Rsqrt(wiring.Component):
         m.d.sync += f3.eq(f2)
         r3 = port.data[:12]
 
-        # 4, 5: f r0^2
-        fr5 = multiply(m, port.data[12:], f3, 2, "fr")[:42]
+        # 4 to 6: f r0^2
+        fr6 = multiply(m, port.data[12:], f3, 3, "fr")[:42]
 
-        # 6: 3 - f r0^2 with 16 fraction bits (between 1.9 and 2.1)
-        u6 = Signal(18, reset_less=True)
-        m.d.sync += u6.eq(C(3 << 16, 18) - (fr5[24:] + fr5[23])[:18])
+        # 7: 3 - f r0^2 with 16 fraction bits (between 1.9 and 2.1)
+        u7 = Signal(18, reset_less=True)
+        m.d.sync += u7.eq(C(3 << 16, 18) - (fr6[24:] + fr6[23])[:18])
 
-        # 7, 8: r0 (3 - f r0^2)
-        r4, r5, r6 = (Signal(12, name=f"r{i}", reset_less=True) for i in (4, 5, 6))
-        m.d.sync += [r4.eq(r3), r5.eq(r4), r6.eq(r5)]
-        ru8 = multiply(m, u6, r6, 2, "ru")[:30]
+        # 8, 9: r0 (3 - f r0^2)
+        r7 = stages(m, r3, 4, "r", reset_less=True)[-1]
+        ru9 = multiply(m, u7, r7, 2, "ru")[:30]
 
-        # 9: round and limit the mantissa; the exponent and the mark of v = 0 have followed
+        # 10: round and limit the mantissa; the exponent and the mark of v = 0 have followed
         k, some = k1, some1
-        for i in range(2, 9):
+        for i in range(2, 10):
             k_next = Signal(len(k1), name=f"k{i}", reset_less=True)
             some_next = Signal(name=f"some{i}", reset_less=True)
             m.d.sync += [k_next.eq(k), some_next.eq(some)]
             k, some = k_next, some_next
         rounded = Signal(17)
-        m.d.comb += rounded.eq(ru8[13:] + ru8[12])
+        m.d.comb += rounded.eq(ru9[13:] + ru9[12])
         k5 = k if len(k) == 5 else Cat(k, C(0, 5 - len(k)))
         out_m = Signal(16, reset_less=True)
         out_e = Signal(6, reset_less=True)

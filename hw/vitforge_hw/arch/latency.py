@@ -29,11 +29,11 @@ class Latency:
     mat_fetch_rows: int = 2  #: rows of max_k that the group register holds, rounded up to a power of two
     # engines/rmac; pointwise instructions are those of MAT
     rmac_switch: int = 2  #: last tile of an instruction -> first step of one of another kind
-    rmac_window_to_step: int = 2  #: the words of all map rows that an output row needs are asked for -> its first step
+    rmac_window_to_step: int = 4  #: the words of all map rows that an output row needs are asked for -> its first step
     rmac_step_to_result: int = 14  #: depthwise, K^T V: a step or pass -> its first tile
     rmac_product_levels: int = 1  #: K^T V: so many more, and those of the adder tree over the cores
     rmac_pointwise_to_result: int = 18  #: the same of a pointwise instruction
-    rmac_sum_to_result: int = 9  #: the same of a sum over tokens
+    rmac_sum_to_result: int = 10  #: the same of a sum over tokens
     # layernorm
     ln_between_rows: int = 27  #: least cycles of a row: cores + this
     ln_latency: int = 37  #: go -> last write: 2 C + n + cores + this; done one later

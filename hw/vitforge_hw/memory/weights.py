@@ -8,6 +8,7 @@ from amaranth.utils import ceil_log2, exact_log2
 from ..arch.config import AcceleratorConfig
 from ..emit import block
 from ..interfaces import KsumWrite, MemoryRead, WeightWrite
+from ..units.copies import copies
 from .ram import Ram, ram
 from .shared_ram import shared_ram
 
@@ -21,8 +22,9 @@ class WeightBuffer(wiring.Component):
 
     Members
     -------
-    loader : (with attention) In(WeightWrite), mask per slice of ``cores`` lanes; always accepted
-    z : (with trio) In(WeightWrite), mask per beat; accepted unless the loader writes or, ``shared``, R-MAC reads there
+    loader : (with attention) In(WeightWrite), mask per slice of ``cores`` lanes; always accepted, written a cycle later
+    z : (with trio) In(WeightWrite), mask per beat, 0 unless ``valid``; accepted unless the loader writes or,
+        ``shared``, R-MAC reads there
     dma : In(WeightWrite), mask per beat; the same, and unless one of the others has a row
     read_<engine> : In(MemoryRead), one engine's port
 
@@ -45,30 +47,43 @@ class WeightBuffer(wiring.Component):
         m = Module()
         address = ceil_log2(c.weight_rows)
         shared = c.trio and not c.attention and not c.ultraram
-        # in order of priority: port, beats that a mask bit stands for
-        writers = [(self.loader, c.beats_per_row)] if c.attention else []
-        writers += [(self.z, 1)] if c.trio else []
-        writers += [(self.dma, 1)]
+        columns = range(c.beats_per_weight_row)
+        # in order of priority: port, row, what marks its columns: of those that can be chosen alone, and never without
+        # ``valid``, so that no signal chooses more than a column
+        writers = [self._loader(m, columns)] if c.attention else []
+        writers += [(self.z, self.z.data, self.z.mask)] if c.trio else []
+        writers += [(self.dma, self.dma.data, self.dma.mask)]
 
-        addr, row = self.dma.addr[:address], self.dma.data
-        before = Const(0, 1)
-        for port, _ in writers:
+        addr, before = self.dma.addr[:address], Const(0, 1)
+        for port, _, _ in writers:
             busy = self.read_rmac.en & (self.read_rmac.addr[0] == port.addr[0]) if shared else Const(0, 1)
             m.d.comb += port.ready.eq(~before & ~busy)
             before = before | port.valid
-        for port, _ in reversed(writers[:-1]):
+        for port, _, _ in reversed(writers[:-1]):
             addr = Mux(port.valid, port.addr[:address], addr)
-            row = Mux(port.valid, port.data, row)
+        bits = c.beat_bytes * 8
+        rows = [self.dma.data.word_select(i, bits) for i in columns]
+        for _, row, marks in reversed(writers[:-1]):
+            rows = [Mux(marks[i], row.word_select(i, bits), below) for i, below in enumerate(rows)]
         write_addr, write_data = Signal(address), Signal(len(self.dma.data))
-        m.d.comb += [write_addr.eq(addr), write_data.eq(row)]
+        m.d.comb += [write_addr.eq(addr), write_data.eq(Cat(rows))]
 
-        columns = range(c.beats_per_weight_row)
-        mine = [Cat(p.valid & p.ready & p.mask[i // beats] for p, beats in writers).any() for i in columns]
+        mine = [Cat(p.valid & p.ready & marks[i] for p, _, marks in writers).any() for i in columns]
         if shared:
             self._banks(m, address, mine, write_addr, write_data)
         else:
             self._copies(m, address, mine, write_addr, write_data)
         return m
+
+    def _loader(self, m, columns):
+        """The key loader's port, its row and the columns that it writes, a cycle later."""
+        given = self.loader
+        late = WeightWrite(len(given.data), len(given.mask)).flip().create(path=("late",))
+        m.d.comb += given.ready.eq(1)
+        m.d.sync += [late.valid.eq(given.valid), late.addr.eq(given.addr), late.data.eq(given.data)]
+        beats = self._config.beats_per_row
+        marks = [copies(m, 1, f"loader{i}_", given.valid & given.mask[i // beats])[0][0] for i in columns]
+        return late, late.data, marks
 
     def _copies(self, m, address, enables, write_addr, write_data):
         """A memory for each engine, written together."""

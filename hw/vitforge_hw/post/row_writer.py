@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..arch.config import AcceleratorConfig
 from ..engines.group_fetch import is_last, op_queue
 from ..interfaces import DEST_BUFFER, DEST_KSUM, DEST_Z, POST_OP, BufferWrite, KsumWrite, WeightWrite
+from ..units.copies import copies
 from .op import following, op_part
 
 _BUFFER = ("tiles", "rows", "groups", "skip", "out_addr", "out_stride", "out_wide")
@@ -155,13 +156,18 @@ class RowWriter(wiring.Component):
                     gathered.eq(gathered + 1),
                     gather.eq(Cat(Cat(s[8:], word.word_select(lane, 8)) for lane, s in enumerate(slots))),
                 ]
+            z_next = Signal()
+            m.d.comb += z_next.eq(Mux(held, z_valid, take & to_z & complete))
+            m.d.sync += z_valid.eq(z_next)
             with m.If(~held):
-                m.d.sync += [z_valid.eq(take & to_z & complete), ksum_valid.eq(take & (op.dest == DEST_KSUM))]
+                m.d.sync += ksum_valid.eq(take & (op.dest == DEST_KSUM))
+            # a column's mark chooses its row: a register of each one's own
+            marks = [mark for ((mark,),) in (copies(m, 1, f"z{i}_", z_next) for i in range(c.beats_per_weight_row))]
             m.d.comb += [
                 self.z.valid.eq(z_valid),
                 self.z.addr.eq(out_addr),
                 self.z.data.eq(gather),
-                self.z.mask.eq((1 << c.beats_per_weight_row) - 1),
+                self.z.mask.eq(Cat(marks)),
                 self.ksum_wr.valid.eq(ksum_valid),
                 self.ksum_wr.addr.eq(out_addr),
                 self.ksum_wr.data.eq(out[: c.word * 8]),

@@ -56,7 +56,7 @@ class WindowKind(InstructionKind):
         if self.code != e.kind:
             before, e.kind = max(before, e.drained + t.rmac_switch), self.code
         go = max(go, e.free)
-        begin = max(go + 2, e.fetched)
+        begin = max(go + 3, e.fetched)
         start, end = self.work(clock, op, begin, before, row)
         e.free = begin
         end = clock.post(start, end, self.tile_count(op, c))

@@ -122,9 +122,9 @@ def test_priority():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_weight_buffer(name):
-    """Beats by DMA, slices by the loader and rows of Z, all at once: loader before Z before DMA; every engine reads
-    the same rows, two cycles later. Without a loader two engines share a memory: what lies in the bank that R-MAC reads
-    waits."""
+    """Beats by DMA, slices by the loader and rows of Z, all at once: loader, whose rows are written a cycle later, before
+    Z before DMA; every engine reads the same rows, two cycles later. Without a loader two engines share a memory: what
+    lies in the bank that R-MAC reads waits."""
     config = dataclasses.replace(PRESETS[name], weight_rows=64)
     dut = WeightBuffer(config)
     rng = random.Random(1)
@@ -140,9 +140,9 @@ def test_weight_buffer(name):
     shared = config.trio and not config.attention
 
     async def bench(ctx):
-        pipe, won, lost, waited = [None, None], 0, 0, 0
+        pipe, won, lost, waited, behind = [None, None], 0, 0, 0, None
         for _ in range(600):
-            taken = False
+            taken, coming = behind is not None, None
             addrs = [rng.randrange(config.weight_rows) for _ in reads]
             for read, addr in zip(reads, addrs):
                 ctx.set(read.addr, addr)
@@ -154,23 +154,27 @@ def test_weight_buffer(name):
             for n, port in ports.items():
                 valid = rng.random() < 0.5
                 count = columns[n]
-                mask = (1 << count) - 1 if n == "z" else 1 << rng.randrange(count)
+                mask = ((1 << count) - 1) * valid if n == "z" else 1 << rng.randrange(count)
                 addr, value = rng.randrange(config.weight_rows), rng.getrandbits(row_bits)
                 for signal, level in ((port.valid, valid), (port.addr, addr), (port.mask, mask), (port.data, value)):
                     ctx.set(signal, level)
                 busy = shared and wanted[1] and (addrs[1] ^ addr) & 1 == 0
+                size = row_bits // count
+                keep = sum(((1 << size) - 1) << i * size for i in range(count) if not mask >> i & 1)
+                if n == "loader":
+                    coming, won = (addr, keep, value) if valid else None, won + valid
+                    assert ctx.get(port.ready)
+                    continue
                 if valid and not taken and not busy:
-                    size = row_bits // count
-                    keep = sum(((1 << size) - 1) << i * size for i in range(count) if not mask >> i & 1)
                     written.append((addr, keep, value))
                 if valid:
                     won, lost, waited = won + (not taken), lost + taken, waited + busy
                     assert ctx.get(port.ready) == (not taken and not busy), n
                 taken = taken or valid
             pipe.append([content[a] if w else None for a, w in zip(addrs, wanted)])
-            for addr, keep, value in written:
+            for addr, keep, value in [*([behind] if behind else []), *written]:
                 content[addr] = content[addr] & keep | value & ~keep
-            due = pipe.pop(0)
+            behind, due = coming, pipe.pop(0)
             if due is not None:
                 assert [ctx.get(r.data) if d is not None else None for r, d in zip(reads, due)] == due
             await ctx.tick()

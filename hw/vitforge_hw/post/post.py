@@ -1,6 +1,6 @@
 """Post-processing: lanes and parameters shared by the engines."""
 
-from amaranth import C, Cat, Module, Mux, Signal
+from amaranth import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -20,6 +20,7 @@ from ..interfaces import (
     fields_layout,
 )
 from ..units import dyadic, hardswish, post_lane
+from ..units.copies import copies
 from .queue import STEP, STEP_FIELDS, PostQueue, phases
 from .token import PostToken, lane_inputs, pick
 
@@ -100,7 +101,7 @@ class PostProcess(wiring.Component):
         m = Module()
         queues = [self._queue(m, e) for e in c.engine_names]
         valid, steps = self._start(m, queues)
-        at = lambda name: steps[LANES_AT + self._stage[name]]  # noqa: E731
+        at = lambda name: steps[LANES_AT + self._stage[name] - 1]  # noqa: E731
         step = steps[FETCH]
 
         # ---- sums and factors leave their queues, residual rows a cycle before the lanes want them
@@ -115,7 +116,7 @@ class PostProcess(wiring.Component):
         params = self._parameters(m, step)
         mantissas, exponents = self._factors(m, step, popped, queues) if c.trio else (None, None)
 
-        # ---- what all lanes have alike
+        # ---- what all lanes have alike, a cycle early: each token's have a register of their own
         shared = {"wide": at("wide").out_wide, "narrow": at("narrow").narrow}
         if c.attention:
             shared |= {name: at(name).act0 for name in ("exp_index", "exp_out")}
@@ -125,20 +126,19 @@ class PostProcess(wiring.Component):
         if c.trio and c.attention:
             shared["take_hardswish"] = at("take_hardswish").act[1]
 
+        early, row_early = steps[FETCH - 1], steps[wanted - 1]
+        shared |= {"engine": early.engine, "phase": early.phase, "write": valid[self._out_at - 1]}
+        shared |= {f"res_{name}": row_early[name] for name in ("engine", "phase")} | {"res_mode": row_early.res_mode}
+
         # ---- lanes, and their bytes shifted into whole rows
-        tokens = []
-        for t in range(c.cores):
-            token = PostToken(c)
-            m.submodules[f"token{t}"] = token = block(token, token.module_name)
-            tokens.append(token)
-            given = shared | ({"mantissa": mantissas[t], "exponent": exponents[t]} if c.trio else {})
+        tokens = [block(token, token.module_name) for token in (PostToken(c) for _ in range(c.cores))]
+        widths = {name: len(getattr(tokens[0], name)) for name in shared}
+        shared = {name: copies(m, c.cores, f"{name}_", Value.cast(v)[: widths[name]]) for name, v in shared.items()}
+        for t, token in enumerate(tokens):
+            m.submodules[f"token{t}"] = token
+            given = {name: of_token[t][0] for name, of_token in shared.items()}
+            given |= {"mantissa": mantissas[t], "exponent": exponents[t]} if c.trio else {}
             m.d.comb += [
-                token.engine.eq(step.engine),
-                token.phase.eq(step.phase),
-                token.res_engine.eq(row.engine),
-                token.res_phase.eq(row.phase),
-                token.res_mode.eq(row.res_mode),
-                token.write.eq(valid[self._out_at]),
                 *(getattr(token, name).eq(value[: len(getattr(token, name))]) for name, value in given.items()),
                 *(getattr(token, name)[j].eq(value) for (name, j), value in params.items()),
             ]

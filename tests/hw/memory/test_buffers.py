@@ -122,9 +122,9 @@ def test_priority():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_weight_buffer(name):
-    """Beats by DMA, slices by the loader and rows of Z, all at once: loader, whose rows are written a cycle later, before
-    Z before DMA; every engine reads the same rows, two cycles later. Without a loader two engines share a memory: what
-    lies in the bank that R-MAC reads waits."""
+    """Beats by DMA, slices by the loader and rows of Z, all at once: loader, whose rows are written a cycle later,
+    before Z before DMA; every engine reads the same rows, two cycles later. Without a loader two engines share a
+    memory: what lies in the bank that R-MAC reads waits."""
     config = dataclasses.replace(PRESETS[name], weight_rows=64)
     dut = WeightBuffer(config)
     rng = random.Random(1)

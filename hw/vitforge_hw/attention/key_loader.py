@@ -98,7 +98,8 @@ class Loader(wiring.Component):
     def _reads(self, m):
         """Instruction, row and block counters; returns signals of an accepted read: valid, last of its row, place."""
         ctl, slices = self.ctl, self.slices
-        op = ctl.op.payload
+        op = Signal.like(ctl.op.payload, name="ahead", reset_less=True)  # the instruction behind the present one
+        ahead, following = Signal(name="ahead_valid"), Signal()
         op_valid = Signal()
         op_addr = Signal(16, reset_less=True)
         op_stride = Signal(16, reset_less=True)
@@ -127,7 +128,8 @@ class Loader(wiring.Component):
             row_end.eq(issue & last),
             ctl.go.ready.eq(op_valid & rows.w_rdy),
             go.eq(ctl.go.valid & ctl.go.ready),
-            ctl.op.ready.eq(~op_valid),
+            ctl.op.ready.eq(~ahead),
+            following.eq(~op_valid | (go & ctl.go.payload)),
             rows.w_en.eq(go),
             rows.w_data.eq(Cat(op_addr, op_weight, op_blocks[: len(left)], part)),
             rows.r_en.eq(~active | row_end),
@@ -138,15 +140,18 @@ class Loader(wiring.Component):
             m.d.sync += [active.eq(rows.r_rdy), Cat(addr, weight, left, mask).eq(rows.r_data)]
         with m.If(go):
             m.d.sync += [
-                op_valid.eq(~ctl.go.payload),
                 op_addr.eq(op_addr + op_stride),
                 part.eq(Cat(part[-1], part[:-1])),
             ]
             with m.If(part[-1]):
                 m.d.sync += op_weight.eq(op_weight + op_blocks)
-        with m.If(ctl.op.ready):
+        with m.If(~ahead):
+            m.d.sync += [op.eq(ctl.op.payload), ahead.eq(ctl.op.valid)]
+        with m.Elif(following):
+            m.d.sync += ahead.eq(0)
+        with m.If(following):
             m.d.sync += [
-                op_valid.eq(ctl.op.valid),
+                op_valid.eq(ahead),
                 op_addr.eq(op.in_addr),
                 op_stride.eq(op.in_stride),
                 op_weight.eq(op.weight_addr),

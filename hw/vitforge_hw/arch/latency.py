@@ -45,7 +45,7 @@ class Latency:
     sm_latency: int = 16  #: go -> done: words + keys of all passes + this
     sm_entries: int = 64  #: entries of the code ring, whatever their length
     # attention/shifter
-    sh_start: int = 5  #: go -> first step
+    sh_start: int = 6  #: go -> first step
     sh_latency: int = 12  #: last step -> done: this, the levels of the key adder tree, word
     sh_values: int = 8  #: value rows read ahead
     sh_entry: int = 2  #: softmax done -> entry can be used

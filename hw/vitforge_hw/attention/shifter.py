@@ -10,6 +10,7 @@ from ..arch.isa import Chunk
 from ..arch.latency import CYCLES
 from ..emit import block
 from ..interfaces import READ_LATENCY, BufferRead, BufferWrite, ChunkControl, op_layout
+from ..units.pair import Pair
 from .code_ring import CodePop
 from .shifter_lane import SHIFT_MAX, ShifterLane, acc_latency, row_latency
 from .softmax_lane import delay
@@ -48,7 +49,7 @@ class ShifterArray(wiring.Component):
     Reference: arith.attend
     """
 
-    START = 3 + READ_LATENCY  #: from go to the first step: address, request, read, FIFO
+    START = 4 + READ_LATENCY  #: from go to the first step: address, request, its queue, read, FIFO
     assert START == CYCLES.sh_start
 
     def __init__(self, config: AcceleratorConfig):
@@ -141,10 +142,14 @@ class ShifterArray(wiring.Component):
         addr, group_left, block_left = Signal(16), Signal(10), Signal(6)
         room = Signal(range(VALUE_ROWS + 1), init=VALUE_ROWS)
         accepted, block_end = Signal(), Signal()
+        m.submodules.requests = requests = Pair(16)  # nothing above depends on the buffer's arbitration
         m.d.comb += [
-            rd.valid.eq(active & (room != 0)),
-            rd.addr.eq(addr),
-            accepted.eq(rd.valid & rd.ready),
+            accepted.eq(active & (room != 0) & requests.w_rdy),
+            requests.w_en.eq(accepted),
+            requests.w_data.eq(addr),
+            rd.valid.eq(requests.r_rdy),
+            rd.addr.eq(requests.r_data),
+            requests.r_en.eq(rd.ready),
             block_end.eq(group_left == 1),
             finish.eq(accepted & block_end & (block_left == 1)),
         ]
@@ -170,9 +175,7 @@ class ShifterArray(wiring.Component):
             m.d.sync += room.eq(room - 1)
         with m.Elif(~accepted & values.r_en):
             m.d.sync += room.eq(room + 1)
-        arrived = Signal(READ_LATENCY)
-        m.d.sync += arrived.eq(Cat(accepted, arrived)[:READ_LATENCY])
-        m.d.comb += [values.w_en.eq(arrived[-1]), values.w_data.eq(rd.data)]
+        m.d.comb += [values.w_en.eq(rd.data_valid), values.w_data.eq(rd.data)]
 
     def _steps(self, m: Module, work, values, targets):
         """One step a cycle while there are codes, values and, for a block's last step, a place for its result."""

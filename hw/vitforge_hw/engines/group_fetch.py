@@ -199,8 +199,10 @@ class GroupFetch(wiring.Component):
         made = Signal()
         group_last = Signal()
         done = Signal()
+        over = Signal()  # the instruction leaves the queue a cycle after its last group
+        m.d.sync += over.eq(made & done)
         m.d.comb += [
-            room.eq(~walked | waiting.w_rdy),
+            room.eq((~walked | waiting.w_rdy) & ~over),
             waiting.w_en.eq(walked),
             waiting.w_data.eq(following),
             waiting.r_en.eq(take),
@@ -208,7 +210,7 @@ class GroupFetch(wiring.Component):
             self.go_ready.eq(room & queue.r_rdy & ~walking),
             group_last.eq(~Mux(walking, left, op.groups).any()),
             done.eq(group_last & Mux(walking, row_last, self.go_last)),
-            queue.r_en.eq(made & done),
+            queue.r_en.eq(over),
         ]
         with m.If(made):
             m.d.sync += [

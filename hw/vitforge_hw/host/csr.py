@@ -160,11 +160,14 @@ class Csr(wiring.Component):
             self.done_pop.eq(file.done_pop),
         ]
         strides = (file.job_image_stride, file.job_result_stride)
-        odd = [(value & (BASE_ALIGNMENT - 1)).any() for value in (self.push_image, self.push_result, *strides)]
+        # a cycle late: two writes of the bus lie two cycles apart
+        odd = Signal(4)
+        addresses = (self.push_image, self.push_result, *strides)
+        m.d.sync += odd.eq(Cat((value & (BASE_ALIGNMENT - 1)).any() for value in addresses))
         with m.If(file.job_submit):
             with m.If(self.stopping):
                 m.d.comb += [log.stopped_error.eq(1), log.stopped_addr.eq(self.push_image)]
-            with m.Elif(Cat(odd).any()):
+            with m.Elif(odd.any()):
                 m.d.comb += log.alignment_error.eq(1)
                 for number, value in reversed(list(enumerate((self.push_image, self.push_result, *strides)))):
                     with m.If(odd[number]):

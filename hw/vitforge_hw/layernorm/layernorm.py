@@ -233,8 +233,8 @@ class LayerNorm(wiring.Component):
             row_end.eq(block_end & last_block),
             step.eq(active & (~at_begin | roomy)),
             start.eq((stats.done | pending) & (~active | row_end)),
-            rows.r_en.eq(start),
         ]
+        m.d.sync += rows.r_en.eq(start)  # the next start is a row later
         with m.If(step):
             m.d.sync += [position.eq(position + 1), addr.eq(addr + 1), begun.eq(1)]
         with m.If(block_end):

@@ -218,7 +218,7 @@ def test_cycles(keys, blocks):
     assert {b - a for a, b in zip(record.done, record.done[1:])} == {blocks * block}
     blocks_end = [a[0] for a in record.watched["acc"]]
     assert {b - a for a, b in zip(blocks_end, blocks_end[1:])} == {block}
-    assert (shifter.START, shifter.LATENCY) == (5, 21)
+    assert (shifter.START, shifter.LATENCY) == (6, 21)
 
 
 def run_coupled(config, seed, ops, stall):

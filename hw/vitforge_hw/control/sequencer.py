@@ -104,6 +104,8 @@ class Sequencer(wiring.Component):
 
         m.d.comb += ctl.op.payload.as_value().eq(ahead[isa.WAITS * isa.WAIT_BITS :])
         sloped = multiply(m, row, wait.a, 0, "sloped")  # two adders; a DSP block would be the slowest part of its path
+        going = Signal()  # in GO, as a register of its own: what begins with a row begins here
+        m.d.comb += [ctl.go.valid.eq(going), ctl.go.payload.eq(final)]
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.run & (self.submitted != image)):
@@ -129,6 +131,7 @@ class Sequencer(wiring.Component):
                 with m.If(wait.enable):
                     m.next = "THRESHOLD"
                 with m.Else():  # enabled waits come first
+                    m.d.sync += going.eq(1)
                     m.next = "GO"
             with m.State("THRESHOLD"):
                 m.d.sync += [
@@ -144,9 +147,9 @@ class Sequencer(wiring.Component):
                 with m.Else():
                     m.d.comb += [self.stalled.eq(1), self.waiting.eq(number)]
             with m.State("GO"):
-                m.d.comb += [ctl.go.valid.eq(1), ctl.go.payload.eq(final)]
                 with m.If(ctl.go.ready):
                     m.d.sync += [row.eq(row + 1), number.eq(0), wait.eq(first), rows_started.eq(rows_started + 1)]
+                    m.d.sync += going.eq(0)
                     m.next = "SLOPE"
                     with m.If(final):
                         m.next = "ISSUE"

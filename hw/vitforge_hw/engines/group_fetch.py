@@ -199,10 +199,8 @@ class GroupFetch(wiring.Component):
         made = Signal()
         group_last = Signal()
         done = Signal()
-        over = Signal()  # the instruction leaves the queue a cycle after its last group
-        m.d.sync += over.eq(made & done)
         m.d.comb += [
-            room.eq((~walked | waiting.w_rdy) & ~over),
+            room.eq(~walked | waiting.w_rdy),
             waiting.w_en.eq(walked),
             waiting.w_data.eq(following),
             waiting.r_en.eq(take),
@@ -210,7 +208,7 @@ class GroupFetch(wiring.Component):
             self.go_ready.eq(room & queue.r_rdy & ~walking),
             group_last.eq(~Mux(walking, left, op.groups).any()),
             done.eq(group_last & Mux(walking, row_last, self.go_last)),
-            queue.r_en.eq(over),
+            queue.r_en.eq(made & done),
         ]
         with m.If(made):
             m.d.sync += [

@@ -1,5 +1,7 @@
 """Weight buffer, parameter memories, Ksum memory: written by DMA, key loader and R-MAC, read privately."""
 
+from types import SimpleNamespace
+
 from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
@@ -78,12 +80,13 @@ class WeightBuffer(wiring.Component):
     def _loader(self, m, columns):
         """The key loader's port, its row and the columns that it writes, a cycle later."""
         given = self.loader
-        late = WeightWrite(len(given.data), len(given.mask)).flip().create(path=("late",))
+        late = SimpleNamespace(valid=Signal(), ready=Signal(), addr=Signal(len(given.addr), reset_less=True))
+        row = Signal(len(given.data), reset_less=True)
         m.d.comb += given.ready.eq(1)
-        m.d.sync += [late.valid.eq(given.valid), late.addr.eq(given.addr), late.data.eq(given.data)]
+        m.d.sync += [late.valid.eq(given.valid), late.addr.eq(given.addr), row.eq(given.data)]
         beats = self._config.beats_per_row
         marks = [copies(m, 1, f"loader{i}_", given.valid & given.mask[i // beats])[0][0] for i in columns]
-        return late, late.data, marks
+        return late, row, marks
 
     def _copies(self, m, address, enables, write_addr, write_data):
         """A memory for each engine, written together."""

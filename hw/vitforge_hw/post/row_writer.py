@@ -86,18 +86,16 @@ class RowWriter(wiring.Component):
         ends_tile = Signal()
         ends_group = Signal()
         ends_row = Signal()
-        over = Signal()  # the instruction leaves the queue a cycle after its last tile
         row_last = is_last(row, op.rows)
         group_last = group == op.groups
         m.d.comb += [
-            take.eq(count.any() & ~held & ~over),
+            take.eq(count.any() & ~held),
             ends_tile.eq(take & (plane | ~op.out_wide)),
             ends_group.eq(ends_tile & is_last(tile, op.tiles)),
             ends_row.eq(ends_group & group_last),
-            queue.r_en.eq(over),
+            queue.r_en.eq(ends_row & row_last),
             self.freed.eq(ends_tile),
         ]
-        m.d.sync += over.eq(ends_row & row_last)
         m.d.sync += count.eq((count + self.push)[: len(count)] - ends_tile)
         with m.If(take):
             m.d.sync += plane.eq(~ends_tile)

@@ -298,6 +298,7 @@ PRESETS = {
             max_k=2560,
             max_channels=2560,
             program_rows=4096,
+            window_lut_cores=5,
         ),
         # both families: every chunk, 2048 multipliers in two engines
         AcceleratorConfig(

@@ -9,7 +9,6 @@ from vitforge_hw.compute import Engines
 from vitforge_sim.bench.chunkbench import pack_entries
 from vitforge_sim.bench.enginebench import packed_op
 from vitforge_sim.bench.portbench import PortBench
-from vitforge_sim.bench.replay import BOTH
 
 SMALL = dict(
     trio=True, width=8, max_k=96, window_rows=64, ksum_rows=32, pool_rows=1024, weight_rows=1024, param_rows=1024,
@@ -144,7 +143,7 @@ def pixels(c, memory, base, words, rows):
     return flat.transpose(0, 1, 3, 2, 4).reshape(rows, GROUPS, c.cores, words * c.word).astype(np.int64)
 
 
-@pytest.mark.parametrize("config, stall, simulators", [(FOUR, 0.0, BOTH), (FOUR, 0.4, ()), (SEVEN, 0.2, ())])
+@pytest.mark.parametrize("config, stall, simulators", [(FOUR, 0.0, ("verilator",)), (FOUR, 0.4, ()), (SEVEN, 0.2, ())])
 def test_linear_attention_beside_a_split_layer(config, stall, simulators):
     c, rng = config, np.random.default_rng(21)
     memory = rng.integers(-128, 128, (1024, c.cores, c.word)).astype(np.int8)

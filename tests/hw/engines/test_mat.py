@@ -243,7 +243,7 @@ def test_weights_of_four_bits_without_gaps():
 )
 def test_one_port_stalls(stalled, state):
     """... and the monitor's state says why."""
-    record = check(FOUR, 2 * (GROUPS[:4] + DIVIDED[:2]), stall=0.95, stalled=(stalled,))
+    record = check(FOUR, GROUPS[:4] + DIVIDED[:2], stall=0.9, stalled=(stalled,))
     first = steps_of(record)[0]
     states = [s for cycle, s in record.watched["state"] if first < cycle < record.done[-1]]
     assert states.count(state) > 10, states

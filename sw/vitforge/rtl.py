@@ -1,16 +1,18 @@
 """The generated Verilog of a configuration: emitted once per configuration and generator version, then reused."""
 
-import hashlib
 import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
-import vitforge_hw
+from vitforge_hw.arch.build_hash import generator_hash
 from vitforge_hw.arch.config import AcceleratorConfig, get_config
 from vitforge_sim.run.cache import cache_folder, locked, locked_path, used
 from vitforge_sw.progress import working
+
+#: Of the sources as this process loaded them: what it emits is kept under this name, also if they change meanwhile.
+GENERATOR = generator_hash().hex()[:16]
 
 
 def load_config(preset: str | None, config: str | Path | None) -> AcceleratorConfig:
@@ -30,15 +32,6 @@ def load_config(preset: str | None, config: str | Path | None) -> AcceleratorCon
     return AcceleratorConfig.from_dict(data)
 
 
-def generator_hash() -> str:
-    """SHA-256 over the sources of vitforge_hw: Verilog of another generator is not reused."""
-    digest = hashlib.sha256()
-    root = Path(vitforge_hw.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def ensure_rtl(
     config: AcceleratorConfig, folder: Path, command: str = "", progress: bool = False, primitives: str = ""
 ) -> dict[str, str]:
@@ -49,10 +42,9 @@ def ensure_rtl(
     configuration's emission in ``folder/rtl`` go.
     """
     rtl = Path(folder) / "rtl"
-    generator = generator_hash()
     with locked_path(rtl):
-        if not _current(rtl, config, generator, primitives):
-            cached = _emission(config, generator, command, progress, primitives)
+        if not _current(rtl, config, primitives):
+            cached = _emission(config, command, progress, primitives)
             stale = set(_files(rtl)) - set(_files(cached))
             shutil.copytree(cached, rtl, dirs_exist_ok=True)
             for name in stale:
@@ -60,18 +52,18 @@ def ensure_rtl(
         return read_rtl(rtl)
 
 
-def _emission(config: AcceleratorConfig, generator: str, command: str, progress: bool, primitives: str) -> Path:
+def _emission(config: AcceleratorConfig, command: str, progress: bool, primitives: str) -> Path:
     """The cached Verilog of a configuration, made where it is missing."""
     form = f"{config.name}-{primitives}" if primitives else config.name
-    entry = cache_folder() / f"rtl-{form}-{config.hash:08x}-{generator}"
+    entry = cache_folder() / f"rtl-{form}-{config.hash:08x}-{GENERATOR}"
     with locked(entry.name):
-        if not _current(entry / "rtl", config, generator, primitives):
+        if not _current(entry / "rtl", config, primitives):
             from vitforge_hw.verilog import write
 
             shown = working(f"emitting Verilog of {config.name}", progress)
             with shown, tempfile.TemporaryDirectory(dir=cache_folder(), prefix=".rtl-") as temporary:
                 write(config, Path(temporary) / "new", command, primitives)
-                (Path(temporary) / "new" / "rtl" / "generator").write_text(generator)
+                (Path(temporary) / "new" / "rtl" / "generator").write_text(GENERATOR)
                 shutil.rmtree(entry, ignore_errors=True)
                 os.rename(Path(temporary) / "new", entry)
         used(entry)
@@ -87,12 +79,12 @@ def _files(rtl: Path) -> list[str]:
     return [n for n in names if isinstance(n, str) and Path(n).name == n]
 
 
-def _current(rtl: Path, config: AcceleratorConfig, generator: str, primitives: str) -> bool:
+def _current(rtl: Path, config: AcceleratorConfig, primitives: str) -> bool:
     try:
         info = json.loads((rtl / "verilog.json").read_text())
         files = all((rtl / name).exists() for name in info["files"])
         files = files and info["primitives"] == primitives
-        return files and info["config_hash"] == f"{config.hash:08x}" and (rtl / "generator").read_text() == generator
+        return files and info["config_hash"] == f"{config.hash:08x}" and (rtl / "generator").read_text() == GENERATOR
     except (OSError, ValueError, KeyError):
         return False
 

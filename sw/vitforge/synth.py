@@ -18,7 +18,7 @@ from vitforge_sim.synth.report import resources, timing
 from vitforge_sw.graph.serialize import write_atomic
 from vitforge_sw.progress import working
 
-from .rtl import ensure_rtl, generator_hash
+from .rtl import GENERATOR, ensure_rtl
 
 SCHEMA = "vitforge/synth/1"
 
@@ -69,7 +69,7 @@ def synthesise(
 
 def sources(config: AcceleratorConfig) -> dict[str, dict[str, str]]:
     """Where each block's signals are declared; elaborated once per configuration and generator version."""
-    path = cache_folder() / f"sources-{config.name}-{config.hash:08x}-{generator_hash()}.json"
+    path = cache_folder() / f"sources-{config.name}-{config.hash:08x}-{GENERATOR}.json"
     if not path.exists():
         write_atomic(path, json.dumps(source_lines(config)).encode())
     return json.loads(path.read_text())

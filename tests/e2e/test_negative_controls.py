@@ -34,7 +34,7 @@ MUTANTS = (
            r"\{ shifted\[31\], shifted, 1'h0 \} (-) .*", "+", "embed embed"),
     Mutant("GELU adds its table", "vf_post_lane_gelu", r"\{ 1'h0, \\\$\d+  \} (-) .*", "+", r"(.*fc1) \1"),
     Mutant("LayerNorm adds S1 squared", "vf_layernorm_\\w+_stats",
-           r".* (-) \{ 1'h0, square1.*", "+", r"(.*norm1) \1"),
+           r".* (-) \{ 1'h0, square\d\[.*", "+", r"(.*norm1) \1"),
     Mutant("LayerNorm adds the mean", "vf_layernorm_lane_", r"\{ cx\d.* (-) \{ s1_row.*", "+", r"(.*norm1) \1"),
     Mutant("softmax adds the maximum", "vf_softmax_lane_",
            r".* (-) \{ score\[7\], score \}", "+", r"(.*softmax.*) \1\.codes"),

@@ -32,15 +32,20 @@ def test_mutants_of_the_job_queue():
     dut, rng, found = Queue(), random.Random(1), {}
 
     async def test(ctx):
-        waiting = 0
-        for _ in range(300):
-            pop = waiting > 0 and rng.random() < 0.4
-            ctx.set(dut.push, rng.random() < 0.5)
+        images = results = 0  # jobs that the image DMA, the result DMA have not finished
+        for cycle in range(2000):
+            pop_image, pop_result = images > 0 and rng.random() < 0.5, results > images and rng.random() < 0.4
+            reset = cycle in (90, 1800)
+            ctx.set(dut.push, rng.random() < 0.6)
             ctx.set(dut.image, rng.getrandbits(64))
             ctx.set(dut.result, rng.getrandbits(64))
-            ctx.set(dut.pop_image, pop)
-            ctx.set(dut.pop_result, pop)
-            waiting += (ctx.get(dut.push) and not ctx.get(dut.full)) - pop
+            ctx.set(dut.pop_image, pop_image)
+            ctx.set(dut.pop_result, pop_result)
+            ctx.set(dut.reset, reset)
+            pushed = ctx.get(dut.push) and not ctx.get(dut.full)
+            images, results = images + pushed - pop_image, results + pushed - pop_result
+            if reset:
+                images = results = 0
             await ctx.tick()
 
     with recording(found):
@@ -49,7 +54,7 @@ def test_mutants_of_the_job_queue():
         simulator.add_testbench(test)
         simulator.run()
     (unit, vectors), *_ = found["dut_queue"]
-    assert len(vectors) == 300
+    assert len(vectors) == 2000
     text, mutations = mutate_block(unit.sources, "vf_job_queue", 40, 1)
     assert [m.number for m in mutations] == list(range(1, 41)) and len({m.command for m in mutations}) == 40
     killed = Nearest("vf_job_queue", unit.sources, found).judge(mutations, text)

@@ -2,8 +2,8 @@
 
     .venv/bin/python scripts/silicon.py tiny p2vit
 
-Prints what changed since the table was last written; docs/silicon.md gets a line of reason for each change. With
---json F.json of an earlier `vitforge synth` in place of a preset, that run's figures are taken.
+Prints what changed since the table was last written; docs/silicon.md gets a line of reason for each change. With the
+synth.json of an earlier `vitforge synth` in place of a preset, that run's figures are taken.
 """
 
 import json

@@ -121,6 +121,7 @@ def test_pieces_of_several_rows_follow_each_other():
         await bench.setup()
         bench.weight.add(rows=3, source=5, beats=2 * c.beats_per_weight_row, dest=0, dest_addr=9)
         bench.weight.add(rows=2, source=100, beats=5, dest=1, dest_addr=3)
+        bench.weight.add(rows=1, source=40, beats=c.beats_per_weight_row + 1, dest=0, dest_addr=20)  # ends all the same
         await bench.finish()
 
     bench.run(test)
@@ -274,8 +275,9 @@ def test_read_error_is_latched_with_its_address(preset, beat, image):
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("what", ["weights", "params", "constant", "image"])
 def test_damaged_data_are_reported(preset, what):
-    """A wrong checksum, of one row or of several: code 7 and whose data; images of jobs have none."""
-    bench = HostBench(get_config(preset))
+    """A wrong checksum, of one row or of several: code 7 and whose data, also where the memory lets the last row wait;
+    images of jobs have none."""
+    bench = HostBench(get_config(preset), buffer_stall=0.9)
     c = bench.config
     constant = dict(source=31, beats=2 * c.beats_per_row, out_addr=5)
 

@@ -16,8 +16,8 @@ SMALL = dict(
 )  # fmt: skip
 #: tiny_hybrid's shape, trio's shape
 FOUR = AcceleratorConfig(name="four", cores=4, word=8, post_channels=4, attend_keys=2, code_rows=128, **SMALL)
-SEVEN = AcceleratorConfig(
-    name="seven", cores=5, word=16, attention=False, post_channels=16, code_rows=64, **SMALL
+FIVE = AcceleratorConfig(
+    name="five", cores=5, word=16, attention=False, post_channels=16, code_rows=64, **SMALL
 )  # fmt: skip
 
 HEADS, WIDTH, HEIGHT, GROUPS, LO, RULE = 2, 7, 3, 2, 6, 1
@@ -143,7 +143,10 @@ def pixels(c, memory, base, words, rows):
     return flat.transpose(0, 1, 3, 2, 4).reshape(rows, GROUPS, c.cores, words * c.word).astype(np.int64)
 
 
-@pytest.mark.parametrize("config, stall, simulators", [(FOUR, 0.0, ("verilator",)), (FOUR, 0.4, ()), (SEVEN, 0.2, ())])
+@pytest.mark.parametrize(
+    "config, stall, simulators",
+    [(FOUR, 0.0, ("verilator",)), pytest.param(FOUR, 0.4, (), marks=pytest.mark.slow), (FIVE, 0.2, ())],
+)
 def test_linear_attention_beside_a_split_layer(config, stall, simulators):
     c, rng = config, np.random.default_rng(21)
     memory = rng.integers(-128, 128, (1024, c.cores, c.word)).astype(np.int8)

@@ -59,7 +59,11 @@ def image_rows(c, data):
     return b"".join(data[i : i + c.row_bytes] for i in range(0, len(data), size))
 
 
-@pytest.mark.parametrize("config", [get_config("tiny"), SMALL, get_config("p2vit"), TRIO, FIVE], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "config",
+    [get_config("tiny"), SMALL, get_config("p2vit"), pytest.param(TRIO, marks=pytest.mark.slow), FIVE],
+    ids=lambda c: c.name,
+)
 @pytest.mark.parametrize("stall,latency,pause", [(0, (1, 1), 0), (0.4, (1, 60), 0.4)])
 def test_all_queues_together(config, stall, latency, pause):
     """Lengths x offsets of weights, images (both sources) and results, all chunks active at once."""

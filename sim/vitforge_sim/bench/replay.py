@@ -162,7 +162,7 @@ def replay(
     top = "vf_replay"
     if simulator == "icarus":
         top, sources["vf_main.v"] = "vf_main", _ICARUS_MAIN
-    program = build(simulator, top, sources, Options(cflags="-O1"))
+    program = build(simulator, top, sources, Options(cflags="-O0"))
     with tempfile.TemporaryDirectory(prefix="vitforge-replay-") as folder:
         with open(Path(folder) / "vectors.bin", "wb") as file:
             for vector in vectors:

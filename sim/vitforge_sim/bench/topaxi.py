@@ -34,7 +34,7 @@ def run_top(
     """
     text = next(t for t in sources.values() if f"module {top}(" in t)
     ports = ports_of(text, top)
-    program = build("verilator", top, dict(sources), Options(cocotb=True, public=tuple(ports), cflags="-O2"))
+    program = build("verilator", top, dict(sources), Options(cocotb=True, public=tuple(ports)))
     plays = []
     for command in commands:
         _, address, value, mask = command.words()

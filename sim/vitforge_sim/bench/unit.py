@@ -104,7 +104,7 @@ def _amaranth(component, case: dict, idle: Sequence[int], stall: Sequence[int]) 
 
 
 def _cocotb(simulator: str, top: str, sources: Mapping[str, str], case: dict, timeout: float) -> list[dict]:
-    program = build(simulator, top, sources, Options(cocotb=True, public=tuple(case["ports"]), cflags="-O1"))
+    program = build(simulator, top, sources, Options(cocotb=True, public=tuple(case["ports"])))
     return run_cocotb(program, "vitforge_sim.bench.unit_cocotb", case, timeout)
 
 

@@ -67,7 +67,7 @@ class Nearest:
             sources[f"{self.block}.sv"] = text
             bench = replay._bench(unit)
             sources["vf_replay.sv"] = bench.replace("(input wire clk);\n", "(input wire clk);\n" + PLUSARG, 1)
-            self._programs[id(unit)] = build("verilator", "vf_replay", sources, Options(cflags="-O1"))
+            self._programs[id(unit)] = build("verilator", "vf_replay", sources, Options())
         return self._programs[id(unit)]
 
     def judge(self, mutations: Sequence[Mutation], text: str) -> dict[int, str]:

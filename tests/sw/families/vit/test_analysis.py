@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -73,3 +74,10 @@ def test_command(graph, digits, tmp_path, capsys):
     floor = {"vitforge": 18, "p2vit": 10}[graph.meta["scheme"]["name"]]
     assert min(float(r["snr"]) for r in errors) > floor
     assert (tmp_path / "out" / "attention.png").is_file() and (tmp_path / "out" / "histograms.png").is_file()
+
+
+@pytest.mark.parametrize("scheme", [None, "vitforge"])
+def test_graph_without_scheme_is_refused(graph, digits, scheme):
+    meta = {k: v for k, v in graph.meta.items() if k != "scheme"} | ({"scheme": scheme} if scheme else {})
+    with pytest.raises(ValueError, match=r"^analyze: the model names no scheme, [^\n]*$"):
+        compared_model(digits.model, dataclasses.replace(graph, meta=meta))

@@ -30,9 +30,14 @@ class Keep(Tap):
 
 
 def compared_model(model: torch.nn.Module, graph: Graph) -> FloatViT:
-    """The float model in the coordinates of the integer one: rotated where its scheme rotates."""
-    vit = import_vit(model)
-    return rotate(vit, mixing(vit.channels)) if graph.meta["scheme"].get("rotation") == "mixing" else vit
+    """The float model in the coordinates of the integer one: rotated where its scheme rotates.
+
+    ValueError: a graph that does not say its scheme (built by other means than ``quantize``).
+    """
+    scheme, vit = graph.meta.get("scheme"), import_vit(model)
+    if not isinstance(scheme, dict):
+        raise ValueError("analyze: the model names no scheme, which says whether its stream is rotated: quantize again")
+    return rotate(vit, mixing(vit.channels)) if scheme.get("rotation") == "mixing" else vit
 
 
 def floats(vit: FloatViT, patches: torch.Tensor) -> dict[str, torch.Tensor]:

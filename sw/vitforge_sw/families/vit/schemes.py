@@ -34,6 +34,7 @@ class Scheme:
     gelu_zero_point: bool = True  #: GELU's output uses the whole int8 range
     hidden_octaves: int = 0  #: small channels of fc2's input get steps finer by up to so many octaves
     value_exponents: str = "tensor"  #: scale of v: one per head (tensor) | channel | real: folded into proj
+    octaves: bool = False  #: real factors of value, query and key channels that suit rows of up to 4 bits
     query_exponents: str = "tensor"  #: scales of q and k: one per head | channel (their product stays one scale)
     attention_gain: bool = True  #: least-squares factor per head, coded to float attention, folded into proj's weights
     center_keys: bool = False  #: subtract k's mean over tokens (softmax does not see it)
@@ -100,6 +101,7 @@ SCHEMES: dict[str, Scheme] = {
             bias_correction=True,
             value_exponents="real",
             query_exponents="channel",
+            octaves=True,
             center_keys=True,
             class_share=0.2,
         ),

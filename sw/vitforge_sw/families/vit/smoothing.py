@@ -4,6 +4,7 @@ import torch
 
 from ...quant.rounding import round_nearest, weight_exponents
 from ...quant.scales import base_exponent, error, pot, quantize, search
+from .octaves import column_factors
 
 ROWS = 256  #: output channels on which candidates are compared
 
@@ -94,15 +95,17 @@ def query_key_exponents(
 
 
 def smooth_steps(
-    x: torch.Tensor, w: torch.Tensor, weight: torch.Tensor, alphas: tuple[float, ...], lo: int, hi: int, wbits: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+    x: torch.Tensor, w: torch.Tensor, weight: torch.Tensor, alphas: tuple[float, ...], lo: int, hi: int, wbits: int,
+    octaves: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """(steps, centres), float32 (C,): real-valued scales and zero-points of a layer's input channels.
 
     For a layer behind a LayerNorm, whose gamma, beta and the layer's columns and bias take them up for nothing: x is
     coded as round((x - centre) / step) in lo..hi. Arguments as ``smooth_linear``. Step by step the choice with the
-    least output error, weights rounded to nearest: centre, alpha (step ~ max|X|^a / max|W|^(1-a)), size.
+    least output error, weights rounded to nearest: centre, alpha (step ~ max|X|^a / max|W|^(1-a)), size; with
+    ``octaves`` coarser steps channel by channel where they suit the weights' rows.
     """
-    qmax = (1 << wbits - 1) - 1
+    qmax, whole = (1 << wbits - 1) - 1, weight
     top_w = weight.abs().amax(0).clamp(min=1e-9)
     weight = weight[:: -(-len(weight) // ROWS)]
     root = w.sqrt()[:, None]
@@ -127,4 +130,7 @@ def smooth_steps(
     steps = [shape(a, centre) for a in alphas] or [torch.full_like(centre, float((x - centre).abs().max()) / hi)]
     step = min(steps, key=lambda s: cost(centre, s))
     size = min((0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1), key=lambda f: cost(centre, step * f))
-    return step * size, centre
+    step = step * size
+    if octaves:
+        step = step * column_factors(whole * step, w @ ((x - centre) / step).square(), qmax)
+    return step, centre

@@ -19,6 +19,7 @@ from .embed import embed
 from .mlp import rectified, tensor_step, unit_steps
 from .residual import residual
 from .smooth import smoothed
+from .suited import suited_queries, suited_values
 
 
 def attention_part(build: Builder, i: int, b: FloatBlock, x: Act, fx: torch.Tensor) -> tuple[Act, torch.Tensor]:
@@ -32,9 +33,12 @@ def attention_part(build: Builder, i: int, b: FloatBlock, x: Act, fx: torch.Tens
     folded, finer = dataclasses.replace(b, q=bq, k=bk, v=bv), None
     if s.value_exponents == "real":
         step, finer = value_steps(v, fa, b.proj.weight, b.heads)
+        step = suited_values(build, name, y, bv, b, step, v, fa)
         v = v / step
         folded.v = Affine(bv.weight / step[:, None], bv.bias / step)
         folded.proj = Affine(b.proj.weight * step, b.proj.bias)
+    folded, factor = suited_queries(build, name, y, folded, q, k)
+    q, k = q * factor, k / factor
     att, proj = attend_heads(build, f"{name}.attn", i, folded, y, q, k, v, finer)
     fx = fx + F.linear(fa, b.proj.weight, b.proj.bias)
     last = i == len(build.vit.blocks) - 1

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ....quant.weights import FEW
 from ..frontend import Affine, Norm
 from ..smoothing import smooth_linear, smooth_steps
 from .builder import Builder, zeros
@@ -21,6 +22,7 @@ def smoothed(build: Builder, name: str, y: torch.Tensor, norm: Norm, layers: Seq
     if s.smoothing_factors != "real":
         linear = s.smoothing_factors == "pot_linear"
         return smooth_linear(x, w, stacked, s.smoothing, -128, 127, s.bits(name), linear=linear), norm, layers
-    step, centre = smooth_steps(x, w, stacked, s.smoothing, -128, 127, s.bits(name))
+    few = s.octaves and s.bits(name) <= FEW
+    step, centre = smooth_steps(x, w, stacked, s.smoothing, -128, 127, s.bits(name), few)
     folded = tuple(Affine(a.weight * step, a.bias + a.weight @ centre) for a in layers)
     return zeros(len(step)), Norm(norm.gamma / step, (norm.beta - centre) / step, norm.eps), folded

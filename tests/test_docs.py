@@ -13,6 +13,8 @@ PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"
     (ROOT / "docs").glob("*.md")
 )
 #: folders that a path may begin at when it does not begin at the top: the table's rows name the rest of it
+FILES = [p.relative_to(ROOT).as_posix() for top in ("hw", "sw", "sim", "tests", "scripts", "boards", "docs")
+         for p in (ROOT / top).rglob("*.*")]  # fmt: skip
 BASES = ("", *(f"sw/vitforge_sw/{f}" for f in ("", "families", "families/*", "kinds")), "hw/vitforge_hw")
 
 
@@ -58,6 +60,14 @@ def test_links(page):
 @pytest.mark.parametrize("page", PAGES[:2], ids=lambda p: p.name)
 def test_names(page):
     assert not missing_names(page.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES[:2] + PAGES[3:], ids=lambda p: p.name)
+def test_files_named_are_there(page):
+    """Also those that a page names by the end of their path alone, a star for any letters."""
+    for name in re.findall(r"`([\w/*]+\.(?:py|sh|cpp))`", page.read_text()):
+        pattern = re.compile("/" + re.escape(name.replace("NAME", "*")).replace(r"\*", "[^/]*") + "$")
+        assert any(pattern.search(f"/{file}") for file in FILES), name
 
 
 def test_table_of_changes():

@@ -68,6 +68,15 @@ def test_no_dead_links(site):
     assert not dead, dead
 
 
+def test_lists_are_lists(site):
+    """A line of a paragraph that starts as an item is a list that was not recognised."""
+    for path in site.rglob("*.html"):
+        for paragraph in re.findall(r"<p>(.*?)</p>|<li>(.*?)<", path.read_text(), re.DOTALL):
+            assert not re.search(r"\n *([-*+]|\d+\.) ", "".join(paragraph)), (path.name, paragraph)
+    quantization = (site / "quantization.html").read_text()
+    assert re.search(r"<li>\s*(<p>)?<strong>Register and distillation tokens</strong>", quantization)
+
+
 def test_nothing_is_fetched_from_elsewhere(site):
     for path in site.rglob("*.html"):
         outside = [u for u in Page(path.read_text()).fetched if re.match(r"(https?:)?//", u)]

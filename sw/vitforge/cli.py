@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
 
@@ -38,9 +39,9 @@ def build_parser() -> Parser:
         module = commands.load(name)
         text = module.__doc__.strip()
         first = text.partition("\n")[0].rstrip(".")
-        module.arguments(
-            chosen.add_parser(name, help=first[0].lower() + first[1:], description=text, formatter_class=raw)
-        )
+        if not re.match(r"[A-Z]{2}", first):  # an abbreviation keeps its capitals
+            first = first[0].lower() + first[1:]
+        module.arguments(chosen.add_parser(name, help=first, description=text, formatter_class=raw))
     return parser
 
 

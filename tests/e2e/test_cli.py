@@ -40,3 +40,5 @@ def test_all_commands_are_listed(capsys):
     for name in commands.NAMES:
         assert re.search(rf"^    {name} +\S", text, re.M)
         assert f"`vitforge {name}" in readme
+    for start in ("package +IP, block design", "compile +schedule, ", "pack +an image"):
+        assert re.search(rf"^    {start}", text, re.M)

@@ -212,6 +212,19 @@ def test_damaged_data_are_reported(digits, patches, seed):
         simulate(digits, digits.machine.bench, patches[:1], bytes(image))
 
 
+@pytest.mark.parametrize(
+    "byte, says",
+    [(0, "program: no program"), (4, "build: the program was compiled for another"), (12, "checksum: loaded data")],
+)
+def test_refused_program_is_said_at_once(digits, patches, byte, says):
+    """A bit of the header: the machine never gets ready, and nobody waits for the limit of a hang."""
+    image = bytearray(digits.build.memory_image)
+    image[byte] ^= 1
+    with pytest.raises(SimulationError, match=f"latched error {says}") as caught:
+        simulate(digits, digits.machine.bench, patches, bytes(image))
+    assert caught.value.result.cycles < 10_000  # of the 300,000 of a hang; nearly all of them load the program
+
+
 def test_mutants_are_off(digits, patches, mutated):
     found = simulate(digits, mutated, patches)
     assert verify(digits.graph, digits.build, patches, found).first is None

@@ -7,6 +7,7 @@
 //   4 INTERRUPT data          wait until the interrupt's level is data
 //   5 WAIT data               wait that many cycles
 //   6 RESET data              hold aresetn low for that many cycles
+//   7 POLL_IRQ addr data mask as POLL, but a read while the interrupt is high is the last one too
 // +events=F gets one record of four 32-bit little-endian words per finished command: index, cycle, value, response.
 // +watchdog=N: a run longer than N cycles prints "VF_HANG ..." and stops.
 module axil_script #(
@@ -34,7 +35,7 @@ module axil_script #(
     input  wire        rvalid,
     output wire        rready
 );
-    localparam END = 0, WRITE = 1, READ = 2, POLL = 3, INTERRUPT = 4, WAIT = 5, RESET = 6;
+    localparam END = 0, WRITE = 1, READ = 2, POLL = 3, INTERRUPT = 4, WAIT = 5, RESET = 6, POLL_IRQ = 7;
     reg [31:0] script [0:4*MAX_COMMANDS-1];
     reg [8*512-1:0] path;
     reg [31:0] watchdog, op, addr, data, mask, count;
@@ -76,7 +77,7 @@ module axil_script #(
                     awaddr <= addr[11:0]; awvalid <= 1'b1;
                     wdata <= data; wvalid <= 1'b1;
                 end
-                READ, POLL: begin
+                READ, POLL, POLL_IRQ: begin
                     araddr <= addr[11:0]; arvalid <= 1'b1;
                 end
                 RESET: aresetn <= 1'b0;
@@ -94,9 +95,9 @@ module axil_script #(
                 READ: if (rvalid) begin
                     done = 1'b1; value = rdata; resp = rresp;
                 end
-                POLL: if (rvalid) begin
+                POLL, POLL_IRQ: if (rvalid) begin
                     value = rdata; resp = rresp;
-                    if ((rdata & mask) == data) done = 1'b1;
+                    if ((rdata & mask) == data || op == POLL_IRQ && interrupt === 1'b1) done = 1'b1;
                     else begin
                         arvalid <= 1'b1;
                     end

@@ -9,7 +9,7 @@ import numpy as np
 from vitforge_hw.arch import memmap
 from vitforge_hw.arch.config import ACC_BITS, ATTEND_ACC_BITS, AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
-from vitforge_hw.arch.registers import REGISTERS, Error
+from vitforge_hw.arch.registers import ERROR_DOCS, REGISTERS, Error
 from vitforge_hw.layernorm.stats import s1_bits, s2_bits
 from vitforge_hw.memory.activation import writers
 
@@ -20,6 +20,7 @@ from .watch import Watch
 
 CORE = "core"  # where Core sits below the top module
 ACTIVE = 8  #: status.active
+ERROR_INTERRUPT = 2  #: irq_enable.error
 CHUNK_BITS = 6  #: per chunk in a timeline record (core._watch_timeline)
 UNIT_COUNTERS = tuple(f"{kind}_{c.name.lower()}" for c in Chunk for kind in ("busy", "stall"))
 READ_AT_END = ("error_code", *(f"{name}_{half}" for name in UNIT_COUNTERS for half in ("lo", "hi")))
@@ -117,8 +118,15 @@ class AcceleratorRun:
 
 
 def job_script(config: AcceleratorConfig, plan: MemoryPlan, program_beats: int, images: int) -> list[script.Command]:
-    """Load the program, queue every image as soon as there is room, wait for the last, read the error register."""
+    """Load the program, queue every image as soon as there is room, wait for the last, read the error register.
+
+    An error (its interrupt) ends every wait: a program that is refused never gets ready, nor completes an image.
+    """
     reg = {name: r.offset for name, r in REGISTERS.items()}
+
+    def wait(name: str, value: int, mask: int = 0xFFFFFFFF) -> script.Poll:
+        return script.Poll(reg[name], value, mask, or_interrupt=True)
+
     commands: list[script.Command] = [
         script.Write(reg["program_lo"], 0),
         script.Write(reg["program_hi"], 0),
@@ -129,16 +137,17 @@ def job_script(config: AcceleratorConfig, plan: MemoryPlan, program_beats: int, 
         script.Write(reg["job_result_lo"], plan.result_base),
         script.Write(reg["job_result_hi"], 0),
         script.Write(reg["job_result_stride"], plan.result_stride),
+        script.Write(reg["irq_enable"], ERROR_INTERRUPT),
         script.Write(reg["control"], 1),
-        script.Poll(reg["status"], 2, 2),
+        wait("status", 2, 2),
     ]
     for i in range(images):
         if i >= config.job_depth:
-            commands.append(script.Poll(reg["completed"], i - config.job_depth + 1))
+            commands.append(wait("completed", i - config.job_depth + 1))
         commands.append(script.Write(reg["job_submit"], 1))
     for i in range(max(1, images - config.job_depth + 1), images + 1):  # one by one: each says that an image is done
-        commands.append(script.Poll(reg["completed"], i))
-    commands.append(script.Poll(reg["status"], 0, ACTIVE))  # work that no result needs still runs: it is compared too
+        commands.append(wait("completed", i))
+    commands.append(wait("status", 0, ACTIVE))  # work that no result needs still runs: it is compared too
     commands.append(script.Write(reg["snapshot"], 1))
     return commands + [script.Read(reg[name]) for name in READ_AT_END]
 
@@ -190,7 +199,8 @@ def run_accelerator(
         raise SimulationError(f"AXI rule broken: {result.axi_errors[0]}", result)
     values = dict(zip(READ_AT_END, (e.value for e in result.events[-len(READ_AT_END) :]), strict=True))
     if code := values["error_code"]:
-        raise SimulationError(f"accelerator latched error {Error(code).name.lower()} (registers.py: errors)", result)
+        error = Error(code)
+        raise SimulationError(f"accelerator latched error {error.name.lower()}: {ERROR_DOCS[error]}", result)
     ends = result.monitors.get("image_end")
     mask = 1 << Chunk.RESULT_DMA
     image_end = [] if ends is None else [int(r["cycle"]) for r in ends if int(r["data"][0]) & mask]

@@ -39,14 +39,15 @@ class Read(Command):
 
 @dataclasses.dataclass(frozen=True)
 class Poll(Command):
-    """Reads register `addr` until (value & mask) == data."""
+    """Reads register `addr` until (value & mask) == data; with `or_interrupt` or until the interrupt line is high."""
 
     addr: int
     data: int
     mask: int = 0xFFFFFFFF
+    or_interrupt: bool = False
 
     def words(self):
-        return 3, self.addr, self.data, self.mask
+        return 7 if self.or_interrupt else 3, self.addr, self.data, self.mask
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 
 from vitforge_sim.run.build import BuildError, build
 from vitforge_sim.run.monitor import Monitor
-from vitforge_sim.run.script import Poll, Read, Reset, Wait, Write
+from vitforge_sim.run.script import Poll, Read, Reset, Wait, WaitInterrupt, Write
 from vitforge_sim.run.topbench import MemorySettings, SimulationHang, build_bench, ports_of, run_bench
 
 _spec = importlib.util.spec_from_file_location("copy_engine", Path(__file__).parent / "copy_engine.py")
@@ -131,6 +131,16 @@ def test_script_commands(simulator):
     assert [e.index for e in events] == list(range(6))
     assert [e.value for e in events] == [0x12345678, 0x12345678, 0, 0x12345678, 0, 0]
     assert 100 <= events[2].cycle - events[1].cycle <= 102
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_an_interrupt_ends_a_poll_that_allows_it(simulator):
+    """After the copy: the register never becomes what is waited for, but the interrupt line is high."""
+    script = engine.copy_script(0, DST, BEATS)
+    last = next(i for i, c in enumerate(script) if isinstance(c, WaitInterrupt)) + 1
+    events = copy(simulator, lanes=1, script=[*script[:last], Poll(0xC, 0x55, or_interrupt=True), Read(0xC)]).events
+    assert [e.index for e in events] == list(range(last + 2)) and events[last].value == events[last + 1].value == DST
+    assert events[last].cycle - events[last - 1].cycle < 10
 
 
 def test_memory_outside_the_image_is_poison():

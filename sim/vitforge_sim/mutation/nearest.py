@@ -36,26 +36,49 @@ def recording(found: dict[str, list[tuple[replay.Emitted, list[int]]]]):
         replay.replay = before
 
 
+def _plain(name: str) -> str:
+    """What a block (``vf_job_status``, ``vf_pe_cell_8``) and a component (``dut_jobstatus``) are both called."""
+    return re.sub(r"(_[\dx]+)+$", "", re.sub(r"^(vf|dut)_", "", name)).replace("_", "")
+
+
 class Nearest:
-    """Recordings that have ``block`` in their Verilog exactly as ``sources`` have it, on one simulation with all its
-    mutants for each component; the shortest plays first, at most so many cycles and components."""
+    """The recordings that judge ``block`` of the design in ``sources``, shortest first, at most so many cycles.
+
+    Where tests drive the block's component alone, with the block's ports: these, on the component's own Verilog. Else
+    those of components (at most ``most_builds``) that have the block in their Verilog exactly as ``sources`` have it.
+
+    block, sources: what is to be mutated. One simulation with all mutants is built for each component.
+    """
 
     def __init__(self, block: str, sources: Mapping[str, str], recordings, most_cycles=200_000, most_builds=2):
-        self.block, self._sources = block, sources
-        text = self._body(sources[f"{block}.v"])
+        self.block, self.sources = block, sources
         self._plays: list[tuple[replay.Emitted, list[int]]] = []
+        self._programs: dict[int, Program] = {}
+        text = self._body(sources[f"{block}.v"])
+        plays = sorted((r for kept in recordings.values() for r in kept), key=lambda r: len(r[1]))
+        own = [r for r in plays if _plain(r[0].name) == _plain(block)]
+        own = [r for r in own if self._ports(r[0].sources, r[0].name) == self._ports(sources, block)]
+        if own:
+            self.block, self.sources = own[0][0].name, own[0][0].sources
+            text = self._body(self.sources[f"{self.block}.v"])
         cycles = 0
-        for unit, vectors in sorted((r for kept in recordings.values() for r in kept), key=lambda r: len(r[1])):
-            has = self._body(unit.sources.get(f"{block}.v", "")) == text
+        for unit, vectors in own or plays:
+            has = self._body(unit.sources.get(f"{self.block}.v", "")) == text
             builds = {id(u) for u, _ in self._plays} | {id(unit)}
             if has and cycles < most_cycles and len(builds) <= most_builds:
                 self._plays.append((unit, vectors))
                 cycles += len(vectors)
-        self._programs: dict[int, Program] = {}
 
     @staticmethod
     def _body(text: str) -> str:
         return re.sub(r"^//.*\n+", "", text).strip()
+
+    @staticmethod
+    def _ports(sources: Mapping[str, str], name: str) -> list[str]:
+        """Directions, widths and names of a module's ports."""
+        text = sources[f"{name}.v"]
+        module = text[re.search(rf"^module {re.escape(name)}\b", text, re.M).start() :]
+        return sorted(re.findall(r"^  ((?:input|output) [^;]*);", module[: module.index("\nendmodule")], re.M))
 
     def __len__(self):
         return len(self._plays)
@@ -67,7 +90,7 @@ class Nearest:
             sources[f"{self.block}.sv"] = text
             bench = replay._bench(unit)
             sources["vf_replay.sv"] = bench.replace("(input wire clk);\n", "(input wire clk);\n" + PLUSARG, 1)
-            self._programs[id(unit)] = build("verilator", "vf_replay", sources, Options())
+            self._programs[id(unit)] = build("verilator", "vf_replay", sources, Options(cflags="-O0"))
         return self._programs[id(unit)]
 
     def judge(self, mutations: Sequence[Mutation], text: str) -> dict[int, str]:

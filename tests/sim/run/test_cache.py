@@ -88,3 +88,19 @@ def test_another_preset_leaves_no_verilog_of_the_first(tmp_path):
     assert (rtl / "mine.txt").exists() and not [n for n in files if "rmac" in n]
     (rtl / next(iter(files))).unlink()
     assert ensure_rtl(get_config("tiny"), tmp_path) == files, "emitted again where a file is missing"
+
+
+def test_emissions_are_kept_under_the_sources_that_the_process_loaded(cache, tmp_path):
+    """Sources that change while a process runs do not give what it emits the name of the new ones."""
+    script = (
+        "import sys, pathlib, vitforge.rtl as rtl, vitforge_hw.arch.build_hash as h;"
+        "from vitforge_hw.arch.config import get_config;"
+        "loaded = h.generator_hash().hex()[:16];"
+        "h.generator_hash = rtl.generator_hash = lambda: bytes(32);"
+        "rtl.ensure_rtl(get_config('tiny'), pathlib.Path(sys.argv[1])); print(loaded)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()[-1]
+    assert loaded != bytes(8).hex()
+    assert (tmp_path / "rtl" / "generator").read_text() == loaded
+    assert [p.name for p in cache.glob("rtl-tiny-*")][0].endswith(loaded)

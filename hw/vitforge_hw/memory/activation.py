@@ -168,7 +168,6 @@ class ActivationBuffer(wiring.Component):
             m.d.comb += [r.data_valid.eq(arrived[1]), r.data.eq(row)]
         return m
 
-
     def _write(self, m, p, pool, pool_of, writing, late, write_ready):
         """Pool ``p``'s row: the first writer that wants it, with what it has given a cycle before."""
         c = self._config

@@ -1,7 +1,7 @@
 """Residual rows for the post-processing lanes, prefetched."""
 
 from amaranth import Cat, Module, Mux, Signal
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import AcceleratorConfig
@@ -9,6 +9,7 @@ from ..engines.group_fetch import is_last, op_queue
 from ..interfaces import POST_OP, BufferRead
 from ..units.pair import Pair
 from .op import following, op_part
+from .planes import planes
 
 #: res_mode: 0 none, 1 int8, 2 two planes; decoded by bits
 OP = op_part("tiles", "rows", "groups", "skip", "res_mode", "res_addr", "res_stride")
@@ -126,21 +127,7 @@ class ResidualFetch(wiring.Component):
             delayed = Signal(3, name=f"tag{i}")
             m.d.sync += delayed.eq(tags)
             tags = delayed
-        fill = Signal(range(self._slots))
-        use = Signal(range(self._slots))
-        for name, enable, out in (("low", tags[0], self.low), ("high", tags[1], self.high)):
-            m.submodules[f"{name}_slots"] = slot = memory.Memory(shape=c.row_bytes * 8, depth=self._slots, init=[])
-            write, read = slot.write_port(), slot.read_port(domain="comb")
-            m.d.comb += [
-                write.en.eq(enable),
-                write.addr.eq(fill),
-                write.data.eq(self.res.data),
-                read.addr.eq(use),
-                out.eq(read.data),
-            ]
-        m.d.comb += self.arrived.eq(tags[2])
-        with m.If(tags[2]):
-            m.d.sync += fill.eq(fill + 1)
-        with m.If(self.pop):
-            m.d.sync += use.eq(use + 1)
+        rows = {"low": (tags[0], self.res.data), "high": (tags[1], self.res.data)}
+        low, high = planes(m, "slots", self._slots, rows, tags[2], self.pop)
+        m.d.comb += [self.low.eq(Cat(low)), self.high.eq(Cat(high)), self.arrived.eq(tags[2])]
         return m

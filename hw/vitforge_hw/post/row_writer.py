@@ -1,14 +1,16 @@
 """Writes an engine's finished tiles where its instructions want them, and reports rows."""
 
 from amaranth import Cat, Module, Mux, Signal
-from amaranth.lib import memory, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import AcceleratorConfig
 from ..engines.group_fetch import is_last, op_queue
 from ..interfaces import DEST_BUFFER, DEST_KSUM, DEST_Z, POST_OP, BufferWrite, KsumWrite, WeightWrite
 from ..units.copies import copies
+from ..units.pair import Pair
 from .op import following, op_part
+from .planes import PARTS, planes
 
 _BUFFER = ("tiles", "rows", "groups", "skip", "out_addr", "out_stride", "out_wide")
 _SUMS = ("dest", "one_bank", "bank", "weight_addr")
@@ -65,42 +67,34 @@ class RowWriter(wiring.Component):
         queue, op = op_queue(m, "ops", self._op, registered=True)
         m.d.comb += [queue.w_data.eq(self.op), queue.w_en.eq(self.op_valid), self.op_ready.eq(queue.w_rdy)]
 
-        fill = Signal(range(self._slots))
-        use = Signal(range(self._slots))
+        # ---- a tile (or its plane) gets its place; two may wait, so that nothing here depends on the memories
+        place = {"addr": 16, "ends_tile": 1, "ends_row": 1}
+        if self._sums:
+            place |= {"dest": len(op.dest), "piece": range(c.width), "one_bank": 1, "mask": c.cores}
+        place = data.StructLayout(place)
+        m.submodules.places = places = Pair(place.size)
         count = Signal(range(self._slots + 1))
-        planes = []
-        for name, value in (("low", self.low), ("high", self.high)):
-            m.submodules[f"{name}_slots"] = slot = memory.Memory(shape=c.row_bytes * 8, depth=self._slots, init=[])
-            write, read = slot.write_port(), slot.read_port(domain="comb")
-            m.d.comb += [write.en.eq(self.push), write.addr.eq(fill), write.data.eq(value), read.addr.eq(use)]
-            planes.append(read.data)
-        with m.If(self.push):
-            m.d.sync += fill.eq(fill + 1)
-
-        # ---- a tile (or its plane) leaves
         row, tile, group = (Signal(POST_OP.members[f"{name}s"], name=name) for name in ("row", "tile", "group"))
         plane = Signal()
         fresh = Signal(init=1)  # the present group is the instruction's first
         take = Signal()
-        held = Signal()  # the last one is not accepted yet
         ends_tile = Signal()
         ends_group = Signal()
         ends_row = Signal()
         row_last = is_last(row, op.rows)
         group_last = group == op.groups
         m.d.comb += [
-            take.eq(count.any() & ~held),
+            take.eq(count.any() & places.w_rdy),
             ends_tile.eq(take & (plane | ~op.out_wide)),
             ends_group.eq(ends_tile & is_last(tile, op.tiles)),
             ends_row.eq(ends_group & group_last),
             queue.r_en.eq(ends_row & row_last),
-            self.freed.eq(ends_tile),
         ]
         m.d.sync += count.eq((count + self.push)[: len(count)] - ends_tile)
         with m.If(take):
             m.d.sync += plane.eq(~ends_tile)
         with m.If(ends_tile):
-            m.d.sync += [use.eq(use + 1), tile.eq(tile + 1)]
+            m.d.sync += tile.eq(tile + 1)
         with m.If(ends_group):
             m.d.sync += [tile.eq(0), group.eq(Mux(group_last, 0, group + 1)), fresh.eq(row_last & group_last)]
         with m.If(ends_row):
@@ -126,63 +120,96 @@ class RowWriter(wiring.Component):
                 row_start.eq(row_now),
             ]
 
-        # ---- write
-        row_end = Signal(reset_less=True)
-        out_addr = Signal(16, reset_less=True)
-        out = Signal(c.row_bytes * 8, reset_less=True)
-        mask = Signal(c.cores, reset_less=True)
-        valid = Signal()
-        value = Mux(plane, planes[1], planes[0])
-        word = value[: c.word * 8]  # of token 0
         step = 1
-        anything = valid
-        m.d.comb += [self.wr.valid.eq(valid), self.wr.addr.eq(out_addr), self.wr.data.eq(out)]
-        waits = valid & ~self.wr.ready
+        new, leaving = Signal(place), data.View(place, places.r_data)
         if self._sums:
-            z_valid = Signal()
-            ksum_valid = Signal()
-            gather = Signal(c.weight_row_bytes * 8, reset_less=True)
-            gathered = Signal(range(c.width))
             to_z = op.dest == DEST_Z
-            complete = gathered == c.width - 1
-            step = ~to_z | complete
-            waits |= z_valid & ~self.z.ready
-            anything = valid | z_valid | ksum_valid
-            slots = [gather.word_select(lane, c.width * 8) for lane in range(c.lanes)]
+            piece = Signal(range(c.width))
+            step = ~to_z | (piece == c.width - 1)
             with m.If(take & to_z):
-                m.d.sync += [
-                    gathered.eq(gathered + 1),
-                    gather.eq(Cat(Cat(s[8:], word.word_select(lane, 8)) for lane, s in enumerate(slots))),
-                ]
-            z_next = Signal()
-            m.d.comb += z_next.eq(Mux(held, z_valid, take & to_z & complete))
-            m.d.sync += z_valid.eq(z_next)
-            with m.If(~held):
-                m.d.sync += ksum_valid.eq(take & (op.dest == DEST_KSUM))
-            # a column's mark chooses its row: a register of each one's own
-            marks = [mark for ((mark,),) in (copies(m, 1, f"z{i}_", z_next) for i in range(c.beats_per_weight_row))]
-            m.d.comb += [
-                self.z.valid.eq(z_valid),
-                self.z.addr.eq(out_addr),
-                self.z.data.eq(gather),
-                self.z.mask.eq(Cat(marks)),
-                self.ksum_wr.valid.eq(ksum_valid),
-                self.ksum_wr.addr.eq(out_addr),
-                self.ksum_wr.data.eq(out[: c.word * 8]),
-                self.wr.mask.eq(mask),
-            ]
-            value = Mux(op.one_bank, word.replicate(c.cores), value)
+                m.d.sync += piece.eq(piece + 1)
             banks = Cat(op.bank == i for i in range(c.cores))
-            with m.If(take):
-                m.d.sync += mask.eq(banks | (~op.one_bank).replicate(c.cores))
-        else:
-            m.d.comb += self.wr.mask.eq((1 << c.cores) - 1)
-        m.d.comb += held.eq(waits)
-        with m.If(~held):
-            m.d.sync += [valid.eq(take & to_buffer), out.eq(value)]
+            m.d.comb += [
+                new.dest.eq(op.dest),
+                new.piece.eq(piece),
+                new.one_bank.eq(op.one_bank),
+                new.mask.eq(banks | (~op.one_bank).replicate(c.cores)),
+            ]
         with m.If(take):
-            m.d.sync += [addr.eq(now + step), out_addr.eq(now), row_end.eq(ends_row)]
+            m.d.sync += addr.eq(now + step)
+        m.d.comb += [
+            new.addr.eq(now),
+            new.ends_tile.eq(ends_tile),
+            new.ends_row.eq(ends_row),
+            places.w_en.eq(take),
+            places.w_data.eq(new),
+        ]
+
+        # ---- it leaves
+        leaves, next_plane, last_plane = Signal(), Signal(), Signal()
+        m.d.comb += [
+            places.r_en.eq(leaves),
+            self.freed.eq(leaves & leaving.ends_tile),
+            next_plane.eq(Mux(leaves, ~leaving.ends_tile, last_plane)),
+        ]
+        m.d.sync += last_plane.eq(next_plane)
+        rows = {"low": (self.push, self.low), "high": (self.push, self.high)}
+        parts = zip(*planes(m, "slots", self._slots, rows, self.push, self.freed), strict=True)
+        chosen = copies(m, PARTS, "plane", next_plane)
+        value = Cat(Mux(plane, high, low) for (plane,), (low, high) in zip(chosen, parts, strict=True))
         done = Signal()
-        m.d.sync += done.eq(anything & ~held & row_end)
-        m.d.comb += self.done.eq(done)
+        accepted = self.wr.valid & self.wr.ready
+        m.d.comb += [self.wr.addr.eq(leaving.addr), self.done.eq(done)]
+        if self._sums:
+            word = value[: c.word * 8]  # of token 0
+            m.d.comb += [
+                self.wr.mask.eq(leaving.mask),
+                self.wr.data.eq(Mux(leaving.one_bank, word.replicate(c.cores), value)),
+            ]
+            ends = self._elsewhere(m, places.r_rdy, leaving, word, accepted, leaves)
+        else:
+            m.d.comb += [
+                self.wr.valid.eq(places.r_rdy),
+                self.wr.mask.eq((1 << c.cores) - 1),
+                self.wr.data.eq(value),
+                leaves.eq(accepted),
+            ]
+            ends = accepted & leaving.ends_row
+        m.d.sync += done.eq(ends)
         return m
+
+    def _elsewhere(self, m, there, leaving, word, accepted, leaves):
+        """Buffer, Z and Ksum one behind the other; a row ends."""
+        c = self._config
+        gather = Signal(c.weight_row_bytes * 8, reset_less=True)
+        addr = Signal(16, reset_less=True)
+        row_end = Signal(reset_less=True)
+        valid, next_valid, gathers = Signal(name="z_valid"), Signal(name="z_next"), Signal()
+        m.d.comb += [
+            self.wr.valid.eq(there & (leaving.dest == DEST_BUFFER) & ~valid),
+            gathers.eq(there & (leaving.dest == DEST_Z) & (~valid | self.z.ready)),
+            self.ksum_wr.valid.eq(there & (leaving.dest == DEST_KSUM) & ~valid),
+            leaves.eq(accepted | gathers | self.ksum_wr.valid),
+            next_valid.eq(gathers & (leaving.piece == c.width - 1) | valid & ~self.z.ready),
+        ]
+        m.d.sync += valid.eq(next_valid)
+        with m.If(gathers):
+            m.d.sync += [addr.eq(leaving.addr), row_end.eq(leaving.ends_row)]
+            with m.Switch(leaving.piece):
+                for i in range(c.width):
+                    with m.Case(i):
+                        m.d.sync += [
+                            gather.word_select(lane * c.width + i, 8).eq(word.word_select(lane, 8))
+                            for lane in range(c.lanes)
+                        ]
+        # a column's mark chooses its row: a register of each one's own
+        marks = [mark for ((mark,),) in (copies(m, 1, f"z{i}_", next_valid) for i in range(c.beats_per_weight_row))]
+        m.d.comb += [
+            self.z.valid.eq(valid),
+            self.z.addr.eq(addr),
+            self.z.data.eq(gather),
+            self.z.mask.eq(Cat(marks)),
+            self.ksum_wr.addr.eq(leaving.addr),
+            self.ksum_wr.data.eq(word),
+        ]
+        return (accepted | self.ksum_wr.valid) & leaving.ends_row | valid & self.z.ready & row_end

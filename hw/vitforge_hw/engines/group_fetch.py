@@ -33,6 +33,11 @@ def is_last(index, count):
     return index == (count - 1)[: len(count)]
 
 
+def last_numbers(op, *counts: str):
+    """``op`` on its way into a queue, with the numbers of the last in place of ``counts``: no subtraction behind it."""
+    return Cat((op[name] - 1)[: len(op[name])] if name in counts else op[name] for name, _ in op.shape())
+
+
 def op_queue(m: Module, name: str, layout: data.Layout, depth: int = OP_QUEUE, registered: bool = False):
     """A small instruction FIFO; returns it and a view of its first entry: ``registered``, one cycle later."""
     queue = (fifo.SyncFIFOBuffered if registered else fifo.SyncFIFO)(width=layout.size, depth=depth)
@@ -279,12 +284,12 @@ class GroupFetch(wiring.Component):
         active = Signal()
         k = Signal(FIELD_BITS["in_words"], reset_less=True)
         space = Signal(range(rows + 1), init=rows)
-        roomy = Signal(init=1)  # space.any(), a register in front of the buffer's arbitration
+        asks = Signal()  # a register in front of the buffer's arbitration
         accepted = Signal()
         last = Signal()
         rd = self.rd
         m.d.comb += [
-            rd.valid.eq(active & roomy),
+            rd.valid.eq(asks),
             rd.addr.eq(current.addr),
             accepted.eq(rd.valid & rd.ready),
             last.eq(is_last(k, current.words)),
@@ -309,7 +314,7 @@ class GroupFetch(wiring.Component):
             m.d.sync += more.eq(0)
         m.d.sync += [
             space.eq((space + more)[: len(space)] - accepted),
-            roomy.eq(Mux(accepted, space[1:].any(), space.any())),
+            asks.eq((take | (active & ~(accepted & last))) & Mux(accepted, space[1:].any(), space.any())),
         ]
         return current
 
@@ -342,12 +347,11 @@ class GroupFetch(wiring.Component):
         place = Signal(range(rows))
         with m.If(write):
             m.d.sync += place.eq(place + 1)
-        m.submodules.ring = ring = block(Ram(c.row_bytes * 8, rows), f"vf_ram_{c.row_bytes * 8}x{rows}")
+        m.submodules.ring = ring = block(Ram(c.row_bytes * 8, rows, always=True), f"vf_ring_{c.row_bytes * 8}x{rows}")
         m.d.comb += [
             ring.write_enable.eq(write),
             ring.write_addr.eq(place),
             ring.write_data.eq(incoming),
-            ring.read_enable.eq(1),
             ring.read_addr.eq(self.use_addr),
             self.use_data.eq(ring.read_data),
         ]

@@ -10,7 +10,7 @@ from ..arch.config import AcceleratorConfig
 from ..arch.isa import KSUM_BITS
 from ..interfaces import RESULTS
 from ..units.divisor_factor import LO_BITS
-from .group_fetch import FIELD_BITS, is_last, op_part, op_queue, ring_rows
+from .group_fetch import FIELD_BITS, is_last, last_numbers, op_part, op_queue, ring_rows
 
 LATENCY = 3  #: cycles from the issue of a step to its operands (address register, READ_LATENCY)
 
@@ -47,6 +47,7 @@ class StepIssue(wiring.Component):
     arrived : one more word in the group register
     freed_valid, freed : words not needed any more, when the last tile that reduces them is issued
     popped : one tile has left the result FIFO
+    weight_next : weight_addr a cycle early
     weight_addr, use_addr : weight row and word of the group register
     valid, first, last : the operands of a step are there; it begins, ends a tile
     half : the part of the word that the step takes
@@ -82,6 +83,7 @@ class StepIssue(wiring.Component):
                 "freed_valid": Out(1),
                 "freed": Out(FIELD_BITS["ksteps"]),
                 "popped": In(1),
+                "weight_next": Out(16),
                 "weight_addr": Out(16),
                 "use_addr": Out(range(ring_rows(c))),
                 "valid": Out(1),
@@ -106,7 +108,11 @@ class StepIssue(wiring.Component):
         m = Module()
         depth = ring_rows(c)
         queue, op = op_queue(m, "ops", self._op, registered=True)
-        m.d.comb += [queue.w_data.eq(self.op), queue.w_en.eq(self.op_valid), self.op_ready.eq(queue.w_rdy)]
+        m.d.comb += [
+            queue.w_data.eq(last_numbers(self.op, "tiles", "rows")),
+            queue.w_en.eq(self.op_valid),
+            self.op_ready.eq(queue.w_rdy),
+        ]
 
         # ---- loops, innermost first
         step = Signal()
@@ -119,15 +125,15 @@ class StepIssue(wiring.Component):
         k_last, tile_last, group_last, row_last = (Signal(name=f"{n}_last") for n in ("k", "tile", "group", "row"))
         m.d.comb += [
             k_last.eq(is_last(k, op.ksteps)),
-            *(() if c.w4 else (tile_last.eq(is_last(tile, op.tiles)),)),
+            *(() if c.w4 else (tile_last.eq(tile == op.tiles),)),
             group_last.eq(group == op.groups),
-            row_last.eq(is_last(row, op.rows)),
+            row_last.eq(row == op.rows),
         ]
         one_left = tile_last
         if c.w4:  # two tiles a pass, the last one of an odd number alone
             one_left = Signal()
-            m.d.comb += one_left.eq(is_last(tile, op.tiles))
-            m.d.comb += tile_last.eq(one_left | op.w4 & is_last(tile + 1, op.tiles))
+            m.d.comb += one_left.eq(tile == op.tiles)
+            m.d.comb += tile_last.eq(one_left | op.w4 & (tile + 1 == op.tiles))
         ends_word, ends_tile, ends_group, ends_row = (
             Signal(name=f"ends_{n}") for n in ("word", "tile", "group", "row")
         )
@@ -195,7 +201,7 @@ class StepIssue(wiring.Component):
         weight_addr = Signal(16, reset_less=True)
         use_addr = Signal(range(depth), reset_less=True)
         m.d.sync += [weight_addr.eq(weight_now), use_addr.eq(start + k[: len(start)])]
-        m.d.comb += [self.weight_addr.eq(weight_addr), self.use_addr.eq(use_addr)]
+        m.d.comb += [self.weight_next.eq(weight_now), self.weight_addr.eq(weight_addr), self.use_addr.eq(use_addr)]
 
         # ---- with the operands
         flags = {"valid": step, "first": ~(k.any() | half), "last": k_last & half_last}

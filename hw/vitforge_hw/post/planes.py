@@ -57,4 +57,3 @@ def planes(m: Module, name: str, depth: int, rows: dict, filled, used) -> tuple[
         found[0].append(part.oldest_low)
         found[1].append(part.oldest_high)
     return found
-

@@ -6,7 +6,8 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..arch.config import ACC_BITS, AcceleratorConfig
 from ..emit import block
-from ..engines.group_fetch import is_last, op_queue
+from ..engines.group_fetch import last_numbers, op_queue
+from ..engines.instruction import hold
 from ..engines.tile_fifo import banks
 from ..interfaces import (
     FACTOR_BITS,
@@ -18,7 +19,7 @@ from ..interfaces import (
     KsumWrite,
     WeightWrite,
 )
-from .op import op_part
+from .op import counted, op_part
 from .residual_fetch import ResidualFetch
 from .row_writer import RowWriter
 
@@ -109,35 +110,26 @@ class PostQueue(wiring.Component):
 
         # ---- an instruction goes to every stage, when all can take it
         engine = self.engine
-        given = engine.op.payload
-        ready = queue.w_rdy & residual.op_ready & writer.op_ready
-        taken = engine.op.valid & ready
+        given, taken = hold(m, engine.op, lambda _: queue.w_rdy & residual.op_ready & writer.op_ready)
         entry = Signal(self._op)
-        m.d.comb += [engine.op.ready.eq(ready), queue.w_en.eq(taken), queue.w_data.eq(entry)]
+        m.d.comb += [queue.w_en.eq(taken), queue.w_data.eq(last_numbers(entry, "tiles", "rows"))]
         m.d.comb += [residual.op_valid.eq(taken), writer.op_valid.eq(taken)]
         for view in (entry, residual.op, writer.op):
             m.d.comb += [view[name].eq(given[name]) for name, _ in view.shape()]
 
         # ---- what the oldest tile needs
         tile, row, group = (Signal(POST_OP.members[f"{name}s"], name=name) for name in ("tile", "row", "group"))
-        results = Signal(range(RESULTS + 1))
-        residuals = Signal(range(slots(c) + 1))
-        places = Signal(range(slots(c) + 1), init=slots(c))
         needs = op.res_mode.any()
-        able = queue.r_rdy & results.any() & places.any() & (~needs | residuals.any())
-        m.d.sync += [
-            results.eq((results + engine.tile_valid)[: len(results)] - self.start),
-            residuals.eq((residuals + residual.arrived)[: len(residuals)] - (self.start & needs)),
-            places.eq((places + writer.freed)[: len(places)] - self.start),
-        ]
+        results = counted(m, "results", RESULTS, engine.tile_valid, self.start)
+        residuals = counted(m, "residuals", slots(c), residual.arrived, self.start & needs)
+        places = counted(m, "places", slots(c), writer.freed, self.start, init=slots(c))
+        able = queue.r_rdy & results & places & (~needs | residuals)
         if c.trio:
-            factors = Signal(range(FACTORS + 1))
-            m.d.sync += factors.eq((factors + engine.factor_valid)[: len(factors)] - (self.start & op.divide))
-            able &= ~op.divide | factors.any()
+            able &= ~op.divide | counted(m, "factors", FACTORS, engine.factor_valid, self.start & op.divide)
         m.d.comb += [self.ready.eq(able), *(self.step[name].eq(op[name]) for name in STEP_FIELDS)]
 
         # ---- counting tiles
-        tile_last, row_last, group_last = is_last(tile, op.tiles), is_last(row, op.rows), group == op.groups
+        tile_last, row_last, group_last = tile == op.tiles, row == op.rows, group == op.groups
         m.d.comb += queue.r_en.eq(self.last & tile_last & group_last & row_last)
         with m.If(self.last):
             m.d.sync += tile.eq(Mux(tile_last, 0, tile + 1))

@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import AcceleratorConfig
-from ..engines.group_fetch import is_last, op_queue
+from ..engines.group_fetch import last_numbers, op_queue
 from ..interfaces import POST_OP, BufferRead
 from ..units.pair import Pair
 from .op import following, op_part
@@ -55,10 +55,13 @@ class ResidualFetch(wiring.Component):
         )
 
     def elaborate(self, platform):
-        c = self._config
         m = Module()
         queue, op = op_queue(m, "ops", OP, registered=True)
-        m.d.comb += [queue.w_data.eq(self.op), queue.w_en.eq(self.op_valid), self.op_ready.eq(queue.w_rdy)]
+        m.d.comb += [
+            queue.w_data.eq(last_numbers(self.op, "tiles", "rows")),
+            queue.w_en.eq(self.op_valid),
+            self.op_ready.eq(queue.w_rdy),
+        ]
 
         granted = Signal(POST_OP.members["rows"])  # rows with go that have not begun here: an engine takes far fewer
         row, tile, group = (Signal(POST_OP.members[f"{name}s"], name=name) for name in ("row", "tile", "group"))
@@ -78,13 +81,13 @@ class ResidualFetch(wiring.Component):
         ends_row = Signal()
         ends_op = Signal()
         over = Signal()  # the instruction leaves the queue a cycle after its last request
-        row_last = is_last(row, op.rows)
+        row_last = row == op.rows
         group_last = group == op.groups
         m.d.comb += [
             begin.eq(queue.r_rdy & ~over & ~active & granted.any()),
             accepted.eq(active & slots.any() & requests.w_rdy),
             ends_tile.eq(accepted & (plane | ~op.res_mode[1])),
-            ends_group.eq(ends_tile & is_last(tile, op.tiles)),
+            ends_group.eq(ends_tile & (tile == op.tiles)),
             ends_row.eq((ends_group & group_last) | (begin & ~op.res_mode.any())),
             ends_op.eq(ends_row & row_last),
             queue.r_en.eq(over),

@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch.config import AcceleratorConfig
-from ..engines.group_fetch import is_last, op_queue
+from ..engines.group_fetch import last_numbers, op_queue
 from ..interfaces import DEST_BUFFER, DEST_KSUM, DEST_Z, POST_OP, BufferWrite, KsumWrite, WeightWrite
 from ..units.copies import copies
 from ..units.pair import Pair
@@ -34,7 +34,7 @@ class RowWriter(wiring.Component):
     op_valid, op_ready, op : tiles, rows, groups, skip, out_addr, out_stride, out_wide of an instruction; with ``sums``
         dest, one_bank, bank, weight_addr
     push, low, high : a finished tile (room is guaranteed by credits)
-    freed : a tile's place is free again
+    freed : a tile's place is free again, since a cycle
     wr : activation buffer; z : weight buffer, ksum_wr : Ksum memory (``sums``)
     done : the last write of an instruction's row was accepted in the cycle before
 
@@ -65,32 +65,46 @@ class RowWriter(wiring.Component):
         c = self._config
         m = Module()
         queue, op = op_queue(m, "ops", self._op, registered=True)
-        m.d.comb += [queue.w_data.eq(self.op), queue.w_en.eq(self.op_valid), self.op_ready.eq(queue.w_rdy)]
+        m.d.comb += [
+            queue.w_data.eq(last_numbers(self.op, "tiles", "rows")),
+            queue.w_en.eq(self.op_valid),
+            self.op_ready.eq(queue.w_rdy),
+        ]
 
         # ---- a tile (or its plane) gets its place; two may wait, so that nothing here depends on the memories
         place = {"addr": 16, "ends_tile": 1, "ends_row": 1}
         if self._sums:
-            place |= {"dest": len(op.dest), "piece": range(c.width), "one_bank": 1, "mask": c.cores}
+            place |= {"to_buffer": 1, "dest": len(op.dest), "piece": range(c.width), "one_bank": 1, "mask": c.cores}
         place = data.StructLayout(place)
         m.submodules.places = places = Pair(place.size)
-        count = Signal(range(self._slots + 1))
         row, tile, group = (Signal(POST_OP.members[f"{name}s"], name=name) for name in ("row", "tile", "group"))
         plane = Signal()
         fresh = Signal(init=1)  # the present group is the instruction's first
         take = Signal()
+        names = ("plane", "tile", "group", "row")
+        last_plane, last_tile, last_group, last_row = (Signal(name=f"last_{n}") for n in names)
         ends_tile = Signal()
         ends_group = Signal()
         ends_row = Signal()
-        row_last = is_last(row, op.rows)
+        row_last = row == op.rows
         group_last = group == op.groups
         m.d.comb += [
-            take.eq(count.any() & places.w_rdy),
-            ends_tile.eq(take & (plane | ~op.out_wide)),
-            ends_group.eq(ends_tile & is_last(tile, op.tiles)),
-            ends_row.eq(ends_group & group_last),
-            queue.r_en.eq(ends_row & row_last),
+            last_plane.eq(plane | ~op.out_wide),
+            last_tile.eq(last_plane & (tile == op.tiles)),
+            last_group.eq(last_tile & group_last),
+            last_row.eq(last_group & row_last),
+            ends_tile.eq(take & last_plane),
+            ends_group.eq(take & last_tile),
+            ends_row.eq(take & last_group),
+            queue.r_en.eq(take & last_row),
         ]
-        m.d.sync += count.eq((count + self.push)[: len(count)] - ends_tile)
+        # a tile waits and there is room for its place: known a cycle ahead
+        count = Signal(range(self._slots + 1))
+        pushed = (count + self.push)[: len(count)]
+        m.d.sync += [
+            count.eq(pushed - ends_tile),
+            take.eq(Mux(ends_tile, pushed[1:].any(), pushed.any()) & places.w_next),
+        ]
         with m.If(take):
             m.d.sync += plane.eq(~ends_tile)
         with m.If(ends_tile):
@@ -130,6 +144,7 @@ class RowWriter(wiring.Component):
                 m.d.sync += piece.eq(piece + 1)
             banks = Cat(op.bank == i for i in range(c.cores))
             m.d.comb += [
+                new.to_buffer.eq(to_buffer),
                 new.dest.eq(op.dest),
                 new.piece.eq(piece),
                 new.one_bank.eq(op.one_bank),
@@ -146,15 +161,15 @@ class RowWriter(wiring.Component):
         ]
 
         # ---- it leaves
-        leaves, next_plane, last_plane = Signal(), Signal(), Signal()
+        leaves, freed, next_plane, plane_now = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             places.r_en.eq(leaves),
-            self.freed.eq(leaves & leaving.ends_tile),
-            next_plane.eq(Mux(leaves, ~leaving.ends_tile, last_plane)),
+            freed.eq(leaves & leaving.ends_tile),
+            next_plane.eq(Mux(leaves, ~leaving.ends_tile, plane_now)),
         ]
-        m.d.sync += last_plane.eq(next_plane)
+        m.d.sync += [plane_now.eq(next_plane), self.freed.eq(freed)]
         rows = {"low": (self.push, self.low), "high": (self.push, self.high)}
-        parts = zip(*planes(m, "slots", self._slots, rows, self.push, self.freed), strict=True)
+        parts = zip(*planes(m, "slots", self._slots, rows, self.push, freed), strict=True)
         chosen = copies(m, PARTS, "plane", next_plane)
         value = Cat(Mux(plane, high, low) for (plane,), (low, high) in zip(chosen, parts, strict=True))
         done = Signal()
@@ -186,7 +201,7 @@ class RowWriter(wiring.Component):
         row_end = Signal(reset_less=True)
         valid, next_valid, gathers = Signal(name="z_valid"), Signal(name="z_next"), Signal()
         m.d.comb += [
-            self.wr.valid.eq(there & (leaving.dest == DEST_BUFFER) & ~valid),
+            self.wr.valid.eq(there & leaving.to_buffer & ~valid),
             gathers.eq(there & (leaving.dest == DEST_Z) & (~valid | self.z.ready)),
             self.ksum_wr.valid.eq(there & (leaving.dest == DEST_KSUM) & ~valid),
             leaves.eq(accepted | gathers | self.ksum_wr.valid),

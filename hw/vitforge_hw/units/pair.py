@@ -15,6 +15,7 @@ class Pair(wiring.Component):
     Members
     -------
     w_en, w_data, w_rdy ; r_en, r_data, r_rdy : as amaranth.lib.fifo.SyncFIFO of depth 2 has them
+    w_next : w_rdy in the next cycle (the one output that is no register)
 
     Latency/throughput: 1 cycle; an entry a cycle.
     """
@@ -25,6 +26,7 @@ class Pair(wiring.Component):
                 "w_en": In(1),
                 "w_data": In(width),
                 "w_rdy": Out(1),
+                "w_next": Out(1),
                 "r_en": In(1),
                 "r_data": Out(width),
                 "r_rdy": Out(1),
@@ -37,10 +39,10 @@ class Pair(wiring.Component):
         held, free = Signal(), Signal(init=1)  # there is a first entry, there is no second one
         moves = self.r_en | ~held
         m.d.comb += [self.w_rdy.eq(free), self.r_rdy.eq(held), self.r_data.eq(first)]
+        m.d.comb += self.w_next.eq(moves | (free & ~self.w_en))
+        m.d.sync += free.eq(self.w_next)
         with m.If(moves):
-            m.d.sync += [first.eq(Mux(free, self.w_data, second)), held.eq(~free | self.w_en), free.eq(1)]
-        with m.Elif(self.w_en & free):
-            m.d.sync += free.eq(0)
+            m.d.sync += [first.eq(Mux(free, self.w_data, second)), held.eq(~free | self.w_en)]
         with m.If(free):
             m.d.sync += second.eq(self.w_data)
         return m

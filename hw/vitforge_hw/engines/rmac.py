@@ -19,6 +19,7 @@ from ..interfaces import (
     EngineOutput,
     MemoryRead,
 )
+from ..units.copies import copies
 from ..units.divisor_lane import DivisorLane
 from . import step_issue as mat_issue
 from .group_fetch import GroupFetch
@@ -216,37 +217,50 @@ class RMac(wiring.Component):
             m.d.sync += ways.eq(mat_issue.LATENCY + 1)
         with m.Elif(ways.any()):
             m.d.sync += ways.eq(ways - 1)
-        with m.If(turns.r_rdy & ~mine & ~inside.any() & ~ways.any()):
+        changes = turns.r_rdy & ~mine & ~inside.any() & ~ways.any()
+        with m.If(changes):
             m.d.sync += mode.eq(entry.kind)
+        # chosen a cycle ahead; an instruction behind one of its own kind takes longer to be prepared
+        over, leaves = Signal(), Signal()  # the instruction's last step has been issued; a cycle later
+        for k, u in units.items():
+            enable = Signal(name=f"enable{k}")
+            m.d.sync += enable.eq(turns.r_rdy & ~over & ~leaves & (mine | changes) & (entry.kind == k))
+            m.d.comb += u.enable.eq(enable)
+        m.d.sync += leaves.eq(over)
         m.d.comb += [
             issue.op_valid.eq(mine & (mode == isa.POINTWISE)),
             issue.op.eq(entry.op),
             pushed.eq(issue.op_valid & issue.op_ready),
-            *(u.enable.eq(mine & (mode == k)) for k, u in units.items()),
-            turns.r_en.eq(pushed | Cat(u.ended for u in units.values()).any()),
+            over.eq(Cat(u.ended for u in units.values()).any()),
+            turns.r_en.eq(pushed | leaves),
         ]
         return inside
 
     def _reads(self, m, mode, fetch, window, sums):
-        """The activation buffer's port: sums (they have their turn), then the kind at work, then the one ahead."""
-        order = Signal()
+        """The activation buffer's port: sums (they have their turn), then the kind at work, then the one ahead.
+
+        Whose it is stands in a register, in front of the buffer's arbitration: who wanted it in the cycle before, or,
+        if nobody did, the kind at work."""
         clients = (sums, window, fetch)
-        m.d.comb += order.eq(mode == isa.POINTWISE)
-        first, second = (Signal(name=f"{n}_granted") for n in ("fetch", "window"))
-        grant = Signal(len(clients))
+        grant = Signal(len(clients), init=1 << clients.index(fetch))
+        fetches, summing, asks = Signal(), Signal(), Signal(len(clients))
+        words, maps = fetch.rd.valid, window.rd.valid
         m.d.comb += [
-            first.eq(fetch.rd.valid & ~sums.rd.valid & (order | ~window.rd.valid)),
-            second.eq(window.rd.valid & ~sums.rd.valid & ~(order & fetch.rd.valid)),
-            grant.eq(Cat(sums.rd.valid, second, first)),
-            self.rd.valid.eq(grant.any()),
+            fetches.eq(Mux(mode == isa.POINTWISE, words | ~maps, words & ~maps)),
+            summing.eq(sums.rd.valid | ((mode == isa.TOKEN_SUM) & ~words & ~maps)),
+            asks.eq(Cat(u.rd.valid for u in clients) & grant),
+            self.rd.valid.eq(asks.any()),
         ]
-        owner = grant
+        following = Cat(summing, ~summing & ~fetches, ~summing & fetches)
+        m.d.sync += grant.eq(following)
+        (chosen,) = copies(m, 1, "chosen", following)[0]  # for the address
+        owner = asks
         for i in range(READ_LATENCY):
             late = Signal(len(clients), name=f"owner{i}")
-            m.d.sync += late.eq(owner if i else grant & self.rd.ready.replicate(len(clients)))
+            m.d.sync += late.eq(owner if i else asks & self.rd.ready.replicate(len(clients)))
             owner = late
         for n, u in enumerate(clients):
-            with m.If(grant[n]):
+            with m.If(chosen[n]):
                 m.d.comb += self.rd.addr.eq(u.rd.addr)
             m.d.comb += [
                 u.rd.ready.eq(grant[n] & self.rd.ready),
@@ -267,9 +281,11 @@ class RMac(wiring.Component):
         drain = Signal(range(c.width + 1))  # tiles in the shadow copy when this step's sums are in their accumulators
         freed = Signal.like(taps.freed)
         m.d.comb += [freed.eq(taps.freed | outer.freed), window.freed_valid.eq(1)]
+        used = Signal.like(taps.used)  # a row's steps are nine at least
         m.d.sync += [
             window.freed.eq(freed),
-            there.eq((there + window.arrived - taps.used - outer.used)[: len(there)]),
+            used.eq(taps.used),
+            there.eq((there + window.arrived - used - outer.used)[: len(there)]),
             oldest.eq((oldest + freed)[: len(oldest)]),
         ]
         is_outer = mode == isa.KEY_VALUE
@@ -303,15 +319,19 @@ class RMac(wiring.Component):
                 late[name] = Signal(len(value), name=f"step_{name}{i}", reset_less=name not in ("valid", "reads"))
                 m.d.sync += late[name].eq(value)
             flags = late
-            if i < window_buffer.LATENCY - READ_LATENCY:
+            if i < window_buffer.LATENCY - READ_LATENCY - 1:
                 address = Signal(16, name=f"tap_weight{i}", reset_less=True)
                 m.d.sync += address.eq(weight)
                 weight, tap_reads = address, flags["reads"]
-        issue_reads = Signal()  # with issue.weight_addr
-        m.d.sync += issue_reads.eq(issue.state == ArrayState.STEP)
 
         # ---- the multipliers
         pointwise = mode == isa.POINTWISE
+        # registers: whether the weight buffer's writers must wait follows from them
+        reads, read_addr = Signal(), Signal(16, reset_less=True)
+        m.d.sync += [
+            reads.eq(Mux(pointwise, issue.state == ArrayState.STEP, tap_reads)),
+            read_addr.eq(Mux(pointwise, issue.weight_next, weight)),
+        ]
         words = [fetch.use_data.word_select(core, c.word * 8) for core in range(c.cores)]
         halves = [Cat(w.word_select(h, c.width * 8) for w in words) for h in range(word_steps(c))]
         m.d.comb += [
@@ -319,8 +339,8 @@ class RMac(wiring.Component):
             fetch.freed_valid.eq(issue.freed_valid),
             fetch.freed.eq(issue.freed),
             fetch.use_addr.eq(issue.use_addr),
-            self.weights.addr.eq(Mux(pointwise, issue.weight_addr, weight)),
-            self.weights.en.eq(Mux(pointwise, issue_reads, tap_reads)),
+            self.weights.addr.eq(read_addr),
+            self.weights.en.eq(reads),
             array.kind.eq(mode),
             array.x.eq(halves[0] if len(halves) == 1 else Mux(issue.half, halves[1], halves[0])),
             array.w.eq(self.weights.data),
@@ -362,15 +382,17 @@ class RMac(wiring.Component):
         owners = fifo.SyncFIFO(width=1, depth=RESULTS)
         m.submodules.owners = owners
         room = Signal(range(TILES + 1))
-        taken = Signal(range(c.width + 1))
-        with m.If(issue.valid & issue.last):
-            m.d.comb += taken.eq(1)
-        with m.Elif(taps.valid & taps.last):
-            m.d.comb += taken.eq(taps.tiles)
+        copied, taken = Signal(range(c.width + 1)), Signal(range(c.width + 1))
+        # those of a shadow copy a cycle late: the next ones ask for room some cycles later
+        m.d.sync += copied.eq(0)
+        with m.If(taps.valid & taps.last):
+            m.d.sync += copied.eq(taps.tiles)
         with m.Elif(outer.valid & outer.last):
-            m.d.comb += taken.eq(outer.tiles)
-        with m.Elif(sums.taken):
+            m.d.sync += copied.eq(outer.tiles)
+        with m.If(sums.taken | (issue.valid & issue.last)):
             m.d.comb += taken.eq(1)
+        with m.Else():
+            m.d.comb += taken.eq(copied)
         m.d.comb += [
             tiles.push.eq(array.tile_valid),
             tiles.tile.eq(array.tile_acc),

@@ -83,12 +83,12 @@ def test_window_buffer(name):
                 data = rng.randbytes(cores * size)
                 for core in range(cores):
                     content[core][slot][addr] = data[core * size :][:size]
-                values = (addr, slot, int.from_bytes(data, "little"), 1)
-                ports = (dut.write_addr, dut.write_slot, dut.write_data, dut.write)
-                for port, value in zip(ports, values, strict=True):
+                for port, value in ((dut.write_addr, addr), (dut.write_slot, slot), (dut.write, 1)):
                     ctx.set(port, value)
                 await ctx.tick()
+                ctx.set(dut.write_data, int.from_bytes(data, "little"))  # a cycle later
         ctx.set(dut.write, 0)
+        await ctx.tick()
 
     async def bench(ctx):
         for begin in (0, 5):

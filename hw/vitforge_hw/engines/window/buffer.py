@@ -1,6 +1,6 @@
 """Window buffer of R-MAC: a small RAM per core and slot, and the way from there to the multipliers."""
 
-from amaranth import C, Cat, Module, Mux, Signal, signed
+from amaranth import Array, C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,6 +10,7 @@ from ...units.copies import copies
 
 REACH = 3  #: the largest kernel's k // 2: columns beside an output pixel's own
 CARRIES = range(-1, 3)  #: groups between an output group (times the stride) and a tap's group
+ADDRESSED = 3  #: memories of a core that a copy of their address serves
 LATENCY = 6  #: cycles from a step to its operands: two address registers, RAM, padding, rotator
 
 
@@ -89,7 +90,7 @@ class WindowBuffer(wiring.Component):
 
     Members
     -------
-    write, write_addr, write_slot, write_data : one word of every core
+    write, write_addr, write_slot ; write_data, a cycle later : one word of every core
     step : what is read (step_layout)
     slots : byte ``(core * width + slot) * word + channel``
     k : byte ``core * width + i``, part ``part`` of slot ``k_slot``; v : byte ``core * word + e``, slot ``v_slot``;
@@ -172,7 +173,8 @@ class WindowBuffer(wiring.Component):
 
         # ---- stages 2 and 3: RAMs; the outer slots of the narrow mapping have addresses of their own
         words = []
-        for core in range(c.cores):
+        writes = copies(m, c.cores, "write", self.write, self.write_addr, self.write_slot)
+        for core, (write, write_addr, write_slot) in enumerate(writes):
             addresses = []
             with_carry = Signal(range(c.window_rows), name=f"with_carry{core}")
             with m.Switch(carry[core]):
@@ -180,22 +182,23 @@ class WindowBuffer(wiring.Component):
                     with m.Case(value):
                         moved = {-1: s.addr - s.sets, 0: s.addr, 1: s.addr + s.sets, 2: s.addr + Cat(C(0, 1), s.sets)}
                         m.d.comb += with_carry.eq(moved[value][: len(with_carry)])
-            for name, narrow in (
-                ("low", (s.addr + (carry[core] == 1))),
-                ("mid", s.addr),
-                ("high", (s.addr - (carry[core] == -1))),
+            inner = c.width - 2
+            for name, slots, narrow in (
+                ("low", 1, (s.addr + (carry[core] == 1))),
+                ("mid", inner, s.addr),
+                ("high", 1, (s.addr - (carry[core] == -1))),
             ):
-                address = Signal(range(c.window_rows), name=f"addr_{name}{core}", reset_less=True)
-                m.d.sync += address.eq(Mux(s.narrow, narrow[: len(address)], with_carry))
-                addresses.append(address)
-            places = [addresses[0], *[addresses[1]] * (c.width - 2), addresses[2]]
+                number = -(-slots // ADDRESSED)
+                address = Mux(s.narrow, narrow[: len(with_carry)], with_carry)
+                found = [a for (a,) in copies(m, number, f"addr_{name}{core}_", address)]
+                addresses += [found[slot // ADDRESSED] for slot in range(slots)]
             row = []
-            for slot, address in enumerate(places):
+            for slot, address in enumerate(addresses):
                 memory = ram(bits, c.window_rows, "distributed" if core < c.window_lut_cores else "")
                 m.submodules[f"ram{core}_{slot}"] = memory
                 m.d.comb += [
-                    memory.write_enable.eq(self.write & (self.write_slot == slot)),
-                    memory.write_addr.eq(self.write_addr),
+                    memory.write_enable.eq(write & (write_slot == slot)),
+                    memory.write_addr.eq(write_addr),
                     memory.write_data.eq(self.write_data.word_select(core, bits)),
                     memory.read_enable.eq(1),
                     memory.read_addr.eq(address),
@@ -244,20 +247,14 @@ class WindowBuffer(wiring.Component):
                     m.d.sync += out.eq(0)
                 row.append(out)
             outputs.append(Cat(row))
-        s = steps[5]
         k = Signal(len(self.k), reset_less=True)
         v = Signal(len(self.v), reset_less=True)
-        parts = range(0, c.word, c.width)
-        with m.Switch(s.k_slot):
-            for slot in range(c.width):
-                with m.Case(slot):
-                    with m.Switch(s.part):
-                        for part, at in enumerate(parts):
-                            with m.Case(part):
-                                m.d.sync += k.eq(Cat(row[slot][at * 8 : (at + c.width) * 8] for row in padded))
-        with m.Switch(s.v_slot):
-            for slot in range(c.width):
-                with m.Case(slot):
-                    m.d.sync += v.eq(Cat(row[slot] for row in padded))
+        chosen = copies(m, c.cores, "outer", s.k_slot, s.part, s.v_slot)
+        for core, (row, (k_slot, part, v_slot)) in enumerate(zip(padded, chosen, strict=True)):
+            parts = Array(word.word_select(part, c.width * 8) for word in row)
+            m.d.sync += [
+                k.word_select(core, c.width * 8).eq(parts[k_slot]),
+                v.word_select(core, bits).eq(Array(row)[v_slot]),
+            ]
         m.d.comb += [self.slots.eq(Cat(outputs)), self.k.eq(k), self.v.eq(v)]
         return m

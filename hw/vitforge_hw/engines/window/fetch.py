@@ -62,7 +62,7 @@ class WindowFetch(wiring.Component):
     rd : activation buffer
     freed_valid, freed : that many window rows, the oldest ones, are not needed any more
     arrived : one more map row can be used from the next cycle on
-    write, write_addr, write_slot, write_data : to the window buffer
+    write, write_addr, write_slot ; write_data, a cycle later : to the window buffer
 
     Latency/throughput
     ------------------
@@ -187,7 +187,7 @@ class WindowFetch(wiring.Component):
         word = Signal(BITS["blocks"])
         values = Signal()  # v words of the group
         group = Signal(BITS["in_groups"])
-        row = Signal(BITS["height"] + 1)
+        final = Signal(reset_less=True)  # the present map row is the last
         addr, group_k, group_v = (Signal(16, name=n, reset_less=True) for n in ("addr", "group_k", "group_v"))
         slot = Signal(range(c.width))
         tail = Signal(range(c.window_rows))
@@ -222,7 +222,7 @@ class WindowFetch(wiring.Component):
             ends_part.eq(is_last(word, now.blocks)),
             ends_group.eq(ends_part & (~now.outer | values)),
             ends_row.eq(ends_group & (group == now.last_group)),
-            ends.eq(ends_row & is_last(row, now.rows)),
+            ends.eq(ends_row & final),
             closes.eq((slot == c.width - 1) | Mux(now.narrow, ends_row, ends_group)),
             take.eq(pending & (~active | (accepted & ends))),
             next_k.eq((group_k + now.in_stride)[:16]),
@@ -240,11 +240,11 @@ class WindowFetch(wiring.Component):
             with m.If(ends_group):
                 m.d.sync += [group.eq(Mux(ends_row, 0, group + 1)), group_k.eq(next_k), group_v.eq(next_v)]
             with m.If(ends_row):
-                m.d.sync += row.eq(Mux(ends, 0, row + 1))
+                m.d.sync += [now.rows.eq(now.rows - 1), final.eq(now.rows == 2)]
             with m.If(ends):
                 m.d.sync += active.eq(0)
         with m.If(take):
-            m.d.sync += [now.eq(following), active.eq(following.rows.any())]
+            m.d.sync += [now.eq(following), final.eq(following.rows == 1), active.eq(following.rows.any())]
             with m.If(following.fresh):
                 m.d.sync += [addr.eq(following.k), group_k.eq(following.k), group_v.eq(following.v)]
         more = Signal(len(space))
@@ -253,16 +253,11 @@ class WindowFetch(wiring.Component):
         m.d.sync += space.eq((space + more)[: len(space)] - (accepted & opens))
 
         # ---- data
-        places = [Signal(place, name=f"place{i}", reset_less=True) for i in range(3)]
-        m.d.sync += [
-            places[0].eq(asked.place),
-            places[1].eq(places[0]),
-            places[2].eq(places[1]),
-            self.write.eq(rd.data_valid),
-            self.write_data.eq(rd.data),
-        ]
+        places = [Signal(place, name=f"place{i}", reset_less=True) for i in range(2)]
+        m.d.sync += [places[0].eq(asked.place), places[1].eq(places[0]), self.write_data.eq(rd.data)]
         m.d.comb += [
             self.arrived.eq(rd.data_valid & places[1].ends_row),
-            self.write_addr.eq(places[2].addr),
-            self.write_slot.eq(places[2].slot),
+            self.write.eq(rd.data_valid),
+            self.write_addr.eq(places[1].addr),
+            self.write_slot.eq(places[1].slot),
         ]

@@ -50,12 +50,12 @@ class Latency:
     sh_values: int = 8  #: value rows read ahead
     sh_entry: int = 2  #: softmax done -> entry can be used
     # attention/key_loader
-    ld_latency: int = 5  #: go -> done: blocks + this
+    ld_latency: int = 6  #: go -> done: blocks + this
     # host/dma, host/read_engine
     dma_request: int = 5  #: go -> burst on AR
     dma_return: int = 4  #: last beat -> done
     dma_requests: int = 16  #: requests under way
-    result_latency: int = 17  #: go -> first write burst and last response -> done, beyond the memory's latency
+    result_latency: int = 18  #: go -> first write burst and last response -> done, beyond the memory's latency
 
     @property
     def mat_go_to_step(self) -> int:

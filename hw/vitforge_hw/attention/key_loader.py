@@ -9,6 +9,7 @@ from ..arch import isa
 from ..arch.config import AcceleratorConfig
 from ..arch.latency import CYCLES
 from ..interfaces import BufferRead, ChunkControl, WeightWrite
+from ..units.pair import Pair
 
 IN_FLIGHT = 8  #: blocks between their read and their write
 
@@ -33,7 +34,7 @@ class Loader(wiring.Component):
     Latency/throughput
     ------------------
     One block a cycle, without a gap between rows and instructions. From the transfer of `go` to the acceptance of the
-    row's last write, in an idle machine that never stalls: blocks + LATENCY = blocks + 4 cycles; ``done`` follows one
+    row's last write, in an idle machine that never stalls: blocks + LATENCY = blocks + 5 cycles; ``done`` follows one
     cycle later.
 
     Reference
@@ -96,7 +97,7 @@ class Loader(wiring.Component):
         return m
 
     def _reads(self, m):
-        """Instruction, row and block counters; returns signals of an accepted read: valid, last of its row, place."""
+        """Instruction, row and block counters; returns signals of a read: it is asked for, last of its row, place."""
         ctl, slices = self.ctl, self.slices
         op = Signal.like(ctl.op.payload, name="ahead", reset_less=True)  # the instruction behind the present one
         ahead, following = Signal(name="ahead_valid"), Signal()
@@ -107,7 +108,7 @@ class Loader(wiring.Component):
         op_blocks = Signal(16, reset_less=True)
         part = Signal(slices, init=1)  # one hot: slice of the next row
 
-        # rows behind the present one: whether a ``go`` is taken does not depend on the activation buffer
+        # rows behind the present one
         m.submodules.rows = rows = SyncFIFO(width=16 + 16 + 6 + slices, depth=2)
         active = Signal()
         addr = Signal(16, reset_less=True)
@@ -120,10 +121,14 @@ class Loader(wiring.Component):
 
         self._go = go = Signal(name="go")
         self._room = Signal(name="room")
+        m.submodules.requests = requests = Pair(len(addr))  # nothing above depends on the buffer's arbitration
         m.d.comb += [
-            self.rd.valid.eq(active & self._room),
-            self.rd.addr.eq(addr),
-            issue.eq(self.rd.valid & self.rd.ready),
+            issue.eq(active & self._room & requests.w_rdy),
+            requests.w_en.eq(issue),
+            requests.w_data.eq(addr),
+            self.rd.valid.eq(requests.r_rdy),
+            self.rd.addr.eq(requests.r_data),
+            requests.r_en.eq(self.rd.ready),
             last.eq(~left[1:].any()),
             row_end.eq(issue & last),
             ctl.go.ready.eq(op_valid & rows.w_rdy),

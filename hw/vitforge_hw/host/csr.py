@@ -164,7 +164,9 @@ class Csr(wiring.Component):
         odd = Signal(4)
         addresses = (self.push_image, self.push_result, *strides)
         m.d.sync += odd.eq(Cat((value & (BASE_ALIGNMENT - 1)).any() for value in addresses))
-        with m.If(file.job_submit):
+        submit = Signal()
+        m.d.sync += submit.eq(file.job_submit)
+        with m.If(submit):
             with m.If(self.stopping):
                 m.d.comb += [log.stopped_error.eq(1), log.stopped_addr.eq(self.push_image)]
             with m.Elif(odd.any()):

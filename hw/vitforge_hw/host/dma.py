@@ -8,9 +8,11 @@ from amaranth.lib.wiring import In, Out
 from ..arch import isa
 from ..arch.checksum import BITS
 from ..arch.config import AcceleratorConfig
+from ..emit import block
 from ..interfaces import BufferRead, BufferWrite, ChunkControl, WeightWrite, op_layout
 from ..units.pair import Pair
 from .axi import DATA_BITS, WRITE_BURST, burst_limit
+from .column import Column
 from .read_engine import BEATS_BITS, REQUEST, REQUEST_DEPTH, beat_layout
 from .signature import Signature
 
@@ -127,10 +129,8 @@ class WeightDma(wiring.Component):
         # ---- gather beats, the newest enters at the top: whole rows of the weight buffer, single beats of the others
         now, active = Signal(target), Signal()
         column = Signal(range(max(columns, 2)))
-        gathered = Signal((columns - 1) * c.beat_bytes * 8, reset_less=True)
-        complete = Cat(gathered, self.beat.payload.data)
         is_row, ends, written, accepted = Signal(), Signal(), Signal(), Signal()
-        full, row = Signal(), Signal(len(complete), reset_less=True)  # what waits for its memory
+        full = Signal()  # a row waits for its memory
         at = Signal(data.StructLayout({"addr": 16, "dest": 2, "last": 1, "ends": 1}))
         m.d.comb += [
             is_row.eq((now.dest != isa.DEST_WEIGHTS) | (column == columns - 1) | self.beat.payload.last),
@@ -142,16 +142,28 @@ class WeightDma(wiring.Component):
         with m.If(written):
             m.d.sync += full.eq(0)
         with m.If(accepted):
-            if columns > 1:
-                m.d.sync += gathered.eq(complete[c.beat_bytes * 8 :])
             with m.If(is_row):
-                m.d.sync += [full.eq(1), row.eq(complete), column.eq(0), now.addr.eq(now.addr + 1)]
+                m.d.sync += [full.eq(1), column.eq(0), now.addr.eq(now.addr + 1)]
                 m.d.sync += [at.addr.eq(now.addr), at.dest.eq(now.dest), at.last.eq(self.beat.payload.last)]
                 m.d.sync += at.ends.eq(ends)
             with m.Else():
                 m.d.sync += column.eq(column + 1)
         with m.If(targets.r_en):
             m.d.sync += [now.as_value().eq(targets.r_data), active.eq(targets.r_rdy), column.eq(0)]
+
+        enters, row = self.beat.payload.data, []
+        for i in reversed(range(columns)):
+            last = i == columns - 1
+            made = block(Column(c.beat_bytes * 8, last), f"vf_row_column_{c.beat_bytes * 8}" + "_last" * last)
+            m.submodules[f"column{i}"] = made
+            m.d.comb += [
+                made.enters.eq(enters),
+                made.valid.eq(self.beat.valid & active),
+                made.is_row.eq(is_row),
+                made.free.eq(~full | written),
+            ]
+            enters, row = made.whole, [made.row, *row]
+        row = Cat(*row)
 
         # ---- writes
         ports = (self.weights, self.params, self.ln_params, self.program)
@@ -308,7 +320,7 @@ class ResultDma(wiring.Component):
     written : In(1), a burst's response has come
     busy : Out(1), a row is under way
 
-    Latency: row read to beat 3 cycles; bursts of up to 16 beats, one at a time.
+    Latency: row asked for to beat 4 cycles; bursts of up to 16 beats, one at a time.
     Reference: isa.OP_FIELDS[RESULT_DMA].
     """
 
@@ -346,10 +358,19 @@ class ResultDma(wiring.Component):
         addr, reads_left, words_left = Signal(16), Signal(13), Signal(13)
         room = Signal(range(self.FIFO_BEATS * per_beat + 1))  # words
         popped = fifo.r_rdy & fifo.r_en
-        m.d.comb += [read.addr.eq(addr), read.valid.eq(active & reads_left.any() & room.any())]
-        with m.If(read.valid & read.ready):
+        m.submodules.requests = requests = Pair(len(addr))  # nothing here depends on the buffer's arbitration
+        asks = Signal()
+        m.d.comb += [
+            asks.eq(active & reads_left.any() & room.any() & requests.w_rdy),
+            requests.w_en.eq(asks),
+            requests.w_data.eq(addr),
+            read.valid.eq(requests.r_rdy),
+            read.addr.eq(requests.r_data),
+            requests.r_en.eq(read.ready),
+        ]
+        with m.If(asks):
             m.d.sync += [addr.eq(addr + 1), reads_left.eq(reads_left - 1)]
-        m.d.sync += room.eq(room - (read.valid & read.ready) + Mux(popped, per_beat, 0))
+        m.d.sync += room.eq(room - asks + Mux(popped, per_beat, 0))
 
         # ---- pack one word (16 bytes) or two words of 8 bytes; a last lower word goes out with zeros above
         lower = Signal(DATA_BITS // 2)

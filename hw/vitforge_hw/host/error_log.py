@@ -35,6 +35,7 @@ class ErrorLog(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         code, addr, resp = Signal(CODE_BITS), Signal(64), Signal(2)
+        new_code, new_addr, new_resp = Signal(CODE_BITS), Signal(64), Signal(2)  # the lowest of this cycle
         held = Signal()
         m.d.comb += [
             held.eq(self.pending.bit_select(code, 1)),
@@ -43,6 +44,8 @@ class ErrorLog(wiring.Component):
             self.addr.eq(Mux(held, addr, 0)),
             self.resp.eq(Mux(held, resp, 0)),
         ]
+        with m.If(self.happened & ~held):
+            m.d.sync += [code.eq(new_code), addr.eq(new_addr), resp.eq(new_resp)]
         for e in reversed(KINDS):
             name = e.name.lower()
             pulse, at, what = Signal(name=f"{name}_in"), Signal(64, name=f"{name}_at"), Signal(2, name=f"{name}_what")
@@ -52,6 +55,6 @@ class ErrorLog(wiring.Component):
                 what.eq(getattr(self, f"{name}_resp")),
             ]
             m.d.comb += self.set[e].eq(pulse)
-            with m.If(pulse & ~held):
-                m.d.sync += [code.eq(e), addr.eq(at), resp.eq(what)]
+            with m.If(pulse):
+                m.d.comb += [new_code.eq(e), new_addr.eq(at), new_resp.eq(what)]
         return m

@@ -10,6 +10,7 @@ from ..arch.config import AcceleratorConfig
 from ..arch.latency import CYCLES
 from ..arch.memmap import STRIPE_BEATS
 from ..emit import block
+from ..units.pair import Pair
 from .axi import (
     ATTRIBUTES,
     BURST,
@@ -106,7 +107,7 @@ class ReadQueue(wiring.Component):
         cut, waiting = Signal(data.StructLayout({"addr": 64, "length": 5})), Signal()
         new_burst, next_cut = Signal(BURST), Signal()
         to_end, length = Signal(5), Signal(5)
-        credits = Signal(range(self._depth + 1), init=self._depth)
+        credits = Signal(range(-limit, self._depth + 1), init=self._depth)  # without the waiting burst's beats
         position = now.pos & (limit - 1)
         fire = Signal()
         m.d.comb += [
@@ -115,14 +116,14 @@ class ReadQueue(wiring.Component):
             new_burst.addr.eq(cut.addr),
             new_burst.len.eq(cut.length - 1),
             new_burst.id.eq(self._queue),
-            fire.eq(waiting & bursts.w_rdy & (credits >= cut.length)),
+            fire.eq(waiting & bursts.w_rdy & ~credits[-1]),
             next_cut.eq(active & (~waiting | fire)),
             bursts.w_en.eq(fire),
             bursts.w_data.eq(new_burst.as_value()),
             self.burst.payload.as_value().eq(bursts.r_data),
             self.burst.valid.eq(bursts.r_rdy & ~self.stop),
             bursts.r_en.eq(self.burst.ready & ~self.stop),
-            split.r_en.eq(~active | (next_cut & (now.beats == length))),
+            split.r_en.eq(~active | ((~waiting | fire) & (now.beats <= to_end))),
         ]
         with m.If(~waiting | fire):
             m.d.sync += [waiting.eq(active), cut.addr.eq(address(now)), cut.length.eq(length)]
@@ -132,7 +133,7 @@ class ReadQueue(wiring.Component):
                 m.d.sync += now.run.eq(now.run + 1)
         with m.If(split.r_en):
             m.d.sync += [now.as_value().eq(split.r_data), active.eq(split.r_rdy)]
-        m.d.sync += credits.eq(credits - Mux(fire, cut.length, 0) + self.popped)
+        m.d.sync += credits.eq(credits - Mux(next_cut, length, 0) + self.popped)
 
         # ---- collector
         head, expected = Signal(piece), Signal()
@@ -253,18 +254,18 @@ class ReadEngine(wiring.Component):
             beats = [getattr(master, f"beat{q}") for master in masters]
             out = getattr(self, f"beat{q}")
             # joined beats wait in a stage of registers: the receiver's choice of the moment ends there
-            m.submodules[f"joined{q}"] = joined = SyncFIFO(width=beat_layout(c).size, depth=STAGE)
-            beat = Signal(beat_layout(c), name=f"beat{q}_in")
+            m.submodules[f"joined{q}"] = joined = SyncFIFO(width=len(out.payload.data), depth=STAGE)
+            m.submodules[f"lasts{q}"] = lasts = Pair(1)  # its control
             m.d.comb += [
-                beat.data.eq(Cat(*(b.payload.data for b in beats))),
-                beat.last.eq(queue.last),
-                queue.popped.eq(joined.w_rdy & queue.expected & Cat(*(b.valid for b in beats)).all()),
-                joined.w_en.eq(queue.popped),
-                joined.w_data.eq(beat.as_value()),
-                out.valid.eq(joined.r_rdy),
-                out.payload.as_value().eq(joined.r_data),
-                joined.r_en.eq(out.ready),
+                joined.w_data.eq(Cat(*(b.payload.data for b in beats))),
+                lasts.w_data.eq(queue.last),
+                queue.popped.eq(lasts.w_rdy & queue.expected & Cat(*(b.valid for b in beats)).all()),
+                out.valid.eq(lasts.r_rdy),
+                out.payload.data.eq(joined.r_data),
+                out.payload.last.eq(lasts.r_data),
             ]
+            for stage in (joined, lasts):
+                m.d.comb += [stage.w_en.eq(queue.popped), stage.r_en.eq(out.ready)]
             m.d.comb += [b.ready.eq(queue.popped) for b in beats]
             wrong = Signal(c.masters, name=f"wrong{q}")
             m.d.comb += wrong.eq(Cat(b.payload.resp != OKAY for b in beats))

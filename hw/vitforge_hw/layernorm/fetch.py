@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from ..arch import isa
 from ..arch.config import AcceleratorConfig
 from ..interfaces import BufferRead
+from ..units.pair import Pair
 
 AHEAD = 4  #: blocks read ahead
 
@@ -77,7 +78,10 @@ class LayerNormFetch(wiring.Component):
         # a block: one or two buffer rows and `beats` beats of parameters, read independently of each other
         used = Signal(range(AHEAD + 1))
         room = active & (used != AHEAD)
-        asks = Signal()  # the present block's next row is asked for: a register in front of the buffer's arbitration
+        # two requests wait, so that nothing here depends on the buffer's arbitration
+        request = data.StructLayout({"addr": 16, "high": 1})
+        m.submodules.requests = requests = Pair(request.size)
+        asked = data.View(request, requests.r_data)
         rows_read = Signal()
         beats_read = Signal()
         high = Signal()
@@ -85,11 +89,14 @@ class LayerNormFetch(wiring.Component):
         accepted = Signal()
         granted = Signal()
         m.d.comb += [
-            self.rd.valid.eq(asks),
-            self.rd.addr.eq(current.in_addr),
+            requests.w_en.eq(accepted),
+            requests.w_data.eq(Cat(current.in_addr, high)),
+            self.rd.valid.eq(requests.r_rdy),
+            self.rd.addr.eq(asked.addr),
+            requests.r_en.eq(self.rd.ready),
             self.param_valid.eq(room & ~beats_read),
             self.param_addr.eq(current.param_addr),
-            accepted.eq(self.rd.valid & self.rd.ready),
+            accepted.eq(room & ~rows_read & requests.w_rdy),
             granted.eq(self.param_valid & self.param_ready),
         ]
         last_row = Signal()
@@ -104,9 +111,7 @@ class LayerNormFetch(wiring.Component):
             row_end.eq(block_end & last_block),
         ]
         with m.If(accepted):
-            m.d.sync += [current.in_addr.eq(current.in_addr + 1), high.eq(~last_row), asks.eq(~last_row)]
-        with m.Elif(room & ~rows_read):
-            m.d.sync += asks.eq(1)
+            m.d.sync += [current.in_addr.eq(current.in_addr + 1), high.eq(~last_row)]
         with m.If(granted):
             m.d.sync += [current.param_addr.eq(current.param_addr + 1), beat.eq(beat + 1)]
         m.d.sync += [rows_read.eq(rows_read | last_row), beats_read.eq(beats_read | last_beat)]
@@ -123,7 +128,7 @@ class LayerNormFetch(wiring.Component):
         m.submodules.low_bytes = low = SyncFIFO(width=8 * config.row_bytes, depth=AHEAD)
         m.submodules.high_bytes = high_fifo = SyncFIFO(width=4 * config.row_bytes, depth=AHEAD)
         planes = Signal(2, reset_less=True)
-        m.d.sync += planes.eq(Cat(high, planes))
+        m.d.sync += planes.eq(Cat(asked.high, planes))
         nibbles = Cat(self.rd.data.word_select(i, 8)[:4] for i in range(config.row_bytes))
         m.d.comb += [
             low.w_data.eq(self.rd.data),

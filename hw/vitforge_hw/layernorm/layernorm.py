@@ -10,6 +10,7 @@ from ..arch import isa
 from ..arch.config import AcceleratorConfig
 from ..arch.latency import CYCLES
 from ..interfaces import BufferRead, BufferWrite, ChunkControl, MemoryRead, fields_layout
+from ..units.copies import copies
 from .fetch import LayerNormFetch
 from .lane import H_STAGE, P_STAGE, Q6_STAGE, LayerNormLane, lane_name, store_bits
 from .stats import LayerNormStats, s1_bits, s2_bits
@@ -266,8 +267,9 @@ class LayerNorm(wiring.Component):
             take_m=first[3],
             take_shift=first[5],
             blocks=row.blocks,
-            y_valid=valid[out_latency - 1],
         )
+        for lane, (counts,) in zip(self._lanes, copies(m, self.config.cores, "y_valid", valid[out_latency - 2])):
+            m.d.comb += lane.y_valid.eq(counts)
         self._scatter(m, row_s1=stats.sums, row_m=stats.m, row_shift=stats.shift)
 
         if self.config.trio:

@@ -162,9 +162,9 @@ class ActivationBuffer(wiring.Component):
                 row.append(part)
             row = Cat(row)
             if c.attention and n == ROTATED:
-                turn = [Signal(range(c.cores), name=f"{n}_turn{i}", reset_less=True) for i in range(2)]
-                m.d.sync += [turn[0].eq(r.offset), turn[1].eq(turn[0])]
-                row = rotate(m, row, turn[1], c)
+                turn = Signal(range(c.cores), name=f"{n}_turn", reset_less=True)
+                m.d.sync += turn.eq(r.offset)
+                row = rotate(m, row, [t for (t,) in copies(m, 2, f"{n}_turn", turn)], c)
             m.d.comb += [r.data_valid.eq(arrived[1]), r.data.eq(row)]
         return m
 
@@ -197,12 +197,18 @@ class ActivationBuffer(wiring.Component):
         ]  # fmt: skip
 
 
-def rotate(m: Module, row, offset, config: AcceleratorConfig):
-    """Rotator: output lane i = bank (i + offset) mod cores; log2(cores) multiplexer levels (any number of cores)."""
-    bits = config.word * 8
+def rotate(m: Module, row, offsets: list, config: AcceleratorConfig):
+    """Rotator: output lane i = bank (i + offset) mod cores; log2(cores) multiplexer levels (any number of cores).
+
+    offsets : copies of the offset, each for a part of the row"""
+    bits, part = config.word * 8, config.row_bytes * 8 // len(offsets)
     for level in range(ceil_log2(config.cores)):
         turned = Signal(config.row_bytes * 8, name=f"rotate{level}")
         step = bits << level
-        m.d.comb += turned.eq(Mux(offset[level], Cat(row[step:], row[:step]), row))
+        other = Cat(row[step:], row[:step])
+        for n, offset in enumerate(offsets):
+            m.d.comb += turned.word_select(n, part).eq(
+                Mux(offset[level], other.word_select(n, part), row.word_select(n, part))
+            )
         row = turned
     return row

@@ -15,6 +15,7 @@ class Ram(wiring.Component):
     bits, rows : width and depth
     style : attribute ``ram_style``: "ultra" (UltraRAM, which has no initial contents), "distributed" (LUTs) or "", the
         tool's choice
+    always : the row is read in every cycle: ``read_enable`` means nothing, and nothing is held
 
     Members
     -------
@@ -25,8 +26,8 @@ class Ram(wiring.Component):
     Latency: 2 cycles, one read and one write a cycle. A read of a row in the cycle of its write returns old data.
     """
 
-    def __init__(self, bits: int, rows: int, style: str = ""):
-        self._bits, self._rows, self._style = bits, rows, style
+    def __init__(self, bits: int, rows: int, style: str = "", always: bool = False):
+        self._bits, self._rows, self._style, self._always = bits, rows, style, always
         super().__init__(
             {
                 "write_enable": In(1),
@@ -47,14 +48,17 @@ class Ram(wiring.Component):
             write.en.eq(self.write_enable),
             write.addr.eq(self.write_addr),
             write.data.eq(self.write_data),
-            read.en.eq(self.read_enable),
+            read.en.eq(1 if self._always else self.read_enable),
             read.addr.eq(self.read_addr),
         ]
         out = Signal(self._bits, reset_less=True)
-        fresh = Signal(reset_less=True)
-        m.d.sync += fresh.eq(self.read_enable)
-        with m.If(fresh):
+        if self._always:
             m.d.sync += out.eq(read.data)
+        else:
+            fresh = Signal(reset_less=True)
+            m.d.sync += fresh.eq(self.read_enable)
+            with m.If(fresh):
+                m.d.sync += out.eq(read.data)
         m.d.comb += self.read_data.eq(out)
         return m
 

@@ -113,11 +113,11 @@ class WeightBuffer(wiring.Component):
         c = self._config
         bits = c.beat_bytes * 8
         reads = [self.read_mat, self.read_rmac]
-        odd = []  # with the data
+        odd = []  # with the data, for each column
         for n, read in enumerate(reads):
-            late = [Signal(name=f"odd{n}_{i}", reset_less=True) for i in range(2)]
-            m.d.sync += [late[0].eq(read.addr[0]), late[1].eq(late[0])]
-            odd.append(late[1])
+            late = Signal(name=f"odd{n}", reset_less=True)
+            m.d.sync += late.eq(read.addr[0])
+            odd.append([o for (o,) in copies(m, len(enables), f"odd{n}_", late)])
         rows = [[], []]
         for i, enable in enumerate(enables):
             found = []
@@ -134,7 +134,7 @@ class WeightBuffer(wiring.Component):
                 ]
                 found.append((column.read0_data, column.read1_data))
             for n in range(2):
-                rows[n].append(Mux(odd[n], found[1][n], found[0][n]))
+                rows[n].append(Mux(odd[n][i], found[1][n], found[0][n]))
         for n, read in enumerate(reads):
             m.d.comb += read.data.eq(Cat(*rows[n]))
 

@@ -60,7 +60,9 @@ SOURCES = ("images", "calib")  #: folders that a command reads and never writes 
 
 
 def keep_inputs(args: dict) -> None:
-    """Refuse an output that is one of the command's own inputs, before it is lost."""
+    """Refuse an empty path, and an output that is one of the command's own inputs, before it is lost."""
+    if empty := next((name for name, value in args.items() if value == ""), None):  # "$UNSET" would be the folder here
+        raise ValueError(f"{empty}: must not be empty")
     for output in OUTPUTS:
         if not (path := args.get(output)) or not os.path.exists(path):
             continue

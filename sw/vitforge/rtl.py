@@ -9,6 +9,8 @@ from pathlib import Path
 from vitforge_hw.arch.build_hash import generator_hash
 from vitforge_hw.arch.config import AcceleratorConfig, get_config
 from vitforge_sim.run.cache import cache_folder, locked, locked_path, used
+from vitforge_sw.models.text import reason_of
+from vitforge_sw.models.written import read_json
 from vitforge_sw.progress import working
 
 #: Of the sources as this process loaded them: what it emits is kept under this name, also if they change meanwhile.
@@ -22,11 +24,11 @@ def load_config(preset: str | None, config: str | Path | None) -> AcceleratorCon
     if preset is not None:
         return get_config(preset)
     try:
-        data = json.loads(Path(config).read_text())
+        data = read_json(config)
     except OSError as error:
         raise ValueError(f"config file {config}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise ValueError(f"config file {config}: must be JSON") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"config file {config}: must be JSON ({reason_of(error)})") from None
     if not isinstance(data, dict):
         raise ValueError(f"config file {config}: must be a JSON object, not {type(data).__name__}")
     return AcceleratorConfig.from_dict(data)

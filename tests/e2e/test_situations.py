@@ -18,12 +18,14 @@ from PIL import Image, ImageFile
 from safetensors.torch import load_file
 
 from vitforge.cli import main
+from vitforge.rtl import load_config
 from vitforge.shipped import shipped_model
 from vitforge_sw.graph.serialize import load_graph, write_atomic
 from vitforge_sw.models.files import list_images, some_images
 from vitforge_sw.models.images import ImageConfig, input_pixels
 from vitforge_sw.models.labels import labelled_images
 from vitforge_sw.models.pixels import load_image
+from vitforge_sw.models.resolve import resolve_model
 
 DIGITS = shipped_model("digits_vit")
 QUICK = [f"--set={name}" for name in ("rotation=none", "weight_rounding=nearest", "hidden_steps=tensor")]
@@ -169,6 +171,61 @@ def test_weights_of_several_kinds_in_one_file(tmp_path, model):
     assert mixed.meta["float_hash"] == plain.meta["float_hash"]
     for a, b in zip(mixed.nodes, plain.nodes, strict=True):
         assert np.array_equal(getattr(a, "weight", 0), getattr(b, "weight", 0)), a.name
+
+
+def test_json_that_says_a_thing_twice(tmp_path):
+    """Of two values JSON takes the last and says nothing: whoever edited the first wonders."""
+    config, model = tmp_path / "c.json", tmp_path / "m.json"
+    config.write_text('{"base": "tiny", "pool_rows": 64, "pool_rows": 1024}')
+    says = ("must be JSON ('pool_rows' stands twice in one object)",)
+    refused(tmp_path, "verilog", "--config", config, "-o", tmp_path / "b", says=says)
+    model.write_text(DIGITS.model.read_text().replace('"depth": 4', '"depth": 4, "depth": 2'))
+    refused(tmp_path, "check", model, says=("not readable JSON ('depth' stands twice",))
+
+
+def test_json_of_another_editor(tmp_path):
+    """A byte order mark, 16 bits: the same configuration, the same model. A comment: said where."""
+    config, model = tmp_path / "c.json", tmp_path / "m.json"
+    for code in ("utf-8-sig", "utf-16"):
+        config.write_text('{"base": "tiny", "pool_rows": 512}', encoding=code)
+        assert load_config(None, config).pool_rows == 512
+        model.write_text(DIGITS.model.read_text(), encoding=code)
+        assert resolve_model(str(model)).model_args["depth"] == 4
+    config.write_text('{"base": "tiny" // small\n}')
+    says = ("must be JSON (Expecting ',' delimiter: line 1 column 17",)
+    refused(tmp_path, "verilog", "--config", config, "-o", tmp_path / "b", says=says)
+
+
+def test_a_slip_in_a_name_of_the_model(tmp_path):
+    """model_arg is no key of a model's JSON: without it the network would be timm's own. Other keys are timm's."""
+    data = json.loads(DIGITS.model.read_text())
+    (tmp_path / "m.json").write_text(json.dumps(data | {"num_features": 48, "global_pool": "token", "license": "mit"}))
+    assert resolve_model(str(tmp_path / "m.json")).model_args == data["model_args"]
+    data["model_arg"] = data.pop("model_args")
+    (tmp_path / "m.json").write_text(json.dumps(data))
+    refused(tmp_path, "check", tmp_path / "m.json", says=("unknown model_arg (did you mean model_args?)",))
+
+
+def test_paths_that_are_no_files(tmp_path, model, scans):
+    """A variable of the shell that is not set, a folder, a device: each named as what it is."""
+    refused(tmp_path, "compile", model, "--preset", "tiny", "-o", "", says=("output: must not be empty",))
+    refused(tmp_path, "evaluate", tmp_path, "--images", scans, says=("it is a folder; of a build name its model",))
+    argv = (*QUANTIZE, "--checkpoint", "/dev/zero", "-o", tmp_path / "m")
+    refused(tmp_path, *argv, says=("checkpoint /dev/zero: is no ordinary file",))
+    argv = ("evaluate", model, "--images", scans, "--labels", "/dev/zero")
+    refused(tmp_path, *argv, says=("labels /dev/zero: cannot be read (longer than 256 MiB)",))
+
+
+def test_part_of_a_name_of_timm(tmp_path):
+    refused(tmp_path, "check", "vit_tiny", says=("similar: vit_tiny_patch16_224, vit_tiny_patch16_384,",))
+    refused(tmp_path, "check", "diet_tiny_patch16_224", says=("similar: deit_tiny_patch16_224",))
+
+
+@pytest.mark.parametrize("text", ["nan", "-1", "0", "inf", "soon"])
+def test_a_time_limit_that_is_none(tmp_path, text, capsys):
+    with pytest.raises(SystemExit):
+        main(["simulate", str(tmp_path), "--timeout", text])
+    assert f"--timeout: must be a positive number of seconds, not '{text}'" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- labels

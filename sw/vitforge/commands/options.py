@@ -17,6 +17,17 @@ def positive(text: str) -> int:
     return value
 
 
+def seconds(text: str) -> float:
+    """argparse type: a time above 0, not without an end."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, not {text!r}")
+    return value
+
+
 def image_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "image options", "what becomes of an image; default: the JSON beside the checkpoint, else timm's data config"

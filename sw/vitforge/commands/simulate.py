@@ -8,7 +8,7 @@ Writes BUILD/simulate.json; with --trace, BUILD/trace: what every unit did or wa
 example: vitforge simulate build/digits --images images --count 10 --tensors
 """
 
-from .options import memory, say, table
+from .options import memory, say, seconds, table
 
 #: images simulated where --count does not say how many: seconds to a minute for a DeiT-Tiny
 SOME = {"verilator": 10, "icarus": 2}
@@ -27,7 +27,7 @@ def arguments(parser) -> None:
     )
     parser.add_argument("--waves", action="store_true", help="write BUILD/waves/trace.vcd: every signal; slow, large")
     parser.add_argument(
-        "--timeout", type=float, default=3600, metavar="S", help="seconds before a hang is declared (%(default)s)"
+        "--timeout", type=seconds, default=3600, metavar="S", help="seconds before a hang is declared (%(default)s)"
     )
     memory(parser)
 

@@ -18,7 +18,6 @@ def arguments(parser) -> None:
     parser.add_argument(
         "--primitives",
         choices=("dsp48e2",),
-        default="",
         help="write the engines' multipliers out as this DSP block with its cascade (Xilinx UltraScale+), instead of "
         "leaving them to the synthesis tool",
     )
@@ -29,7 +28,7 @@ def run(args, command: str) -> int:
 
     config = load_config(args.preset, args.config)
     output_folder(args.output)
-    files = ensure_rtl(config, Path(args.output), command, progress=True, primitives=args.primitives)
+    files = ensure_rtl(config, Path(args.output), command, progress=True, primitives=args.primitives or "")
     size = sum(map(len, files.values()))
     print(
         f"{args.output}/rtl: preset {config.name} ({config.multipliers} multipliers), {len(files)} files, "

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from vitforge_hw.arch.parameter import did_you_mean
 
+from ..models.text import reason_of
+from ..models.written import read_json
+
 
 def meanings(scheme: type) -> dict[str, str]:
     """Field -> its ``#:`` comment (behind it, or in the lines before it) in the source of a dataclass."""
@@ -96,11 +99,11 @@ def settings(pairs: Iterable[str]) -> dict[str, object]:
 def scheme_file(path: str | Path) -> tuple[str, dict[str, object]]:
     """(name of the base scheme, options that differ) of a JSON file {"base": NAME, "option": value, ...}."""
     try:
-        data = json.loads(Path(path).read_text())
+        data = read_json(path)
     except OSError as error:
         raise ValueError(f"scheme file {path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise ValueError(f"scheme file {path}: must be JSON") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"scheme file {path}: must be JSON ({reason_of(error)})") from None
     if not isinstance(data, dict):
         raise ValueError(f"scheme file {path}: must be a JSON object, not {type(data).__name__}")
     base = data.pop("base", "vitforge")

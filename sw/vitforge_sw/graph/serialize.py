@@ -102,7 +102,8 @@ def load_graph(path: str | Path) -> ir.Graph:
     """Read, verify the hash and check every rule. Corrupt, truncated or foreign files are a one-line ValueError."""
     path = Path(path)
     if not os.path.isfile(path):
-        raise ValueError(f"model {path}: no such file")
+        folder = " (it is a folder; of a build name its model.safetensors)" if os.path.isdir(path) else ""
+        raise ValueError(f"model {path}: no such file{folder}")
     try:
         blob = path.read_bytes()
         arrays = load(blob)

@@ -16,6 +16,7 @@ from pathlib import Path
 from .files import list_images
 from .text import shown
 from .timm_import import import_timm
+from .written import read_written
 
 WNID = re.compile(r"n\d{8}")
 
@@ -96,14 +97,14 @@ def folder_classes(
 def _table(labels: str | Path) -> list[dict]:
     """The rows of a CSV as spreadsheets write it: UTF-8 or UTF-16 by its mark, commas, semicolons or tabs."""
     try:
-        blob = Path(labels).read_bytes()
+        blob = read_written(labels)
         text = blob.decode("utf-16" if blob[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
         header = text.partition("\n")[0]
         mark = next((m for m in ",;\t" if m in header), ",")
         return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=mark))
     except UnicodeDecodeError as error:
         raise ValueError(f"labels {labels}: cannot be read ({error}); save it as UTF-8") from None
-    except (OSError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"labels {labels}: cannot be read ({error})") from None
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-import json
+import difflib
 import re
 from pathlib import Path
 
@@ -11,10 +11,14 @@ import torch
 from .images import ImageConfig
 from .text import shown
 from .timm_import import import_timm
+from .written import read_json
 
 LARGEST = 1 << 31  #: parameters of a model that is described by numbers of the user's
 DEEPEST = 200  #: blocks of one
 _SIZES = ("img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "num_heads", "mlp_ratio")
+#: of timm's hub form; the first five decide
+HUB_KEYS = ["architecture", "model_args", "num_classes", "pretrained_cfg", "label_names", "label_descriptions",
+            "num_features", "global_pool"]  # fmt: skip
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pth.tar")  #: of files that are no MODEL
 
 
@@ -44,7 +48,7 @@ class ModelSpec:
 def read_hub_json(path: str | Path) -> dict:
     """A JSON object; anything else is a ValueError."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = read_json(path)
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"model file {path}: not readable JSON ({error})") from None
     if not isinstance(data, dict):
@@ -64,6 +68,9 @@ def resolve_model(model: str) -> ModelSpec:
         for key, kind in (("model_args", dict), ("pretrained_cfg", dict), ("num_classes", int), ("label_names", list)):
             if key in data and not isinstance(data[key], kind):
                 raise ValueError(f"model file {model}: {key} must be {kind.__name__}, not {data[key]!r}")
+        for key in data.keys() - HUB_KEYS:  # others are left out, but for a slip of the pen
+            if near := difflib.get_close_matches(key, HUB_KEYS[:5], 1, 0.8):
+                raise ValueError(f"model file {model}: unknown {shown(key)} (did you mean {near[0]}?)")
         spec = ModelSpec(
             name=Path(model).stem,
             architecture=architecture,
@@ -79,7 +86,11 @@ def resolve_model(model: str) -> ModelSpec:
         raise ValueError(f"model {name}: is a file of weights; name their model, and the file with --checkpoint")
     spec = dataclasses.replace(spec, architecture=re.sub(r"^(hf[_-]hub:)?timm/", "", spec.architecture))
     if not timm.is_model(spec.architecture):
-        near = timm.list_models(f"*{spec.architecture.split('_')[0]}*")[:3]
+        known = timm.list_models()
+        near = [n for n in known if n.startswith(spec.architecture)] or difflib.get_close_matches(
+            spec.architecture, known, 3
+        )
+        near = near[:3] or timm.list_models(f"*{spec.architecture.split('_')[0]}*")[:3]
         hint = f"; similar: {', '.join(near)}" if near else ""
         raise ValueError(f"model {name}: {spec.architecture!r} is neither a timm model nor a .json file{hint}")
     return spec

@@ -1,6 +1,8 @@
 """Names and reasons from outside inside a one-line message: nothing in them may be a line or an escape code."""
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def shown(text: object, limit: int = 80) -> str:
@@ -14,6 +16,13 @@ def few(names: Iterable[object], count: int = 3) -> str:
     """The first ``count`` names."""
     names = list(names)
     return ", ".join(shown(n) for n in names[:count]) + (", ..." if len(names) > count else "")
+
+
+def missing(path: str | Path) -> str:
+    """What to say of a path that is no ordinary file."""
+    if os.path.isdir(path):
+        return "no such file (it is a folder)"
+    return "is no ordinary file (a pipe, a device)" if os.path.exists(path) else "no such file"
 
 
 def reason_of(error: BaseException) -> str:

@@ -4,11 +4,11 @@ Wrappers (DistributedDataParallel, torch.compile, Lightning modules, a ``backbon
 name; other libraries have other names. What is still foreign after that is refused with the first few of both sides.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from ..text import few, shown
+from ..written import read_json
 from .families import FAMILIES, State
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "base_model.", "student.")
@@ -19,7 +19,7 @@ _COUNTERS = (".num_batches_tracked", ".total_ops", ".total_params")  #: buffers 
 def read_map(path: str | Path) -> dict[str, str | None]:
     """A JSON object found name -> name in the model; a name that ends in a dot is a prefix, null leaves tensors out."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = read_json(path)
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"map {path}: not readable JSON ({str(error).splitlines()[0]})") from None
     if not isinstance(data, dict) or not all(v is None or isinstance(v, str) for v in data.values()):

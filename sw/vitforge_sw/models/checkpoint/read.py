@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from ..text import reason_of, shown
+from ..text import missing, reason_of, shown
 from .stand_ins import harmless_globals
 
 _MAGIC = (  #: (offset, bytes, what it is)
@@ -108,7 +108,7 @@ def read_file(path: str | Path) -> object:
     path = Path(path)
     where = f"checkpoint {shown(path, 300)}"
     if not os.path.isfile(path):  # False as well for a name that no file can have
-        raise ValueError(f"{where}: no such file{' (it is a folder)' if os.path.isdir(path) else ''}")
+        raise ValueError(f"{where}: {missing(path)}")
     try:
         with open(path, "rb") as file:
             head = file.read(512)

@@ -1,6 +1,7 @@
 """The documentation builds as a site without a warning, every page is in the navigation, no link leads nowhere."""
 
 import html.parser
+import inspect
 import re
 import subprocess
 import sys
@@ -88,6 +89,16 @@ def test_reference_of_every_function(site):
     for name in vitforge.__all__:
         assert f'id="vitforge.road.{name}"' in text, name
     assert "normalised floats" in text and "ValueError" in text
+
+
+@pytest.mark.parametrize("name", vitforge.__all__)
+def test_parameters_are_described_one_by_one(name):
+    """Of several names in one entry the site shows the first one's type and default for all."""
+    function = getattr(vitforge, name)
+    section = re.search(r"^Parameters\n-+\n(.*?)(?=\n\n\w+\n-+\n|\Z)", inspect.getdoc(function), re.DOTALL | re.M)
+    if section:
+        described = re.findall(r"^\S.*$", section[1], re.M)
+        assert described and set(described) <= set(inspect.signature(function).parameters), described
 
 
 def test_a_dead_link_fails(tmp_path):

@@ -55,7 +55,8 @@ def _refusals() -> tuple[type[RuntimeError], ...]:
     return BuildError, SimulationError, SynthesisError, ToolMissing
 
 
-OUTPUTS = ("output", "json")
+OUTPUTS = ("output", "json", "expected", "plot")
+BUILD = ("build.json", "memory.bin", "model.safetensors", "schedule.txt")  #: of a build directory, what compile wrote
 SOURCES = ("images", "calib")  #: folders that a command reads and never writes into
 
 
@@ -67,9 +68,19 @@ def keep_inputs(args: dict) -> None:
         if not (path := args.get(output)) or not os.path.exists(path):
             continue
         for name, value in args.items():
-            read = isinstance(value, str) and name not in (*OUTPUTS, "command") and os.path.exists(value)
-            if read and (os.path.isfile(value) or name in SOURCES) and os.path.samefile(value, path):
-                raise ValueError(f"output {path}: is read by this command as its {name}; name another place")
+            if name in (*OUTPUTS, "command"):
+                continue
+            for source in value if isinstance(value, list) else [value]:
+                if isinstance(source, str) and _reads(name, source, path):
+                    raise ValueError(f"output {path}: is read by this command as its {name}; name another place")
+
+
+def _reads(name: str, source: str, path: str) -> bool:
+    """Does an option ``name`` of value ``source`` mean that the existing file or folder ``path`` is read?"""
+    if name == "build":
+        return any(os.path.exists(f := os.path.join(source, n)) and os.path.samefile(f, path) for n in BUILD)
+    read = os.path.exists(source) and (os.path.isfile(source) or name in SOURCES)
+    return read and os.path.samefile(source, path)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -115,7 +115,15 @@ def quantize(
 
     Parameters
     ----------
-    model, checkpoint, image, names, seed
+    model
+        as in `load_model`
+    checkpoint
+        as in `load_model`
+    image
+        as in `load_model`
+    names
+        as in `load_model`
+    seed
         as in `load_model`
     calib
         images like those that the model will see, without labels: folder, files, PIL images, pixels uint8
@@ -221,8 +229,10 @@ def compile(  # noqa: A001 (the command's name)
         integer graph, or its file
     output
         made where missing
-    preset, config
-        one of them; a config is an AcceleratorConfig, a dict of what differs from its "base", or a file;
+    preset
+        its name; or else
+    config
+        an AcceleratorConfig, a dict of what differs from its "base", or a file;
         further keyword arguments: pipelining, engines, batch (images of a job), defer
 
     Returns
@@ -272,8 +282,10 @@ def simulate(
         compare every tensor, not the logits alone
     trace
         write build/trace
-    bytes_per_cycle, latency
-        of the DRAM model; the latency in cycles
+    bytes_per_cycle
+        bandwidth of the DRAM model
+    latency
+        of the DRAM model, in cycles
     timeout
         seconds
 
@@ -319,8 +331,10 @@ def estimate(
     ----------
     subject
         build directory, or a model's name or JSON with ``preset`` or ``config`` (then its shapes alone count)
-    bytes_per_cycle, latency
-        of the DRAM, the latency in cycles
+    bytes_per_cycle
+        bandwidth of the DRAM
+    latency
+        of the DRAM, in cycles
 
     Returns
     -------

@@ -87,6 +87,26 @@ def test_an_input_is_not_overwritten(tmp_path, model, scans):
     refused(tmp_path, *argv, says=("as its images",))
 
 
+def test_a_build_and_an_image_are_not_overwritten(tmp_path, model, scans):
+    """pack -o the image, a file of the build, or the name that its expected result has."""
+    build, image, memory = tmp_path / "b", scans / "a.png", tmp_path / "b" / "memory.bin"
+    assert run("compile", model, "--preset", "tiny", "-o", build)[0] == 0
+    pack = ("pack", build, "--image", image)
+    for argv in (("-o", image), ("-o", tmp_path / "i.bin", "--expected", image)):
+        refused(tmp_path, *pack, *argv, says=("as its image; name another place",))
+    refused(tmp_path, *pack, "-o", memory, says=("as its build; name another place",))
+    refused(tmp_path, *pack, "-o", tmp_path / "expected.bin", says=("is the file of the expected result too",))
+    refused(tmp_path, "unpack", build, memory, "--json", build / "build.json", says=("as its build",))
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "much"])
+def test_numbers_that_are_none(tmp_path, text, capsys):
+    """A budget that is no number was searched for ever."""
+    with pytest.raises(SystemExit):
+        main(["search", str(DIGITS.model), "--calib", str(tmp_path), "--budget", text, "-o", str(tmp_path / "s.json")])
+    assert capsys.readouterr().err.startswith(f"vitforge search: argument --budget: must be a number, not '{text}'")
+
+
 def test_a_full_disk_leaves_nothing(tmp_path):
     """As the kernel says it: here by a limit on the file's size."""
     code = (
@@ -247,8 +267,9 @@ def test_labels_by_name_and_twice(scans, model):
     assert labelled_images(scans, scans / "l.csv", ["cat", "hot_dog"]) == [(scans / "a.png", 1), (scans / "b.png", 0)]
     with pytest.raises(ValueError, match="line 2: label must be a class index, not 'hot dog'"):
         labelled_images(scans, scans / "l.csv")
-    (scans / "l.csv").write_text("file,label\na.png,3\na.png,5\n")
-    says = ("line 3: a.png stands in line 2 already, with label 3",)
+    (scans / "b").mkdir()
+    (scans / "l.csv").write_text("file,label\na.png,3\nb/../a.png,5\n")
+    says = ("line 3: b/../a.png stands in line 2 already, with label 3",)
     refused(scans, "evaluate", model, "--images", scans, "--labels", scans / "l.csv", says=says)
 
 

@@ -17,13 +17,24 @@ def positive(text: str) -> int:
     return value
 
 
-def seconds(text: str) -> float:
-    """argparse type: a time above 0, not without an end."""
+def finite(text: str) -> float:
+    """argparse type: a number, neither infinite nor none."""
     try:
         value = float(text)
     except ValueError:
+        value = float("nan")
+    if value - value != 0:
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}")
+    return value
+
+
+def seconds(text: str) -> float:
+    """argparse type: a time above 0, not without an end."""
+    try:
+        value = finite(text)
+    except argparse.ArgumentTypeError:
         value = 0.0
-    if not 0 < value < float("inf"):
+    if value <= 0:
         raise argparse.ArgumentTypeError(f"must be a positive number of seconds, not {text!r}")
     return value
 
@@ -33,10 +44,10 @@ def image_options(parser: argparse.ArgumentParser) -> None:
         "image options", "what becomes of an image; default: the JSON beside the checkpoint, else timm's data config"
     )
     group.add_argument("--image-size", type=positive, metavar="N", help="pixels a side")
-    group.add_argument("--crop-pct", type=float, metavar="F", help="centre crop's share of the short side")
+    group.add_argument("--crop-pct", type=finite, metavar="F", help="centre crop's share of the short side")
     group.add_argument("--interpolation", choices=("nearest", "bilinear", "bicubic"), help="resize filter")
-    group.add_argument("--mean", type=float, nargs="+", metavar="F", help="per channel, of pixels in 0..1")
-    group.add_argument("--std", type=float, nargs="+", metavar="F", help="per channel, of pixels in 0..1")
+    group.add_argument("--mean", type=finite, nargs="+", metavar="F", help="per channel, of pixels in 0..1")
+    group.add_argument("--std", type=finite, nargs="+", metavar="F", help="per channel, of pixels in 0..1")
     group.add_argument("--exif", choices=("ignore", "apply"), help="orientation tags (default: ignore, as timm)")
     text = "ground of transparent pixels (default: ignore, their own colour, as timm)"
     group.add_argument("--alpha", choices=("ignore", "white", "black"), help=text)

@@ -6,6 +6,7 @@ result bytes: the same functions that `vitforge simulate` uses. BUILD/memory.bin
 example: vitforge pack build/digits --image scan.png -o image.bin
 """
 
+import os
 from pathlib import Path
 
 from .options import output_file, say
@@ -24,6 +25,10 @@ def run(args, command: str) -> int:
     expected = args.expected or str(Path(args.output).with_name("expected.bin"))
     for path in (args.output, expected):
         output_file(path)
+    if os.path.realpath(args.output) == os.path.realpath(expected):
+        raise ValueError(f"output {args.output}: is the file of the expected result too; name another")
+    from vitforge_sw.graph.serialize import write_atomic
+
     from .. import api
 
     graph, build = api.load_compiled(args.build)
@@ -31,8 +36,8 @@ def run(args, command: str) -> int:
     patches = api.load_inputs(graph, [Path(image) for image in args.image], notes)
     say(notes)
     data, result = api.pack(graph, build, patches)
-    Path(args.output).write_bytes(data)
-    Path(expected).write_bytes(result)
+    write_atomic(Path(args.output), data)
+    write_atomic(Path(expected), result)
     print(f"{args.output}: {len(data)} bytes, {len(patches)} image(s) for preset {build.config.name}")
     print(f"{expected}: {len(result)} bytes, top-1 {', '.join(map(str, api.unpack(build, result).argmax(1)))}")
     return 0

@@ -14,7 +14,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from .options import image_options, image_overrides, output_file, positive, say, write_json
+from .options import finite, image_options, image_overrides, output_file, positive, say, write_json
 
 
 def arguments(parser) -> None:
@@ -24,7 +24,7 @@ def arguments(parser) -> None:
     parser.add_argument("--limit", type=positive, metavar="N", help="N images, spread over subfolders (default: all)")
     parser.add_argument("--scheme", default="vitforge", metavar="NAME|F.json", help="base (default: %(default)s)")
     parser.add_argument("--by", choices=("size", "macs", "cycles"), default="size", help="default: %(default)s")
-    parser.add_argument("--budget", type=float, required=True, metavar="X", help="bits on average, or cycles")
+    parser.add_argument("--budget", type=finite, required=True, metavar="X", help="bits on average, or cycles")
     parser.add_argument("--preset", metavar="NAME", help="accelerator whose cycles count (--by cycles)")
     text = "what ranks the coarse stage: noise of single layers (default), or Hutchinson's trace x rounding error"
     parser.add_argument("--rank", choices=("noise", "hessian"), default="noise", help=text)

@@ -112,7 +112,7 @@ def _from_csv(folder: Path, labels: str | Path, names: Sequence[str] = ()) -> li
     rows = _table(labels)
     if not rows or not {"file", "label"} <= set(rows[0]):
         raise ValueError(f"labels {labels}: needs a header file,label and at least one row")
-    found: dict[Path, tuple[int, int]] = {}
+    found: dict[str, tuple[Path, int, int]] = {}
     for number, row in enumerate(rows, 2):
         text, where = (row["label"] or "").strip(), f"labels {labels} line {number}"
         named = None if text.isascii() and text.isdigit() or not names else _by_name(where, [text], names)
@@ -122,11 +122,11 @@ def _from_csv(folder: Path, labels: str | Path, names: Sequence[str] = ()) -> li
         path = folder / (row["file"] or "")
         if not os.path.isfile(path):
             raise ValueError(f"{where}: no such image {path}")
-        if path in found:
-            before, label = found[path]
+        if (same := os.path.normpath(path)) in found:
+            _, before, label = found[same]
             raise ValueError(f"{where}: {row['file']} stands in line {before} already, with label {label}")
-        found[path] = number, named[0] if named else int(text)
-    return [(path, label) for path, (_, label) in found.items()]
+        found[same] = path, number, named[0] if named else int(text)
+    return [(path, label) for path, _, label in found.values()]
 
 
 def labelled_images(

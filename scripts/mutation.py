@@ -52,7 +52,7 @@ def record(folders):
     config.get_config = lambda name: original("tiny_hybrid" if name == "tiny" else name)
     found = pickle.loads(RECORDINGS.read_bytes()) if RECORDINGS.exists() else {}
     with recording(found):
-        pytest.main(["-q", "-p", "no:cacheprovider", "--timeout=300", *folders])
+        pytest.main(["-q", "--continue-on-collection-errors", "-p", "no:cacheprovider", "--timeout=900", *folders])
     FOLDER.mkdir(parents=True, exist_ok=True)
     RECORDINGS.write_bytes(pickle.dumps(found))
 

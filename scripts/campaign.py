@@ -64,6 +64,14 @@ def block(size: str) -> dict:
     return figures | against_estimate(build, figures, bounds)
 
 
+def explicit_block() -> dict:
+    """One block of DeiT-Tiny's shapes on the Verilog that is synthesised for Xilinx: multipliers as DSP48E2, on our
+    model of the primitive; every tensor."""
+    graph, _ = quantized(hub_json("deit_tiny_patch16_224", depth=1), "vitforge", limit=16)
+    build, folder = compiled(graph, "block_explicit")
+    return simulated(graph, build, folder, 1, True, primitives="dsp48e2")
+
+
 def whole(scheme: str, count: int, bounds: dict) -> dict:
     """Real DeiT-Tiny: quantize, evaluate on the test images with float, every tensor in RTL, estimate beside it."""
     graph, seconds = quantized("deit_tiny_patch16_224", scheme, CHECKPOINT)
@@ -186,6 +194,7 @@ QUICK = dict(weight_rounding="nearest", rotation="none", hidden_steps="tensor", 
 
 STEPS = {
     "deit_tiny_block": (block, "tiny"),
+    "deit_tiny_block_explicit": (explicit_block,),
     "deit_small_block": (block, "small"),
     "deit_base_block": (block, "base"),
     "deit_tiny_vitforge": (whole, "vitforge", 4, {"top1": 162, "agreement": 95, "logit_sqnr_db": 18.5}),

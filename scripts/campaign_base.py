@@ -63,20 +63,31 @@ def inputs(graph, count: int, folder: Path = TEST):
 
 
 def simulated(
-    graph, build, folder: Path, count: int, tensors: bool, images: Path = TEST, dead: int = 0, **memory
+    graph,
+    build,
+    folder: Path,
+    count: int,
+    tensors: bool,
+    images: Path = TEST,
+    dead: int = 0,
+    primitives: str = "",
+    **memory,
 ) -> dict:
     """Simulate, insist on bit-exactness and live tensors (all but ``dead`` of them), return the figures."""
     settings = MemorySettings(**memory) if memory else None
     begin = time.monotonic()
-    prepare(build, folder, "verilator", count)  # emission and build are not part of the run
+    prepare(build, folder, "verilator", count, primitives=primitives)  # emission and build are not part of the run
     built = time.monotonic()
-    result = simulate(graph, build, inputs(graph, count, images), folder, tensors=tensors, settings=settings)
+    result = simulate(
+        graph, build, inputs(graph, count, images), folder, tensors=tensors, settings=settings, primitives=primitives
+    )
     info = result.info
     need(info["bit_exact"], f"not bit-exact: {info['first_mismatch']}")
     need(len(info["dead"]) <= dead, f"dead tensors: {', '.join(info['dead'])}")
     return {
         "preset": build.config.name,
         "simulator": "verilator",
+        **({"primitives": primitives} if primitives else {}),
         "images": count,
         "tensors_compared": len(info["tensors"]),
         "values_compared": sum(t["elements"] for t in info["tensors"]),

@@ -11,6 +11,7 @@ from vitforge_sim.compare.verify import Verdict, verify
 from vitforge_sim.measure.backbone import backbone, has_backbone
 from vitforge_sim.measure.monitors import MONITORS, decode
 from vitforge_sim.run.accelerator import JOB_CYCLES, AcceleratorRun, MemoryPlan, build_accelerator, run_accelerator
+from vitforge_sim.run.build import BENCH
 from vitforge_sim.run.cache import locked_path
 from vitforge_sim.run.topbench import BenchProgram, MemorySettings
 from vitforge_sim.run.watch import Watch
@@ -44,10 +45,17 @@ def utilization(build: Build, cycles: float) -> float:
 
 
 def prepare(
-    build: Build, folder: Path, simulator: str, images: int, progress: bool = False, waves: bool = False
+    build: Build, folder: Path, simulator: str, images: int, progress: bool = False, waves: bool = False,
+    primitives: str = "",
 ) -> BenchProgram:
-    """Verilog and simulation program of a build, made where missing. Raises BuildError, ToolMissing."""
-    sources = ensure_rtl(build.config, folder, progress=progress)
+    """Verilog and simulation program of a build, made where missing. Raises BuildError, ToolMissing.
+
+    primitives: "dsp48e2" takes the multipliers in that form, on our model of the primitive; its Verilog lies in
+    ``folder/dsp48e2``.
+    """
+    sources = ensure_rtl(build.config, folder / primitives, progress=progress, primitives=primitives)
+    if primitives:
+        sources[f"{primitives}.v"] = (BENCH / f"{primitives}.v").read_text()
     jobs = -(-images // build.batch) + build.lag
     plan = MemoryPlan.of(len(build.memory_image), build.image_bytes, build.result_bytes, jobs)
     # one program for every model and number of images that fits; Icarus fills its memory slowly
@@ -69,6 +77,7 @@ def simulate(
     settings: MemorySettings | None = None,
     trace: bool = False,
     waves: bool = False,
+    primitives: str = "",
     timeout: float = 3600.0,
     command: str = "",
     progress: bool = False,
@@ -79,7 +88,8 @@ def simulate(
 
     tensors: also compare every write of every port and values inside the units. settings: DRAM model (default 64 bytes
     a cycle or what the masters can take, 100 cycles latency). trace: the units' timeline in ``folder/trace``. waves:
-    every signal in ``folder/waves/trace.vcd``; slow and large. Raises SimulationHang, SimulationError, BuildError.
+    every signal in ``folder/waves/trace.vcd``; slow and large. primitives: as in `prepare`.
+    Raises SimulationHang, SimulationError, BuildError.
     """
     folder = Path(folder)
     images, jobs = len(patches), build.jobs(patches)
@@ -88,7 +98,7 @@ def simulate(
         text = f"{images} images are {len(jobs)} jobs of {build.batch}{late}"
         print(f"{text}: the last image is repeated {missing} times")
     settings = settings or MemorySettings(bandwidth=min(64, build.config.beat_bytes))
-    bench = prepare(build, folder, simulator, images, progress, waves)
+    bench = prepare(build, folder, simulator, images, progress, waves, primitives)
     backboned = has_backbone(build)
     timed = trace or backboned
     watched = ("image_end", *(MONITORS[: 2 + build.config.trio] if timed else ()))
@@ -115,6 +125,7 @@ def simulate(
         info["above_roof"] = above_roof(guess)
     found = backbone(build, decode(run.bench), run.start_cycle, LAST_JOBS)["utilization"] if backboned else []
     info["backbone_utilization"] = sum(found) / len(found) if found else None
+    info["primitives"] = primitives
     write_run(folder / "simulate.json", info)
     return Simulation(info, verdict, run)
 
@@ -140,7 +151,10 @@ class Expected:
 
 
 #: two runs with the same values of these are the same experiment: the later one takes the earlier one's place
-SAME = ("command", "simulator", "images", "compared", "memory", "model_hash", "config_hash", "batch", "deferred")
+SAME = (
+    "command", "simulator", "images", "compared", "memory", "model_hash", "config_hash", "batch", "deferred",
+    "primitives",
+)  # fmt: skip
 
 
 def write_run(path: Path, info: dict) -> None:
@@ -151,7 +165,7 @@ def write_run(path: Path, info: dict) -> None:
             runs = [earlier, *earlier.pop("runs", [])] if isinstance(earlier, dict) else []
         except (OSError, ValueError):
             runs = []
-        info["runs"] = [r for r in runs if isinstance(r, dict) and any(r.get(k) != info[k] for k in SAME)]
+        info["runs"] = [r for r in runs if isinstance(r, dict) and any(r.get(k, "") != info[k] for k in SAME)]
         write_atomic(path, (json.dumps(info, indent=1) + "\n").encode())
 
 

@@ -27,6 +27,11 @@ def arguments(parser) -> None:
     )
     parser.add_argument("--waves", action="store_true", help="write BUILD/waves/trace.vcd: every signal; slow, large")
     parser.add_argument(
+        "--primitives",
+        choices=("dsp48e2",),
+        help="the Verilog of `vitforge verilog --primitives`, on a model of the primitive",
+    )
+    parser.add_argument(
         "--timeout", type=seconds, default=3600, metavar="S", help="seconds before a hang is declared (%(default)s)"
     )
     memory(parser)
@@ -51,7 +56,7 @@ def run(args, command: str) -> int:
     result = simulate(
         graph, build, patches, args.build, simulator=args.sim, tensors=args.tensors, trace=args.trace, waves=args.waves,
         settings=MemorySettings(bandwidth=bandwidth, latency=args.latency), timeout=args.timeout, command=command,
-        progress=True,
+        progress=True, primitives=args.primitives or "",
     )  # fmt: skip
     info = result.info
     units = [(c.name.lower(), info["units"][c.name.lower()]) for c in build.config.chunks]

@@ -172,10 +172,16 @@ def test_softmax_constants():
 
 def test_layernorm_fields_use_their_width():
     g = torch.tensor([1.0, 0.01, 30.0, 0.0])
-    f = lower.layernorm_fields(g, torch.tensor([0.1, -3.0, 20.0, 0.0]), torch.full((4,), -5), torch.zeros(4))
+    f = lower.layernorm_fields("n", g, torch.tensor([0.1, -3.0, 20.0, 0.0]), torch.full((4,), -5), torch.zeros(4))
     assert (np.abs(f["gamma"][[0, 2]]) >= 1 << 14).all() and (np.abs(f["gamma"]) < 1 << 15).all()
     real = f["gamma"] * 2.0 ** (10 - f["shift"]) * 2.0**-5
     assert np.allclose(real, g.numpy(), rtol=1e-3)
+
+
+def test_a_layernorm_that_its_output_cannot_hold_is_refused_by_name():
+    one, beta, e_out = torch.ones(2), torch.tensor([0.0, 3e11]), torch.tensor([-4, -6])
+    with pytest.raises(ValueError, match=r"blk\.norm: channel 1: gamma 1, beta 3e\+11 .* in steps of 2\^-6, .*images"):
+        lower.layernorm_fields("blk.norm", one, beta, e_out, torch.zeros(2))
 
 
 def test_ranges_are_refused_by_name():

@@ -137,7 +137,8 @@ class Quantizer:
         hs = lower.hardswish(name, base, float(got.max()))
         zero = round(-128 - low / hs.step) if low else 0
         flat = torch.zeros(n, dtype=torch.int32)
-        fields = layernorm_fields(norm.gamma.double() / hs.p_step, norm.beta.double() / hs.p_step, flat, flat)
+        gamma, beta = norm.gamma.double() / hs.p_step, norm.beta.double() / hs.p_step
+        fields = layernorm_fields(name, gamma, beta, flat, flat)
         fields.pop("a")
         node = LayerNorm(
             name=name, out=Ref(name), role=Role(name), x=Ref(x.name), act="hardswish", q3=hs.q3, q6=hs.q6, s2=hs.k,

@@ -108,8 +108,11 @@ def linear_fields(
     )
 
 
-def layernorm_fields(gamma: torch.Tensor, beta: torch.Tensor, e_out: torch.Tensor, a: torch.Tensor) -> dict:
-    """gamma (16 bits), beta (32 bits), the largest shift (0..47) per channel, for outputs in steps of 2^e_out."""
+def layernorm_fields(name: str, gamma: torch.Tensor, beta: torch.Tensor, e_out: torch.Tensor, a: torch.Tensor) -> dict:
+    """gamma (16 bits), beta (32 bits), the largest shift (0..47) per channel, for outputs in steps of 2^e_out.
+
+    Raises ValueError where they do not fit: ``e_out`` is far below what gamma and beta give.
+    """
     g, b = scaled(gamma.double(), -e_out), scaled(beta.double(), -e_out)
     shift = []
     for gi, bi in zip(g.abs().tolist(), b.abs().tolist(), strict=True):
@@ -118,7 +121,12 @@ def layernorm_fields(gamma: torch.Tensor, beta: torch.Tensor, e_out: torch.Tenso
         shift.append(min(room_g, room_b, 47))
     s = torch.tensor(shift, dtype=torch.int32)
     if int(s.min()) < 0:
-        raise ValueError(f"LayerNorm: gamma or beta is too large for the output's scale (shift {int(s.min())})")
+        c = int(s.argmin())
+        raise ValueError(
+            f"{name}: channel {c}: gamma {float(gamma[c]):.3g}, beta {float(beta[c]):.3g} do not fit an output in "
+            f"steps of 2^{int(_full(e_out, len(s))[c])}, as small as the calibration images make "
+            "it (more of them, other ones?)"
+        )
     g = scaled(g, s - arith.LN_Z_FRAC).round_().clamp_(-(1 << 15), (1 << 15) - 1)
     b = scaled(b, s).round_().clamp_(-(1 << 31), (1 << 31) - 1)
     return dict(gamma=_int(g), beta=_int(b), shift=_int(s), a=_int(_full(a, len(g))))

@@ -7,6 +7,7 @@ from ...quant.scales import base_exponent, error, pot, quantize, search
 from .octaves import column_factors
 
 ROWS = 256  #: output channels on which candidates are compared
+MEAN = 8  #: rows whose mean may be a centre: that of one row is the row itself, and leaves nothing to code
 
 
 def nearest_power(s: torch.Tensor) -> torch.Tensor:
@@ -125,7 +126,7 @@ def smooth_steps(
         return float((error * root).square().sum())
 
     middle = alphas[len(alphas) // 2] if alphas else 1.0
-    centres = [torch.zeros(x.shape[1]), w @ x]
+    centres = [torch.zeros(x.shape[1]), *([w @ x] if len(x) >= MEAN else [])]
     centre = min(centres, key=lambda m: cost(m, shape(middle, m)))
     steps = [shape(a, centre) for a in alphas] or [torch.full_like(centre, float((x - centre).abs().max()) / hi)]
     step = min(steps, key=lambda s: cost(centre, s))

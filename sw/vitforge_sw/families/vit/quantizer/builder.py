@@ -102,7 +102,7 @@ class Builder:
     def norm(self, name: str, role: Role, norm: Norm, x: Act, e_out: torch.Tensor, tokens: int) -> Act:
         c = len(e_out)
         a = x.exponent - x.exponent.min() if self.graph.tensors[x.name].fmt == "int8" else zeros(c)
-        fields = lower.layernorm_fields(norm.gamma, norm.beta, e_out, a)
+        fields = lower.layernorm_fields(name, norm.gamma, norm.beta, e_out, a)
         info = TensorInfo(name, tokens, c, "int8", single(e_out))
         self.stream.add(LayerNorm(name=name, out=Ref(name), role=role, x=Ref(x.name), **fields), info)
         return Act(name, e_out, zeros(c))

@@ -157,13 +157,17 @@ def jobs(count: int, rate: int = 64, tensors: bool = False, **options) -> dict:
     }
 
 
+def jobs_of_seven() -> dict:
+    """Jobs of seven images, the classifier deferred, i.e. beside the next job's first layers: every tensor of eight
+    images (the last one six times more, and in a third job)."""
+    return jobs(8, tensors=True, batch=TRIO.cores, defer=True)
+
+
 def batch() -> dict:
-    """Jobs of one and of seven images, the classifier at the end of each job or deferred, i.e. beside the next job's
-    first layers: the cycles of an image. Jobs of seven with a deferred classifier: every tensor of eight images (the
-    last one six times more, and in a third job), and 32 and 16 bytes a cycle."""
+    """Jobs of one and of seven images, the classifier at the end of each job or deferred; jobs of seven with a deferred
+    classifier at 32 and 16 bytes a cycle: the cycles of an image."""
     seven = TRIO.cores
     return {
-        "batch_7_deferred": jobs(8, tensors=True, batch=seven, defer=True),
         "batch_7": jobs(8, batch=seven),
         "batch_1_deferred": jobs(4, defer=True),
         "batch_1": jobs(4, batch=1),
@@ -195,6 +199,7 @@ STEPS = {
     "efficientvit_b1_alive": (alive,),
     "efficientvit_b1_ablation": (ablation,),
     "efficientvit_b1_bandwidth": (bandwidth,),
+    "efficientvit_b1_jobs": (jobs_of_seven,),
     "efficientvit_b1_batch": (batch,),
     "hybrid_deit_tiny": (both_families, "deit_tiny"),
     "hybrid_efficientvit_b1": (both_families, "efficientvit_b1"),

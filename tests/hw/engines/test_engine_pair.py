@@ -145,7 +145,11 @@ def pixels(c, memory, base, words, rows):
 
 @pytest.mark.parametrize(
     "config, stall, simulators",
-    [(FOUR, 0.0, ("verilator",)), pytest.param(FOUR, 0.4, (), marks=pytest.mark.slow), (FIVE, 0.2, ())],
+    [
+        (FOUR, 0.0, ("verilator",)),
+        pytest.param(FOUR, 0.4, (), marks=pytest.mark.slow),
+        pytest.param(FIVE, 0.2, (), marks=pytest.mark.slow),
+    ],
 )
 def test_linear_attention_beside_a_split_layer(config, stall, simulators):
     c, rng = config, np.random.default_rng(21)

@@ -180,7 +180,7 @@ DIVIDED = [
 @pytest.mark.parametrize(
     "config, stall, seed",
     [
-        pytest.param(c, stall, seed, id=f"{c.name}-{stall}", marks=campaign(c is FOUR and stall != 0.3))
+        pytest.param(c, stall, seed, id=f"{c.name}-{stall}", marks=campaign(c is FOUR))
         for c in (TINY, FOUR) for stall, seed in ((0.0, 1), (0.3, 1), (0.7, 2))
     ],
 )  # fmt: skip
@@ -203,7 +203,7 @@ def test_groups(config, stall, seed):
 @pytest.mark.parametrize(
     "config, stall, seed",
     [
-        pytest.param(c, stall, seed, id=f"{c.name}-{stall}", marks=campaign(c is FIVE and not stall))
+        pytest.param(c, stall, seed, id=f"{c.name}-{stall}", marks=campaign(not stall))
         for c in (FOUR, FIVE) for stall, seed in ((0.0, 1), (0.4, 2))
     ],
 )  # fmt: skip
@@ -260,7 +260,7 @@ def test_weights_of_four_bits_without_gaps():
 )
 def test_one_port_stalls(stalled, state):
     """... and the monitor's state says why."""
-    record = check(FOUR, GROUPS[1:3] + DIVIDED[:1], stall=0.9, stalled=(stalled,))
+    record = check(FOUR, GROUPS[:4] + DIVIDED[:2], stall=0.9, stalled=(stalled,))
     first = steps_of(record)[0]
     states = [s for cycle, s in record.watched["state"] if first < cycle < record.done[-1]]
     assert states.count(state) > 10, states
@@ -292,7 +292,7 @@ def random_program(c, rng, count):
 @pytest.mark.parametrize(
     "config, seed",
     [
-        pytest.param(c, seed, id=f"{c.name}-{seed}", marks=campaign(c is not TINY and seed == 12))
+        pytest.param(c, seed, id=f"{c.name}-{seed}", marks=campaign(c is FOUR or (c is FIVE and seed == 12)))
         for c in (TINY, FOUR, FIVE) for seed in (11, 12)
     ],
 )  # fmt: skip

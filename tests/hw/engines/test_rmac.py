@@ -370,7 +370,7 @@ def test_latencies():
     assert last == cycles.rmac_sum_to_result
 
 
-@pytest.mark.parametrize("c", [FOUR, FIVE], ids=lambda c: c.name)
+@pytest.mark.parametrize("c", [FOUR, pytest.param(FIVE, marks=pytest.mark.slow)], ids=lambda c: c.name)
 def test_extremes(c):
     """Largest products of either sign in both fields."""
     check(

@@ -208,7 +208,7 @@ def test_cycles(preset, blocks, wide):
     assert set(np.diff(record.done)) == {max(channels, config.cores + CYCLES.ln_between_rows)}
 
 
-@pytest.mark.parametrize("preset", ["tiny", "p2vit", "tiny_hybrid", "trio"])
+@pytest.mark.parametrize("preset", ["tiny", "p2vit", "tiny_hybrid", pytest.param("trio", marks=pytest.mark.slow)])
 def test_longest_row(preset):
     """Every width at its bound: sums, V, z."""
     config = get_config(preset)

@@ -9,6 +9,7 @@ from vitforge_hw.arch.config import get_config
 from vitforge_hw.emit import block
 from vitforge_hw.host.jobs import JobQueue
 from vitforge_sim.bench.replay import Simulator
+from vitforge_sim.mutation.equivalent import equivalent
 from vitforge_sim.mutation.make import mutate_block
 from vitforge_sim.mutation.nearest import Nearest, recording
 
@@ -59,3 +60,5 @@ def test_mutants_of_the_job_queue():
     assert [m.number for m in mutations] == list(range(1, 41)) and len({m.command for m in mutations}) == 40
     killed = Nearest("vf_job_queue", unit.sources, found).judge(mutations, text)
     assert 0 not in killed and 20 <= len(killed) < 40, "upper bits of the counters never move here"
+    seen = [m for m in mutations if m.number in killed][:2]
+    assert not any(equivalent(unit.sources, m) for m in seen), "what a bench tells apart is not equivalent"

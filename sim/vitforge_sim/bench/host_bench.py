@@ -11,6 +11,7 @@ from vitforge_hw.host.host import Host
 
 from .axi_model import AxiLite, AxiMemory, ChunkDriver, ReadSource, World, WriteSink
 from .replay import BOTH, Simulator
+from .reuse import reused
 
 DRAM = 0x5_4321_0000_0000  #: byte address of the memory: all of the upper address bits matter
 IMAGE, JOB, RESULT = 0x0000, 0x40000, 0x60000  #: memory image, first job's image, first result, behind DRAM
@@ -43,7 +44,7 @@ class HostBench:
     def __init__(self, config: AcceleratorConfig, *, seed=1, stall=0.2, latency=(1, 30), pause=0.2, buffer_stall=0.2):
         self.config = c = config
         self.rng = rng = random.Random(seed)
-        self.host = h = Host(c)
+        self.host = h = reused(Host, c)
         self.starts = {f"{k.name.lower()}_start": rng.randrange(INSTRUCTIONS) for k in isa.Chunk}
         ends = {k: INSTRUCTIONS - self.starts[f"{k.name.lower()}_start"] for k in isa.Chunk}
         counts = {k: rng.randint(0, ends[k]) for k in isa.Chunk}  # of an absent chunk: none

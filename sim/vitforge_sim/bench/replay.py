@@ -23,6 +23,7 @@ from vitforge_hw.emit import convert, emitting
 from ..run import toolchain
 from ..run.build import Options, build
 from ..run.topbench import ports_of
+from . import reuse
 
 BOTH = ("verilator", "icarus")
 #: a memory's output register: unknown in the Verilog until the first read, 0 in Amaranth's simulator
@@ -190,11 +191,18 @@ class Simulator(amaranth.sim.Simulator):
     """amaranth.sim.Simulator whose `run` ends with a replay.
 
     toplevel: what is simulated. components: whose ports are recorded and whose Verilog is replayed (default: the top
-    level itself, a Component). simulators: where. A component without clock is recorded by `await sim.sample(ctx)`.
+    level itself, a Component). simulators: where. A component without clock is recorded by `await sim.sample(ctx)`;
+    what comes from `reuse.reused` starts once.
     """
 
     def __init__(self, toplevel, *, components: Sequence[wiring.Component] | None = None, simulators=BOTH):
-        super().__init__(toplevel)
+        if start := reuse.started(toplevel):
+            self._design, self._engine = start.design, start.again()
+            self._clocked, self._running = set(), False
+        else:
+            super().__init__(toplevel)
+            if reuse.is_reused(toplevel):
+                reuse.Start(toplevel, self._design, self._engine)
         self.simulators = tuple(simulators)
         self._units = [(c, *_ports(c), []) for c in (components or [toplevel])] if self.simulators else []
 

@@ -95,13 +95,18 @@ def folder_classes(
 
 
 def _table(labels: str | Path) -> list[dict]:
-    """The rows of a CSV as spreadsheets write it: UTF-8 or UTF-16 by its mark, commas, semicolons or tabs."""
+    """The rows of a CSV as spreadsheets write it: UTF-8 or UTF-16 by its mark, commas, semicolons or tabs; column
+    names in any case."""
     try:
         blob = read_written(labels)
         text = blob.decode("utf-16" if blob[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
         header = text.partition("\n")[0]
         mark = next((m for m in ",;\t" if m in header), ",")
-        return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=mark))
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark)
+        reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or ()]
+        if twice := [name for name in ("file", "label") if list(reader.fieldnames).count(name) > 1]:
+            raise ValueError(f"column {twice[0]} stands there twice")
+        return list(reader)
     except UnicodeDecodeError as error:
         raise ValueError(f"labels {labels}: cannot be read ({error}); save it as UTF-8") from None
     except (OSError, ValueError, csv.Error) as error:

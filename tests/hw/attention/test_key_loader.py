@@ -10,6 +10,7 @@ from vitforge_hw.arch import memmap
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.attention.key_loader import Loader
 from vitforge_sim.bench.chunkbench import ChunkBench
+from vitforge_sim.bench.reuse import reused
 
 SEED = 815
 SHAPES = [(5, 4), (1, 1), (2, 1), (3, 7), (4, 2)]  #: (rows, blocks)
@@ -41,7 +42,7 @@ def run(config, shapes, *, stall=0.0, stalled=("rd", "wr", "go", "op"), seed=SEE
         in_addr += rows * stride
         weight_addr += -(-rows // slices) * blocks
 
-    dut = Loader(config)
+    dut = reused(Loader, config)
     bench = ChunkBench(dut, instructions, stall=stall, stalled=stalled, seed=seed)
     bench.read_port(dut.rd, memory.__getitem__)
     bench.write_port(dut.wr)

@@ -14,6 +14,7 @@ from vitforge_hw.attention.shifter import ShifterArray
 from vitforge_hw.attention.softmax import Softmax
 from vitforge_sim.bench.chunkbench import ChunkBench
 from vitforge_sim.bench.replay import BOTH
+from vitforge_sim.bench.reuse import reused
 
 TINY = get_config("tiny")
 WIDE = dataclasses.replace(get_config("p2vit"), name="wide")
@@ -136,7 +137,7 @@ def run(config, seed, ops, stall=0.0, stalled=("rd", "wr", "go", "op"), early=0)
             a, w = expect_row(config, op, r, codes, values)
             accs += a
             writes += w
-    dut = Dut(config)
+    dut = reused(Dut, config)
     simulators = BOTH if config is TINY else ()
     bench = LateBench(dut, instructions, seed=seed, stall=stall, stalled=stalled, simulators=simulators)
     bench.early = early
@@ -247,7 +248,7 @@ def run_coupled(config, seed, ops, stall):
             a, w = expect_row(config, op, r, codes, values)
             accs += a
             writes += w
-    dut = Dut(config, coupled=True)
+    dut = reused(Dut, config, True)
     bench = ChunkBench(dut, attends, seed=seed, stall=stall, simulators=BOTH if config is TINY else ())
     bench.read_port(dut.shifter.rd, memory.__getitem__)
     bench.write_port(dut.shifter.wr)

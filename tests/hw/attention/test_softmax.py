@@ -13,6 +13,7 @@ from vitforge_hw.attention.code_ring import CodeRing
 from vitforge_hw.attention.softmax import Softmax
 from vitforge_sim.bench.chunkbench import ChunkBench
 from vitforge_sim.bench.replay import BOTH
+from vitforge_sim.bench.reuse import reused
 
 TINY = get_config("tiny")
 WIDE = dataclasses.replace(get_config("p2vit"), name="wide")
@@ -113,7 +114,7 @@ def run(config, seed, ops, stall=0.0, pop_delay=0):
     """Run the instructions; checks all values and read addresses; returns go and done cycles."""
     rng = random.Random(seed)
     instructions, memory, expected = build(config, rng, ops)
-    dut = Dut(config)
+    dut = reused(Dut, config)
     bench = ChunkBench(dut, instructions, seed=seed, stall=stall, simulators=BOTH if config is TINY else ())
     bench.read_port(dut.softmax.rd, memory.__getitem__)
     pop, push = dut.ring.pop, dut.ring.push

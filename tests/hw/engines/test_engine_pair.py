@@ -9,6 +9,7 @@ from vitforge_hw.compute import Engines
 from vitforge_sim.bench.chunkbench import pack_entries
 from vitforge_sim.bench.enginebench import packed_op
 from vitforge_sim.bench.portbench import PortBench
+from vitforge_sim.bench.reuse import reused
 
 SMALL = dict(
     trio=True, width=8, max_k=96, window_rows=64, ksum_rows=32, pool_rows=1024, weight_rows=1024, param_rows=1024,
@@ -62,7 +63,7 @@ class Bench(PortBench):
     def __init__(self, c, memory, weights, params, **options):
         self.c, self.memory, self.weights = c, memory, weights
         self.ksum = np.zeros((32, c.word), np.int8)
-        dut = Engines(c)
+        dut = reused(Engines, c)
         super().__init__(dut, **options)
         self.programs = instructions(c)
         self.done = dict.fromkeys(self.programs, 0)

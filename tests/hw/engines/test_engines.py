@@ -14,6 +14,7 @@ from vitforge_hw.engines import mat
 from vitforge_sim.bench.chunkbench import ChunkBench, pack_entries
 from vitforge_sim.bench.enginebench import signed, sums, words
 from vitforge_sim.bench.replay import BOTH
+from vitforge_sim.bench.reuse import reused
 from vitforge_sim.run.lint import lint
 
 TINY = get_config("tiny")
@@ -38,7 +39,7 @@ class MatBench(ChunkBench):
     def __init__(self, config, instructions, memory, weights, params, **options):
         self.after = [i.pop("after", 0) if r == 0 else 0 for i in instructions for r in range(i["rows"])]
         self.config, self.memory = config, memory.copy()
-        dut = MatPath(config)
+        dut = reused(MatPath, config)
         super().__init__(dut, instructions, **options)
         self.rotated_port(dut.rd, self.memory)
         self.read_port(dut.res, lambda addr: int.from_bytes(self.memory[addr].tobytes(), "little"))

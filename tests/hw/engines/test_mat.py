@@ -15,6 +15,7 @@ from vitforge_hw.engines.step_issue import ArrayState
 from vitforge_hw.interfaces import POST_OP
 from vitforge_sim.bench.enginebench import EngineBench, factors, signed, sums, words
 from vitforge_sim.bench.replay import BOTH
+from vitforge_sim.bench.reuse import reused
 from vitforge_sim.run.lint import lint
 
 TINY = get_config("tiny")
@@ -48,7 +49,7 @@ class MatBench(EngineBench):
     """EngineBench with the rotator."""
 
     def __init__(self, config, instructions, memory, weights, ksum, **options):
-        dut = Mat(config)
+        dut = reused(Mat, config)
         super().__init__(dut, instructions, weights, ksum, **options)
         self.rotated_port(dut.rd, memory)
         self.watch("input", dut.rd.valid & dut.rd.ready)

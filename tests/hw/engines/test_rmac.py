@@ -13,6 +13,7 @@ from vitforge_hw.interfaces import DEST_BUFFER, DEST_KSUM, DEST_Z, POST_OP
 from vitforge_hw.units.adder_tree import AdderTree
 from vitforge_sim.bench.enginebench import EngineBench, factors, packed_op, signed, sums, words
 from vitforge_sim.bench.replay import BOTH
+from vitforge_sim.bench.reuse import reused
 
 SMALL = dict(
     trio=True, pool_rows=1024, weight_rows=1024, param_rows=1024, ln_param_rows=512, max_channels=128, max_tokens=64,
@@ -37,7 +38,7 @@ class RMacBench(EngineBench):
     """EngineBench with the activation buffer, and instructions that are packed as their kind is."""
 
     def __init__(self, config, instructions, memory, weights, ksum, **options):
-        dut = RMac(config)
+        dut = reused(RMac, config)
         super().__init__(dut, instructions, weights, ksum, **options)
         self.read_port(dut.rd, lambda addr: int.from_bytes(memory[addr % len(memory)].tobytes(), "little"))
 

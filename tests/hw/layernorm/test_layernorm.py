@@ -13,6 +13,7 @@ from vitforge_hw.layernorm.layernorm import LayerNorm
 from vitforge_hw.layernorm.stats import s1_bits, s2_bits, v_bits
 from vitforge_sim.bench.chunkbench import ChunkBench, pack_entries
 from vitforge_sim.bench.replay import BOTH
+from vitforge_sim.bench.reuse import reused
 
 SEED = 4711
 
@@ -122,7 +123,7 @@ class Case:
 
 def run(config, shapes, *, stall=0.0, stalled=("rd", "wr", "go", "op"), seed=SEED):
     case = Case(config, shapes, seed)
-    dut = LayerNorm(config)
+    dut = reused(LayerNorm, config)
     simulators = BOTH if config.name.startswith("tiny") else ()
     bench = ChunkBench(dut, case.instructions, stall=stall, stalled=stalled, seed=seed, simulators=simulators)
     bench.read_port(dut.rd, case.memory.__getitem__)

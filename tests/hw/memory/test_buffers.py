@@ -10,6 +10,7 @@ from vitforge_hw.arch.config import get_config
 from vitforge_hw.memory.activation import ActivationBuffer, readers, writers
 from vitforge_hw.memory.weights import KsumMemory, ParameterMemory, WeightBuffer
 from vitforge_sim.bench.replay import Simulator
+from vitforge_sim.bench.reuse import reused
 
 PRESETS = {name: get_config(name) for name in ("tiny", "tiny_hybrid", "trio", "hybrid")}
 SEVEN = dataclasses.replace(PRESETS["trio"], name="seven", pool_rows=64)  # 7 banks, small enough for every run
@@ -39,7 +40,7 @@ def test_clients():
 def test_activation_buffer(config, seed):
     """Random writes by every client (some of few banks), then random reads by all at once: data, order, latency 2."""
     rng = random.Random(seed)
-    dut = ActivationBuffer(config)
+    dut = reused(ActivationBuffer, config)
     rows = [rng.randrange(config.act_rows) for _ in range(40)] + [0, config.pool_rows - 1, config.pool_rows]
     rows = list(dict.fromkeys(rows))
     word = config.word * 8

@@ -24,6 +24,7 @@ from vitforge_hw.post.post import PostProcess
 from vitforge_sim.bench.chunkbench import pack_entries
 from vitforge_sim.bench.enginebench import signed
 from vitforge_sim.bench.portbench import PortBench
+from vitforge_sim.bench.reuse import reused
 
 HYBRID = get_config("tiny_hybrid")  # a tile in two phases, two beats of parameters each
 FAST = dataclasses.replace(HYBRID, name="fast", post_channels=8)  # a tile a cycle
@@ -159,7 +160,7 @@ class Bench(PortBench):
     """
 
     def __init__(self, c, works, memory, params, *, gaps=0.0, late=0.0, **options):
-        dut = PostProcess(c)
+        dut = reused(PostProcess, c)
         super().__init__(dut, **options)
         self.c, self.works, self.params = c, works, params
         self.gaps, self.late = gaps, late

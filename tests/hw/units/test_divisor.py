@@ -11,6 +11,7 @@ from vitforge_hw.units import divisor_lane
 from vitforge_hw.units.divisor_factor import DivisorFactor
 from vitforge_hw.units.divisor_lane import DIVISOR_BITS, DivisorLane
 from vitforge_sim.bench.replay import Simulator
+from vitforge_sim.bench.reuse import reused
 
 RULES = (arith.DIV_LOG2, arith.DIV_RECIPROCAL)
 
@@ -92,7 +93,7 @@ def tiles(cores, word, width, count, rng):
 def test_divisor_lane(shape, gaps):
     """Tiles one after the other, also of a single step; between them operands that do not count."""
     cores, word, _ = shape
-    rng, dut = random.Random(3), DivisorLane(*shape)
+    rng, dut = random.Random(3), reused(DivisorLane, *shape)
     assert divisor_lane.LATENCY == 17
     todo, want, got = tiles(*shape, 60, rng), {}, {}
 

@@ -13,6 +13,7 @@ from vitforge_hw.units.post_lane import PostLane
 from vitforge_hw.units.requantize import Requantize
 from vitforge_hw.units.residual import ResidualAdd
 from vitforge_sim.bench.replay import Simulator
+from vitforge_sim.bench.reuse import reused
 
 
 def stream(dut, stages, outputs, latency, cases):
@@ -205,7 +206,7 @@ def lane_case(rng, trio, attention):
 def test_lane(trio, attention):
     rng = random.Random(6)
     cases = [lane_case(rng, trio, attention) for _ in range(3000)]
-    dut = PostLane(trio, attention)
+    dut = reused(PostLane, trio, attention)
     stages = {n: s for n, s in post_lane.stages(trio).items() if n in dut.signature.members}
     got = stream(dut, stages, ["low", "high"], post_lane.latency(trio), cases)
     for c, value in zip(cases, got, strict=True):

@@ -22,7 +22,8 @@ def script(files: list[str], again: list[str] = ()) -> list[str]:
     """``again``: only their ports are read."""
     read = [f"read_verilog {'-lib ' * (name in again)}{name}" for name in files]
     check = [f"hierarchy -check -top {TOP}", "proc", "check -assert", "select -assert-none t:$dlatch t:$adlatch"]
-    return [*read, *check, "opt_expr", "opt_clean", "memory_dff", "memory_collect", XILINX_MEMORIES]
+    map_memories = ("opt_expr", "opt_clean", "memory_dff", "memory_collect", XILINX_MEMORIES)
+    return [*read, *check, "select -set memories t:$mem* %m", *(f"{step} @memories" for step in map_memories)]
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -190,3 +190,18 @@ def test_csv_written_by_a_spreadsheet(folders, tmp_path):
     path.write_text(f"file,label\n{'x' * 5000}.png,4\n")
     with pytest.raises(ValueError, match="line 2: no such image"):
         labelled_images(folders, path)
+
+
+@pytest.mark.parametrize("header", ["file,label", "File,Label", "LABEL; FILE ", " File\tlabel"])
+def test_column_names_in_any_case(tmp_path, header):
+    (tmp_path / "a.png").write_bytes(b"")
+    mark = next(m for m in ",;\t" if m in header)
+    row = ["a.png", "7"] if header.strip().lower().startswith("file") else ["7", "a.png"]
+    (tmp_path / "labels.csv").write_text(f"{header}\n{mark.join(row)}\n")
+    assert labelled_images(tmp_path, tmp_path / "labels.csv") == [(tmp_path / "a.png", 7)]
+
+
+def test_a_column_twice_is_refused(tmp_path):
+    (tmp_path / "labels.csv").write_text("file,File,label\na.png,b.png,7\n")
+    with pytest.raises(ValueError, match="column file stands there twice"):
+        labelled_images(tmp_path, tmp_path / "labels.csv")

@@ -250,7 +250,7 @@ def test_weight_sign(evit, bench, layer, channel, column):
 @pytest.fixture(scope="module")
 def mutated(tmp_path_factory) -> BenchProgram:
     sources = mutate(ensure_rtl(CONFIG, tmp_path_factory.mktemp("mutants")), MUTANTS)
-    return build_accelerator(CONFIG, sources, "verilator", 1 << 24)
+    return build_accelerator(CONFIG, sources, "verilator", 1 << 24, cflags="-O0")
 
 
 def test_mutants_are_off(evit, mutated):

@@ -74,7 +74,7 @@ def run(digits, patches):
 @pytest.fixture(scope="module")
 def mutated(digits, tmp_path_factory):
     sources = mutate(ensure_rtl(CONFIG, tmp_path_factory.mktemp("mutants")), MUTANTS)
-    return build_accelerator(CONFIG, sources, "verilator", 1 << 24)
+    return build_accelerator(CONFIG, sources, "verilator", 1 << 24, cflags="-O0")
 
 
 def with_monitor(run, name, records):

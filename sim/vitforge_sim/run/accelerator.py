@@ -14,6 +14,7 @@ from vitforge_hw.layernorm.stats import s1_bits, s2_bits
 from vitforge_hw.memory.activation import writers
 
 from . import script
+from .build import Options
 from .monitor import Monitor
 from .topbench import BenchProgram, BenchResult, MemorySettings, SimulationError, build_bench, run_bench
 from .watch import Watch
@@ -74,9 +75,12 @@ def all_monitors(config: AcceleratorConfig) -> tuple[Monitor, ...]:
 
 def build_accelerator(
     config: AcceleratorConfig, sources: Mapping[str, str], simulator: str, memory_bytes: int, waves: bool = False,
-    watch: Watch | None = None,
+    watch: Watch | None = None, cflags: str = Options.cflags,
 ) -> BenchProgram:  # fmt: skip
-    """Build (or take from the cache) the bench around the generated Verilog. Raises BuildError, ToolMissing."""
+    """Build (or take from the cache) the bench around the generated Verilog. Raises BuildError, ToolMissing.
+
+    cflags: "-O0" for short runs of a design that nothing else simulates: built in half the time, a quarter of the rate.
+    """
     return build_bench(
         simulator,
         sources,
@@ -84,6 +88,7 @@ def build_accelerator(
         memory_bytes=memory_bytes,
         trace=waves,
         watch=watch,
+        cflags=cflags,
     )
 
 

@@ -2,6 +2,7 @@
 
     .venv/bin/python scripts/mutation.py record tests/hw/host tests/hw/units ...   what the benches do, once
     .venv/bin/python scripts/mutation.py nearest [BLOCK ...]                       beginnings of names
+    .venv/bin/python scripts/mutation.py whole [BLOCK ...]                         survivors in whole runs
     .venv/bin/python scripts/mutation.py equivalent [BLOCK ...]                    survivors that change nothing
     .venv/bin/python scripts/mutation.py report
 
@@ -11,11 +12,12 @@ Results go to build/mutation/results.json after every block; what is there is no
 import argparse
 import json
 import pickle
-import re
 import time
 from pathlib import Path
+from unittest import mock
 
 from vitforge_hw.arch.config import get_config
+from vitforge_hw.emit import Modules
 from vitforge_hw.verilog import emit
 from vitforge_sim.mutation.make import mutate_block
 
@@ -24,11 +26,17 @@ FOLDER = ROOT / "build" / "mutation"
 RESULTS, RECORDINGS = FOLDER / "results.json", FOLDER / "recordings.pickle"
 CONFIG = get_config("tiny_hybrid")
 MUTANTS = 40  #: of each block
+#: beginnings of the modules that compute; the others move, order and watch
+ARITHMETIC = (
+    "units.", "engines.pe_array", "engines.rmac_array", "layernorm.", "attention.shifter", "attention.softmax",
+    "post.op", "post.token", "post.post",
+)  # fmt: skip
 
 
 def results() -> dict[str, dict]:
-    """Block -> plays, alone (by its own component's tests), seconds, mutants: list of what, command, nearest (what
-    killed it, or null), equivalent (proved to change nothing; null: not tried)."""
+    """Block -> plays, alone (of the block's own component), home (the block's module in the sources), seconds,
+    mutants: list of what, command, nearest (what killed it, or null), whole (likewise; null: not tried, "":
+    nothing), equivalent (proved to change nothing; null: not tried)."""
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
@@ -45,11 +53,9 @@ def record(folders):
     Some tests say what only `tiny` has and fail: what they did until then is not kept."""
     import pytest
 
-    import vitforge_hw.arch.config as config
     from vitforge_sim.mutation.nearest import recording
 
-    original = config.get_config
-    config.get_config = lambda name: original("tiny_hybrid" if name == "tiny" else name)
+    tiny_is_hybrid()
     found = pickle.loads(RECORDINGS.read_bytes()) if RECORDINGS.exists() else {}
     with recording(found):
         pytest.main(["-q", "--continue-on-collection-errors", "-p", "no:cacheprovider", "--timeout=900", *folders])
@@ -57,89 +63,147 @@ def record(folders):
     RECORDINGS.write_bytes(pickle.dumps(found))
 
 
+def tiny_is_hybrid():
+    """For every module that is loaded from now on."""
+    import vitforge_hw.arch.config as config
+
+    original = config.get_config
+    config.get_config = lambda name: original("tiny_hybrid" if name == "tiny" else name)
+
+
+def homes() -> dict[str, str]:
+    """Block -> the module of the sources that describes it."""
+    found: dict[str, str] = {}
+    add = Modules.add
+
+    def noted(self, component, name, ports=None):
+        found[name] = type(component).__module__.removeprefix("vitforge_hw.")
+        return add(self, component, name, ports)
+
+    with mock.patch.object(Modules, "add", noted):
+        emit(CONFIG)
+    return found
+
+
+def is_control(home: str) -> bool:
+    """Registers, boot, sequencers, DMA, memories, queues and arbiters, of which 85 % must be killed; not ARITHMETIC."""
+    return not home.startswith(ARITHMETIC)
+
+
 def nearest_step(chosen):
     from vitforge_sim.mutation.nearest import Nearest
 
-    sources, recordings, found = emit(CONFIG), pickle.loads(RECORDINGS.read_bytes()), results()
+    sources, recordings, found, home = emit(CONFIG), pickle.loads(RECORDINGS.read_bytes()), results(), homes()
     for start in chosen or [""]:
         for block in (n.removesuffix(".v") for n in sources if n.startswith(start)):
             if block in found:
                 continue
             begin, bench = time.monotonic(), Nearest(block, sources, recordings)
-            if not len(bench):
-                continue
-            text, mutations = mutate_block(bench.sources, bench.block, MUTANTS, 1)
+            text, mutations = mutate_block(sources, block, MUTANTS, 1)
             killed = bench.judge(mutations, text)
             mutants = [
-                {"what": m.what, "command": m.command, "nearest": killed.get(m.number), "equivalent": None}
-                for m in mutations
-            ]
+                {"what": m.what, "command": m.command, "nearest": killed.get(m.number), "whole": None,
+                 "equivalent": None} for m in mutations
+            ]  # fmt: skip
             found[block] = {
-                "plays": len(bench), "alone": bench.block != block, "seconds": round(time.monotonic() - begin),
-                "mutants": mutants,
+                "plays": len(bench), "alone": bench.alone, "home": home[block],
+                "seconds": round(time.monotonic() - begin), "mutants": mutants,
             }  # fmt: skip
             save(found)
             print(f"{block}: {len(killed)} of {len(mutants)}, {len(bench)} plays", flush=True)
 
 
-def equivalent_step(chosen):
-    from vitforge_sim.mutation.equivalent import equivalent
-    from vitforge_sim.mutation.make import Mutation
-    from vitforge_sim.mutation.nearest import Nearest
+def whole_step(chosen):
+    """Survivors in the top level, all in one simulation: the demo models, then histories and cases of faults."""
+    from vitforge_sim.mutation import whole
 
-    sources, recordings, found = emit(CONFIG), pickle.loads(RECORDINGS.read_bytes()), results()
+    sources, found, mutated, waiting = emit(CONFIG), results(), {}, []
     for block, entry in found.items():
         if not any(block.startswith(start) for start in chosen or [""]):
             continue
-        bench = Nearest(block, sources, recordings)
+        left = {m["what"]: m for m in entry["mutants"] if open_(m) and m["whole"] is None}
+        text, mutations = mutate_block(sources, block, MUTANTS, 1 + len(waiting)) if left else ("", [])
+        if left:
+            mutated[block] = text
+            waiting += [(m.number, block, left.get(m.what)) for m in mutations]
+    from mutation_judges import judges
+
+    bench = whole.build(CONFIG, sources, mutated, 1 << 24)
+    tiny_is_hybrid()
+    models, systems = judges(CONFIG, bench)
+    if said := whole.judge(bench, models + systems, 0):
+        raise SystemExit(f"mutation: the design without a mutant fails: {said}")
+    for number, block, mutant in waiting:
+        if mutant is not None:
+            more = systems if found[block]["home"].startswith(("host.", "top", "core", "control.")) else []
+            mutant["whole"] = whole.judge(bench, models + more, number) or ""
+            save(found)
+            print(f"{block} {mutant['what']}: {mutant['whole'] or 'survives'}", flush=True)
+
+
+def open_(mutant: dict) -> bool:
+    """Neither killed nor proved equivalent."""
+    return mutant["nearest"] is None and not mutant["whole"] and not mutant["equivalent"]
+
+
+def equivalent_step(chosen):
+    from vitforge_sim.mutation.equivalent import equivalent
+    from vitforge_sim.mutation.make import Mutation
+
+    sources, found = emit(CONFIG), results()
+    for block, entry in found.items():
+        if not any(block.startswith(start) for start in chosen or [""]):
+            continue
         for mutant in entry["mutants"]:
-            if mutant["nearest"] is None and mutant["equivalent"] is None:
-                mutant["equivalent"] = equivalent(bench.sources, Mutation(0, bench.block, mutant["command"]))
+            if open_(mutant) and mutant["equivalent"] is None:
+                mutant["equivalent"] = equivalent(sources, Mutation(0, block, mutant["command"]))
                 save(found)
         print(f"{block}: {sum(bool(m['equivalent']) for m in entry['mutants'])} equivalent", flush=True)
-
-
-def control(block: str) -> bool:
-    """Registers, boot, sequencers, DMA, queues and arbiters: 85 % must be killed; of arithmetic 90 %."""
-    return not re.search(r"cell|dsp|tree|lane|rsqrt|pack|divis|booth|post|softmax|layernorm|array|ln_|square", block)
 
 
 def report(_):
     found = results()
     text = (ROOT / "docs" / "mutation.md").read_text()
     head = text[: text.index("## Result")]
-    rows, sums = [], {True: [0, 0, 0, 0], False: [0, 0, 0, 0]}
+    rows, sums = [], {True: [0] * 5, False: [0] * 5}
     for block, entry in found.items():
         mutants = entry["mutants"]
-        killed, same = sum(m["nearest"] is not None for m in mutants), sum(bool(m["equivalent"]) for m in mutants)
-        for i, n in enumerate((1, len(mutants), killed, same)):
-            sums[control(block)][i] += n
-        kind, judge = ("control" if control(block) else "arithmetic"), ("its own" if entry["alone"] else "larger")
-        share = f"{100 * killed / max(1, len(mutants) - same):.0f} %"
-        rows.append(
-            f"| `{block}` | {kind} | {judge} | {entry['plays']} | {len(mutants)} | {killed} | {same} | {share} |"
-        )
+        nearest = sum(m["nearest"] is not None for m in mutants)
+        whole = sum(m["nearest"] is None and bool(m["whole"]) for m in mutants)
+        same = sum(bool(m["equivalent"]) for m in mutants)
+        counts = (len(mutants), nearest, whole, same)
+        for i, n in enumerate((1, *counts)):
+            sums[is_control(entry["home"])][i] += n
+        kind, judge = ("control" if is_control(entry["home"]) else "arithmetic"), f"{entry['plays']}"
+        judge += " of its own" if entry["alone"] else ""
+        rows.append(f"| `{block}` | {kind} | {judge} | {' | '.join(map(str, counts))} | {score(*counts)} |")
     totals = [
-        f"| {kind} | {n} | {count} | {killed} | {same} | {100 * killed / max(1, count - same):.1f} % |"
-        for kind, (n, count, killed, same) in (("arithmetic", sums[False]), ("control", sums[True]))
+        f"| {kind} | {' | '.join(map(str, counts))} | {score(*counts[1:])} |"
+        for kind, counts in (("arithmetic", sums[False]), ("control", sums[True]))
     ]
+    titles = "mutants | killed by plays | killed in whole runs | proved equivalent | killed of the others |"
     lines = [
-        "## Result", "",
-        "| | blocks | mutants | killed | proved equivalent | killed of the others |", "|---|---|---|---|---|---|",
-        *totals, "", "| block | kind | plays of | plays | mutants | killed | equivalent | killed of the others |",
-        "|---|---|---|---|---|---|---|---|", *rows, "",
+        "## Result", "", f"| | blocks | {titles}", "|---|---|---|---|---|---|---|", *totals, "",
+        f"| block | kind | plays | {titles}", "|---|---|---|---|---|---|---|---|", *rows, "",
         "## Survivors", "", "Name of the net in brackets; those that are proved equivalent are left out.", "",
     ]  # fmt: skip
     for block, entry in found.items():
-        left = [m["what"] for m in entry["mutants"] if m["nearest"] is None and not m["equivalent"]]
+        left = [m["what"] for m in entry["mutants"] if open_(m)]
         lines += [f"- `{block}`: " + "; ".join(f"`{what}`" for what in left)] if left else []
     (ROOT / "docs" / "mutation.md").write_text(head + "\n".join([*lines, ""]))
+    print("\n".join(totals))
+
+
+def score(mutants: int, nearest: int, whole: int, same: int) -> str:
+    return f"{100 * (nearest + whole) / max(1, mutants - same):.1f} %"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("record", "nearest", "equivalent", "report"))
+    parser.add_argument("step", choices=("record", "nearest", "whole", "equivalent", "report"))
     parser.add_argument("which", nargs="*", help="folders of tests, or beginnings of blocks' names")
     chosen = parser.parse_args()
-    steps = {"record": record, "nearest": nearest_step, "equivalent": equivalent_step, "report": report}
+    steps = {
+        "record": record, "nearest": nearest_step, "whole": whole_step, "equivalent": equivalent_step, "report": report,
+    }  # fmt: skip
     steps[chosen.step](chosen.which)

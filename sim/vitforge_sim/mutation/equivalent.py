@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..synth import yosys
-from .make import PREPARE, Mutation, children, stubs
+from .make import PREPARE, Mutation, inside, stubs
 
 #: only registers (memories as such) and ports keep names: these both must agree on, and not the mutated wire
 NAMES = (
@@ -21,19 +21,6 @@ EQUAL = ("equiv_make gold gate equiv", "hierarchy -top equiv", "equiv_simple -se
 LARGEST = 400_000  #: characters of Verilog of a block with everything in it, above which what is in it is cut out
 
 
-def _inside(sources: Mapping[str, str], block: str) -> list[str]:
-    """Every block in ``block``, at any depth."""
-    blocks = {n.removesuffix(".v"): t for n, t in sources.items()}
-    found: list[str] = []
-    waiting = [block]
-    while waiting:
-        for child in children(blocks[waiting.pop()], blocks):
-            if child not in found:
-                found.append(child)
-                waiting.append(child)
-    return found
-
-
 def equivalent(sources: Mapping[str, str], mutation: Mutation) -> bool:
     """Is ``mutation`` of its block (of ``sources``, as `mutate_block` took it) proved to change nothing?
 
@@ -41,16 +28,16 @@ def equivalent(sources: Mapping[str, str], mutation: Mutation) -> bool:
     are small, with them in it: an operand that a multiplier does not look at changes nothing.
     Raises SynthesisError.
     """
-    block, inside = mutation.block, _inside(sources, mutation.block)
+    block, within = mutation.block, inside(sources, mutation.block)
     ways: list[list[str]] = [[]]
-    if inside and sum(len(sources[f"{name}.v"]) for name in [block, *inside]) < LARGEST:
-        ways.append([*(f"read_verilog -overwrite {name}.v" for name in inside), "proc", "flatten gold gate"])
+    if within and sum(len(sources[f"{name}.v"]) for name in [block, *within]) < LARGEST:
+        ways.append([*(f"read_verilog -overwrite {name}.v" for name in within), "proc", "flatten gold gate"])
     with tempfile.TemporaryDirectory(prefix="vitforge-equivalent-") as temporary:
         folder = Path(temporary)
         start = [*stubs(sources, block, folder), "read_verilog block.v", f"hierarchy -top {block}", *PREPARE]
         start += [f"copy {block} gold", f"mutate {mutation.command}", f"rename {block} gate"]
         (folder / "block.v").write_text(sources[f"{block}.v"])  # the name that the mutation's cells are called after
-        for name in inside:
+        for name in within:
             (folder / f"{name}.v").write_text(sources[f"{name}.v"])
         for way in ways:
             try:

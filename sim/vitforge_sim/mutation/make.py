@@ -41,6 +41,19 @@ def children(text: str, names: Mapping[str, str]) -> list[str]:
     return [n for n in names if re.search(rf"^  {re.escape(n)} ", text, re.M)]
 
 
+def inside(sources: Mapping[str, str], block: str) -> list[str]:
+    """Every block in ``block``, at any depth."""
+    blocks = {n.removesuffix(".v"): t for n, t in sources.items()}
+    found: list[str] = []
+    waiting = [block]
+    while waiting:
+        for child in children(blocks[waiting.pop()], blocks):
+            if child not in found:
+                found.append(child)
+                waiting.append(child)
+    return found
+
+
 def stubs(sources: Mapping[str, str], block: str, folder: Path) -> list[str]:
     """Commands that read the blocks in ``block`` as black boxes, from files that it writes."""
     blocks = {n.removesuffix(".v"): t for n, t in sources.items()}

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..bench import replay
 from ..run import toolchain
 from ..run.build import Options, Program, build
-from .make import PACKAGE, Mutation
+from .make import PACKAGE, Mutation, inside
 
 PLUSARG = '    initial if (!$value$plusargs("mutant=%d", vf_mutation::number)) vf_mutation::number = 0;\n'
 
@@ -44,8 +44,8 @@ def _plain(name: str) -> str:
 class Nearest:
     """The recordings that judge ``block`` of the design in ``sources``, shortest first, at most so many cycles.
 
-    Where tests drive the block's component alone, with the block's ports: these, on the component's own Verilog. Else
-    those of components (at most ``most_builds``) that have the block in their Verilog exactly as ``sources`` have it.
+    Where tests drive the block's component alone, with the block's ports: these (``alone``), and the block stands for
+    it. Else those of components (at most ``most_builds``) that have the block in their Verilog exactly as ``sources``.
 
     block, sources: what is to be mutated. One simulation with all mutants is built for each component.
     """
@@ -58,12 +58,9 @@ class Nearest:
         plays = sorted((r for kept in recordings.values() for r in kept), key=lambda r: len(r[1]))
         own = [r for r in plays if _plain(r[0].name) == _plain(block)]
         own = [r for r in own if self._ports(r[0].sources, r[0].name) == self._ports(sources, block)]
-        if own:
-            self.block, self.sources = own[0][0].name, own[0][0].sources
-            text = self._body(self.sources[f"{self.block}.v"])
-        cycles = 0
+        self.alone, cycles = bool(own), 0
         for unit, vectors in own or plays:
-            has = self._body(unit.sources.get(f"{self.block}.v", "")) == text
+            has = self.alone or self._body(unit.sources.get(f"{block}.v", "")) == text
             builds = {id(u) for u, _ in self._plays} | {id(unit)}
             if has and cycles < most_cycles and len(builds) <= most_builds:
                 self._plays.append((unit, vectors))
@@ -86,7 +83,11 @@ class Nearest:
     def _program(self, unit: replay.Emitted, text: str) -> Program:
         if id(unit) not in self._programs:
             sources = {"vf_mutation.sv": PACKAGE}
-            sources |= {n.replace(".v", ".sv"): t for n, t in unit.sources.items() if n != f"{self.block}.v"}
+            if self.alone:
+                sources |= {f"{name}.sv": self.sources[f"{name}.v"] for name in inside(self.sources, self.block)}
+                text = re.sub(rf"^module {self.block}\b", f"module {unit.name}", text, flags=re.M)
+            else:
+                sources |= {n.replace(".v", ".sv"): t for n, t in unit.sources.items() if n != f"{self.block}.v"}
             sources[f"{self.block}.sv"] = text
             bench = replay._bench(unit)
             sources["vf_replay.sv"] = bench.replace("(input wire clk);\n", "(input wire clk);\n" + PLUSARG, 1)

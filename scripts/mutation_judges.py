@@ -1,6 +1,7 @@
 """Whole runs that judge mutants (scripts/mutation.py): the demo models, histories of jobs, faults of the system."""
 
 import copy
+import functools
 import importlib.util
 import tempfile
 from collections.abc import Callable
@@ -13,14 +14,14 @@ from vitforge_sim.run.faults import table
 from vitforge_sim.run.topbench import BenchProgram, MemorySettings
 
 ROOT = Path(__file__).resolve().parents[1]
-IMAGES = 2
+IMAGES = 1
 HISTORIES = 2
 FAULTS = 6  #: every so manyth case of the table
 #: of the memory: as fast as it can be, and slow with random stalls on every channel
 MEMORIES = (
     MemorySettings(bandwidth=16),
     MemorySettings(
-        bandwidth=8, jitter=100, stall_ar=100, stall_r=150, stall_aw=100, stall_w=150, stall_b=100, interleave=True
+        bandwidth=16, jitter=50, stall_ar=60, stall_r=60, stall_aw=60, stall_w=60, stall_b=60, interleave=True
     ),
 )
 Judge = Callable[[BenchProgram], object]
@@ -33,14 +34,22 @@ def load(path: str):
     return module
 
 
-def judges(config, bench: BenchProgram) -> tuple[list[Judge], list[Judge]]:
-    """Runs that raise where something is wrong: three models with fast or with stalling memory, every write compared
-    with the run without a mutant (which is compared with the golden model here); and histories and faults of the
-    system, on the digits ViT."""
+@functools.cache
+def demo_models() -> list:
     folder = Path(tempfile.mkdtemp(prefix="vitforge-mutation-"))
     make = load("tests/e2e/test_hybrid.py").Model.make
-    wanted = ("digits_efficientvit", "trio"), ("digits_efficientvit", "vitforge"), ("digits_vit", "vitforge")
-    models = [make(name, scheme, folder / f"{name}_{scheme}") for name, scheme in wanted]
+    wanted = ("digits_efficientvit", "trio"), ("digits_vit", "vitforge")
+    return [make(name, scheme, folder / f"{name}_{scheme}") for name, scheme in wanted]
+
+
+@functools.cache
+def host_target():
+    return load("tests/e2e/conftest.py").Digits(Path(tempfile.mkdtemp(prefix="vitforge-mutation-")))
+
+
+def model_runs(config, bench: BenchProgram) -> list[Judge]:
+    """Demo models with fast or with stalling memory, every write compared with the run without a mutant, which is
+    compared with the golden model here."""
 
     def model_run(model, settings):
         build = model.build
@@ -57,13 +66,13 @@ def judges(config, bench: BenchProgram) -> tuple[list[Judge], list[Judge]]:
         return lambda on: same_run(want, run(on, 2 * want.bench.cycles))
 
     fast, stalled = MEMORIES
-    pairs = [(models[0], fast), (models[2], fast), (models[1], stalled), (models[2], stalled)]
-    return [model_run(*pair) for pair in pairs], host_runs(folder)
+    evit, vit = demo_models()
+    return [model_run(*pair) for pair in ((vit, fast), (evit, fast), (vit, stalled))]
 
 
-def host_runs(folder: Path) -> list[Judge]:
+def system_runs(config, bench: BenchProgram) -> list[Judge]:
     """Histories of tests/e2e/test_host.py and cases of vitforge_sim.run.faults."""
-    digits = load("tests/e2e/conftest.py").Digits(folder)
+    digits = host_target()
     history = load("tests/e2e/test_host.py").test_any_history
 
     def on(bench: BenchProgram):

@@ -386,7 +386,7 @@ def test_extremes(c):
     )
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_random_programs(seed):
     rng, c, program = random.Random(seed), FOUR, []
     while len(program) < 12:

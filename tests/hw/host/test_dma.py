@@ -61,9 +61,10 @@ def image_rows(c, data):
 
 @pytest.mark.parametrize(
     "config",
-    [get_config("tiny"), SMALL, get_config("p2vit"), pytest.param(TRIO, marks=pytest.mark.slow), FIVE],
+    [get_config("tiny"), pytest.param(SMALL, marks=pytest.mark.slow), get_config("p2vit"),
+     pytest.param(TRIO, marks=pytest.mark.slow), FIVE],
     ids=lambda c: c.name,
-)
+)  # fmt: skip
 @pytest.mark.parametrize("stall,latency,pause", [(0, (1, 1), 0), (0.4, (1, 60), 0.4)])
 def test_all_queues_together(config, stall, latency, pause):
     """Lengths x offsets of weights, images (both sources) and results, all chunks active at once."""

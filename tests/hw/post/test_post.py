@@ -93,9 +93,7 @@ def value_of(c, op, acc, entry, factor, residual):
     out = dict(out_bits=12 if op["out_wide"] else 8, narrow=bool(op["narrow"]))
     plain = {k: entry[k] for k in ("bias", "s2", "offset")}
     kind = dict(act=op["act"], gelu_exp=op["act0"], q3=op["act0"], q6=op["act1"])
-    return arith.postprocess(
-        acc, m1=(1 << 15) + entry["m1"], s1=entry["s1"] + 15, **plain, **kind, **shifts, **out
-    )
+    return arith.postprocess(acc, m1=(1 << 15) + entry["m1"], s1=entry["s1"] + 15, **plain, **kind, **shifts, **out)
 
 
 def work(c, e, ops, memory, entries, rng):
@@ -319,8 +317,14 @@ def stream_op(c, n, **fields):
     ) | fields  # fmt: skip
 
 
-@pytest.mark.parametrize("config", [HYBRID, FAST], ids=lambda c: c.name)
-@pytest.mark.parametrize("names", [("mat", "rmac"), ("rmac",), ("mat",)])
+@pytest.mark.parametrize(
+    "config, names",
+    [
+        pytest.param(c, names, id=f"{'-'.join(names)}-{c.name}", marks=alone)
+        for c in (HYBRID, FAST) for names in (("mat", "rmac"), ("rmac",), ("mat",))
+        for alone in [pytest.mark.slow if c is FAST and len(names) == 1 else ()]  # the same as on the other
+    ],
+)  # fmt: skip
 def test_rate(config, names):
     """A tile in word / post_channels cycles whoever offers it, both engines in turn; the stated latency."""
     c, every = config, config.word // config.post_channels

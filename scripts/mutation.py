@@ -33,8 +33,8 @@ ARITHMETIC = (
     "units.", "engines.pe_array", "engines.rmac_array", "layernorm.", "attention.shifter", "attention.softmax",
     "post.op", "post.token", "post.post",
 )  # fmt: skip
-#: beginnings of the modules whose survivors also go through histories of jobs and faults of the system
 GROUP = 12  #: blocks whose mutants share a simulation: each mutant slows it
+#: beginnings of the modules whose survivors also go through histories of jobs and faults of the system
 SYSTEM = ("host.", "top", "core", "control.")
 
 

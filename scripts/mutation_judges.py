@@ -2,10 +2,11 @@
 
 import copy
 import functools
-import importlib.util
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from faults import load
 
 from vitforge_sim.compare.verify import verify
 from vitforge_sim.mutation.whole import same_run
@@ -13,7 +14,6 @@ from vitforge_sim.run.accelerator import run_accelerator
 from vitforge_sim.run.faults import table
 from vitforge_sim.run.topbench import BenchProgram, MemorySettings
 
-ROOT = Path(__file__).resolve().parents[1]
 IMAGES = 1
 HISTORIES = 2
 FAULTS = 6  #: every so manyth case of the table
@@ -25,13 +25,6 @@ MEMORIES = (
     ),
 )
 Judge = Callable[[BenchProgram], object]
-
-
-def load(path: str):
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @functools.cache
@@ -58,7 +51,7 @@ def model_runs(config, bench: BenchProgram) -> list[Judge]:
         def run(on: BenchProgram, most: int):
             return run_accelerator(
                 on, config, build.memory_image, build.program_beats, jobs, build.result_bytes, settings=settings,
-                watchdog=most, timeout=60,
+                watchdog=most,
             )  # fmt: skip
 
         want = run(bench, 1_000_000)

@@ -1,4 +1,4 @@
-"""The Verilog of the whole design as other tools see it: reproducible, lint clean, readable by Yosys and Icarus."""
+"""The Verilog of the design as other tools see it: reproducible, lint clean, read by Icarus (Yosys: test_presets)."""
 
 import dataclasses
 import json

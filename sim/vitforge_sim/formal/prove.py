@@ -22,7 +22,8 @@ class Refuted(AssertionError):
 
 
 def prove(module, ports, depth: int, induction: bool = True) -> None:
-    """Check every Assert of ``module`` (an Elaboratable with free inputs ``ports``).
+    """Check every Assert of ``module`` (an Elaboratable with free inputs ``ports``), and that its assumptions leave
+    something to check.
 
     depth : cycles after reset that are searched; with ``induction`` its longest
     Raises Refuted, SynthesisError.
@@ -31,7 +32,12 @@ def prove(module, ports, depth: int, induction: bool = True) -> None:
     with tempfile.TemporaryDirectory(prefix="vitforge-formal-") as temporary:
         folder = Path(temporary)
         (folder / "design.il").write_text(rtlil.convert(module, ports=ports, name="formal", emit_src=False))
-        log = yosys.run([*PREPARE, f"sat {kind} -prove-asserts -set-assumes -show-inputs -maxsteps {depth}"], folder)
+        possible = f"sat -seq {depth} -set-assumes -show-inputs"
+        proof = f"sat {kind} -prove-asserts -set-assumes -show-inputs -maxsteps {depth}"
+        log = yosys.run([*PREPARE, possible, proof], folder)
+    if "model found:" not in log:
+        raise Refuted(f"Assumptions contradict each other within {depth} cycles: everything would hold")
+    log = log[log.index("Executing SAT pass", log.index("model found:")) :]
     if "SUCCESS!" not in log:
         steps = re.findall(r"^Base case for induction length (\d+) proven", log, re.M)
         shown = log[log.find("  Time Signal Name") :] if "  Time Signal Name" in log else ""

@@ -12,7 +12,7 @@ import numpy as np
 from vitforge_hw.arch.config import AcceleratorConfig
 
 from ..run.accelerator import AcceleratorRun, all_monitors
-from ..run.topbench import BenchProgram, build_bench
+from ..run.topbench import BenchProgram, SimulationError, build_bench
 from .make import PACKAGE
 
 READ = '  initial if (!$value$plusargs("mutant=%d", vf_mutation::number)) vf_mutation::number = 0;\n'
@@ -60,11 +60,14 @@ def same_run(want: AcceleratorRun, got: AcceleratorRun):
 
 
 def judge(bench: BenchProgram, judges: Sequence[Callable[[BenchProgram], object]], number: int) -> str | None:
-    """What the first judge that objects says of mutant ``number``; None if all are content."""
+    """What the first judge that objects says of mutant ``number``; None if all are content.
+
+    Any other exception is no verdict on the mutant and goes on.
+    """
     switched = with_mutant(bench, number)
     for one in judges:
         try:
             one(switched)
-        except Exception as error:
+        except (AssertionError, SimulationError) as error:
             return f"{one.__name__}: {type(error).__name__}: {error}".replace("\n", " ")[:120]
     return None

@@ -79,7 +79,7 @@ def build_accelerator(
 ) -> BenchProgram:  # fmt: skip
     """Build (or take from the cache) the bench around the generated Verilog. Raises BuildError, ToolMissing.
 
-    cflags: "-O0" for short runs of a design that nothing else simulates: built in half the time, a quarter of the rate.
+    cflags: of the C++ compiler (build.Options).
     """
     return build_bench(
         simulator,

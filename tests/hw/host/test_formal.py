@@ -4,7 +4,7 @@ import pytest
 from amaranth import Signal
 from amaranth.hdl import Assert, Assume
 
-from vitforge_sim.formal.properties import ALL, Dog, JobCounters, LiteSlave, Waits
+from vitforge_sim.formal.properties import ALL, Dog, JobCounters, LiteSlave, Reads, TwoEntries, Waits, WriteBursts
 from vitforge_sim.formal.prove import Refuted, prove
 
 #: bounded searches that take longer than some ten seconds
@@ -62,7 +62,54 @@ class NeverStarts(Waits):
         return m
 
 
-@pytest.mark.parametrize("kind", [NeverAnswers, SpeaksLate, SkipsAJob, NeverStarts], ids=lambda k: k.__name__)
+class NeverFull(TwoEntries):
+    """Wrong: the queue of two always takes one more."""
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        m.d.comb += Assert(self.dut.w_rdy)
+        return m
+
+
+class NeverBursts(WriteBursts):
+    """Wrong: the result DMA offers no burst."""
+
+    depth = 16
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        m.d.comb += Assert(~self.dut.burst.valid)
+        return m
+
+
+class NeverDelivers(Reads):
+    """Wrong: no beat leaves the read master."""
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        m.d.comb += Assert(~self.dut.beat1.valid)
+        return m
+
+
+class Contradicts(Dog):
+    """Assumes what cannot be."""
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        m.d.comb += [Assume(self.dut.active), Assume(~self.dut.active)]
+        return m
+
+
+def test_assumptions_that_contradict_each_other_prove_nothing():
+    p = Contradicts()
+    with pytest.raises(Refuted, match="contradict"):
+        prove(p, p.ports, p.depth, p.induction)
+
+
+WRONG = [NeverAnswers, SpeaksLate, SkipsAJob, NeverStarts, NeverFull, NeverBursts, NeverDelivers]
+
+
+@pytest.mark.parametrize("kind", WRONG, ids=lambda k: k.__name__)
 def test_a_wrong_property_is_refuted(kind):
     p = kind()
     with pytest.raises(Refuted, match="Assert failed in cycle"):

@@ -2,12 +2,14 @@
 
     .venv/bin/python scripts/mutation.py record tests/hw/host tests/hw/units ...   what the benches do, once
     .venv/bin/python scripts/mutation.py nearest [BLOCK ...]                       beginnings of names
+    .venv/bin/python scripts/mutation.py again [BLOCK ...]                         survivors, on what was recorded since
     .venv/bin/python scripts/mutation.py whole [BLOCK ...]                         survivors in whole runs
     .venv/bin/python scripts/mutation.py system [BLOCK ...]                        what they leave: histories, faults
     .venv/bin/python scripts/mutation.py equivalent [BLOCK ...]                    survivors that change nothing
     .venv/bin/python scripts/mutation.py report
 
-Results go to build/mutation/results.json after every block; what is there is not done again.
+Results go to build/mutation/results.json after every block; what is there is not done again. Why a survivor is none of
+the tests' business stands in sim/vitforge_sim/mutation/survivors/*.toml; the report has it, and what has no reason.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from unittest import mock
 from vitforge_hw.arch.config import get_config
 from vitforge_hw.emit import Modules
 from vitforge_hw.verilog import emit
+from vitforge_sim.mutation import reasons
 from vitforge_sim.mutation.make import mutate_block
 from vitforge_sim.run.cache import locked_path
 
@@ -78,8 +81,8 @@ def tiny_is_hybrid():
     config.get_config = lambda name: original("tiny_hybrid" if name == "tiny" else name)
 
 
-def homes() -> dict[str, str]:
-    """Block -> the module of the sources that describes it."""
+def design() -> tuple[dict[str, str], dict[str, str]]:
+    """The Verilog of CONFIG, and block -> the module of the sources that describes it."""
     found: dict[str, str] = {}
     add = Modules.add
 
@@ -88,8 +91,7 @@ def homes() -> dict[str, str]:
         return add(self, component, name, ports)
 
     with mock.patch.object(Modules, "add", noted):
-        emit(CONFIG)
-    return found
+        return emit(CONFIG), found
 
 
 def is_control(home: str) -> bool:
@@ -97,27 +99,33 @@ def is_control(home: str) -> bool:
     return not home.startswith(ARITHMETIC)
 
 
-def nearest_step(chosen):
+def nearest_step(chosen, again: bool = False):
+    """Plays to all mutants of new blocks; ``again``: to the survivors of those that are done."""
     from vitforge_sim.mutation.nearest import Nearest
 
-    sources, recordings, found, home = emit(CONFIG), pickle.loads(RECORDINGS.read_bytes()), results(), homes()
+    (sources, home), recordings, found = design(), pickle.loads(RECORDINGS.read_bytes()), results()
     for start in chosen or [""]:
         for block in (n.removesuffix(".v") for n in sources if n.startswith(start)):
-            if block in found:
+            if (block in found) != again:
                 continue
             begin, bench = time.monotonic(), Nearest(block, sources, recordings)
             text, mutations = mutate_block(sources, block, MUTANTS, 1)
-            killed = bench.judge(mutations, text)
-            mutants = [
-                {"what": m.what, "command": m.command, "nearest": killed.get(m.number), "whole": None,
-                 "equivalent": None} for m in mutations
-            ]  # fmt: skip
-            found[block] = {
-                "plays": len(bench), "alone": bench.alone, "home": home[block],
-                "seconds": round(time.monotonic() - begin), "mutants": mutants,
-            }  # fmt: skip
+            entry = found.setdefault(block, {"home": home[block], "mutants": [
+                {"what": m.what, "command": m.command} | dict.fromkeys(("nearest", "whole", "equivalent"))
+                for m in mutations
+            ]})  # fmt: skip
+            by_what = {m["what"]: m for m in entry["mutants"]}
+            killed = bench.judge([m for m in mutations if open_(by_what[m.what])], text)
+            for mutation in mutations:
+                if mutation.number in killed:
+                    by_what[mutation.what]["nearest"] = killed[mutation.number]
+            entry |= {"plays": len(bench), "alone": bench.alone, "seconds": round(time.monotonic() - begin)}
             save(found, block)
-            print(f"{block}: {len(killed)} of {len(mutants)}, {len(bench)} plays", flush=True)
+            print(f"{block}: {len(killed)}, {sum(map(open_, entry['mutants']))} left, {len(bench)} plays", flush=True)
+
+
+def again_step(chosen):
+    nearest_step(chosen, again=True)
 
 
 def whole_step(chosen, step: str = "whole"):
@@ -208,13 +216,29 @@ def report(_):
         f"faults, {tried['equivalent']} to the proof of equivalence.", "",
         f"| | blocks | {titles}", "|---|---|---|---|---|---|---|", *totals, "",
         f"| block | kind | plays | {titles}", "|---|---|---|---|---|---|---|---|", *rows, "",
-        "## Survivors", "", "Name of the net in brackets; those that are proved equivalent are left out.", "",
+        *survivors([(block, m["what"]) for block, entry in found.items() for m in entry["mutants"] if open_(m)]),
     ]  # fmt: skip
-    for block, entry in found.items():
-        left = [m["what"] for m in entry["mutants"] if open_(m)]
-        lines += [f"- `{block}`: " + "; ".join(f"`{what}`" for what in left)] if left else []
     (ROOT / "docs" / "mutation.md").write_text(head + "\n".join([*lines, ""]))
     print("\n".join(totals))
+
+
+def survivors(left: list[tuple[str, str]]) -> list[str]:
+    """Lines of the report on (block, what), by reason."""
+    by_reason, without = reasons.explained(reasons.load(), left)
+
+    def listed(these: list[tuple[str, str]]) -> str:
+        by_block: dict[str, list[str]] = {}
+        for block, what in these:
+            by_block.setdefault(block, []).append(f"`{what}`")
+        return "; ".join(f"`{block}`: {', '.join(whats)}" for block, whats in by_block.items())
+
+    return [
+        "## Survivors", "",
+        "Name of the net in brackets; what is proved equivalent is left out. "
+        f"{len(left) - len(without)} are explained, {len(without)} are not.", "",
+        *(f"- {reason.why} ({len(these)}) {listed(these)}" for reason, these in by_reason.items()),
+        *([f"- Not explained ({len(without)}): {listed(without)}"] if without else []),
+    ]  # fmt: skip
 
 
 def score(mutants: int, nearest: int, whole: int, same: int) -> str:
@@ -223,11 +247,11 @@ def score(mutants: int, nearest: int, whole: int, same: int) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("record", "nearest", "whole", "system", "equivalent", "report"))
+    parser.add_argument("step", choices=("record", "nearest", "again", "whole", "system", "equivalent", "report"))
     parser.add_argument("which", nargs="*", help="folders of tests, or beginnings of blocks' names")
     chosen = parser.parse_args()
     steps = {
-        "record": record, "nearest": nearest_step, "whole": whole_step, "system": system_step,
+        "record": record, "nearest": nearest_step, "again": again_step, "whole": whole_step, "system": system_step,
         "equivalent": equivalent_step, "report": report,
     }  # fmt: skip
     steps[chosen.step](chosen.which)

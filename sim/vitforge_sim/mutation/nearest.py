@@ -44,27 +44,29 @@ def _plain(name: str) -> str:
 class Nearest:
     """The recordings that judge ``block`` of the design in ``sources``, shortest first, at most so many cycles.
 
-    Where tests drive the block's component alone, with the block's ports: these (``alone``), and the block stands for
-    it. Else those of components (at most ``most_builds``) that have the block in their Verilog exactly as ``sources``.
+    First those of tests that drive the block's component alone, with the block's ports: the block stands for it. Then
+    those of components (at most ``most_builds``) that have the block in their Verilog exactly as ``sources``.
 
     block, sources: what is to be mutated. One simulation with all mutants is built for each component.
     """
 
     def __init__(self, block: str, sources: Mapping[str, str], recordings, most_cycles=200_000, most_builds=2):
         self.block, self.sources = block, sources
-        self._plays: list[tuple[replay.Emitted, list[int]]] = []
-        self._programs: dict[int, Program] = {}
+        self._plays: list[tuple[replay.Emitted, list[int], bool]] = []
+        self._programs: dict[tuple[int, bool], Program] = {}
         text = self._body(sources[f"{block}.v"])
         plays = sorted((r for kept in recordings.values() for r in kept), key=lambda r: len(r[1]))
-        own = [r for r in plays if _plain(r[0].name) == _plain(block)]
-        own = [r for r in own if self._ports(r[0].sources, r[0].name) == self._ports(sources, block)]
-        self.alone, cycles = bool(own), 0
-        for unit, vectors in own or plays:
-            has = self.alone or self._body(unit.sources.get(f"{block}.v", "")) == text
-            builds = {id(u) for u, _ in self._plays} | {id(unit)}
-            if has and cycles < most_cycles and len(builds) <= most_builds:
-                self._plays.append((unit, vectors))
-                cycles += len(vectors)
+        named = [r for r in plays if _plain(r[0].name) == _plain(block)]
+        own = [r for r in named if self._ports(r[0].sources, r[0].name) == self._ports(sources, block)]
+        around = [r for r in plays if self._body(r[0].sources.get(f"{block}.v", "")) == text]
+        for kind, alone in ((own, True), (around, False)):
+            cycles, builds = 0, set()
+            for unit, vectors in kind:
+                if cycles < most_cycles and len(builds | {id(unit)}) <= most_builds:
+                    self._plays.append((unit, vectors, alone))
+                    builds.add(id(unit))
+                    cycles += len(vectors)
+        self.alone = sum(alone for _, _, alone in self._plays)
 
     @staticmethod
     def _body(text: str) -> str:
@@ -80,10 +82,11 @@ class Nearest:
     def __len__(self):
         return len(self._plays)
 
-    def _program(self, unit: replay.Emitted, text: str) -> Program:
-        if id(unit) not in self._programs:
+    def _program(self, unit: replay.Emitted, text: str, alone: bool) -> Program:
+        key = (id(unit), alone)
+        if key not in self._programs:
             sources = {"vf_mutation.sv": PACKAGE}
-            if self.alone:
+            if alone:
                 sources |= {f"{name}.sv": self.sources[f"{name}.v"] for name in inside(self.sources, self.block)}
                 text = re.sub(rf"^module {self.block}\b", f"module {unit.name}", text, flags=re.M)
             else:
@@ -91,17 +94,17 @@ class Nearest:
             sources[f"{self.block}.sv"] = text
             bench = replay._bench(unit)
             sources["vf_replay.sv"] = bench.replace("(input wire clk);\n", "(input wire clk);\n" + PLUSARG, 1)
-            self._programs[id(unit)] = build("verilator", "vf_replay", sources, Options(cflags="-O0"))
-        return self._programs[id(unit)]
+            self._programs[key] = build("verilator", "vf_replay", sources, Options(cflags="-O0"))
+        return self._programs[key]
 
     def judge(self, mutations: Sequence[Mutation], text: str) -> dict[int, str]:
         """Number of each mutant that a play sees -> component, cycle and port of the first difference."""
         killed: dict[int, str] = {}
         with tempfile.TemporaryDirectory(prefix="vitforge-nearest-") as temporary:
-            for number, (unit, vectors) in enumerate(self._plays):
+            for number, (unit, vectors, alone) in enumerate(self._plays):
                 path = Path(temporary) / f"{number}.bin"
                 path.write_bytes(b"".join(v.to_bytes(unit.bytes, "big") for v in vectors))
-                program = self._program(unit, text)
+                program = self._program(unit, text, alone)
                 for mutant in (0, *(m.number for m in mutations if m.number not in killed)):
                     command = [*program.command, f"+vectors={path}", f"+mutant={mutant}"]
                     env = toolchain.environment("verilator")

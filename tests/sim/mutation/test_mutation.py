@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from amaranth import Module
 from amaranth.lib import wiring
 
@@ -9,6 +10,7 @@ from vitforge_hw.arch.config import get_config
 from vitforge_hw.emit import block
 from vitforge_hw.host.jobs import JobQueue
 from vitforge_sim.bench.replay import Simulator
+from vitforge_sim.mutation import reasons
 from vitforge_sim.mutation.equivalent import equivalent
 from vitforge_sim.mutation.make import mutate_block
 from vitforge_sim.mutation.nearest import Nearest, recording
@@ -62,3 +64,18 @@ def test_mutants_of_the_job_queue():
     assert 0 not in killed and 20 <= len(killed) < 40, "upper bits of the counters never move here"
     seen = [m for m in mutations if m.number in killed][:2]
     assert not any(equivalent(unit.sources, m) for m in seen), "what a bench tells apart is not equivalent"
+
+
+def test_reasons_of_survivors(tmp_path):
+    """A survivor is explained by name; one without a reason is listed, a reason that nothing needs is refused."""
+    path = tmp_path / "some.toml"
+    path.write_text("""[[survivor]]\nblocks = ["vf_a*"]\nwhat = ["inv $x.A[3] (x[3])"]\nwhy = "bit 3 is never set"\n""")
+    (reason,) = reasons.load(tmp_path)
+    left = [("vf_ab", "inv $x.A[3] (x[3])"), ("vf_b", "inv $x.A[3] (x[3])")]
+    assert reasons.explained([reason], left) == ({reason: left[:1]}, left[1:])
+    with pytest.raises(ValueError, match="no survivor needs the reason 'bit 3 is never set'"):
+        reasons.explained([reason], left[1:])
+    path.write_text(path.read_text().replace("bit 3 is never set", " "))
+    with pytest.raises(ValueError, match="some.toml: a survivor must have blocks, what and why"):
+        reasons.load(tmp_path)
+    reasons.load()

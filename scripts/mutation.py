@@ -174,7 +174,7 @@ def equivalent_step(chosen):
     from vitforge_sim.mutation.make import Mutation
 
     sources, found = emit(CONFIG), results()
-    for block, entry in found.items():
+    for block, entry in sorted(found.items(), key=lambda item: len(sources[f"{item[0]}.v"])):
         if not any(block.startswith(start) for start in chosen or [""]):
             continue
         for mutant in entry["mutants"]:

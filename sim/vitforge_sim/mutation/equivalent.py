@@ -1,4 +1,4 @@
-"""Which mutants change nothing: Yosys proves the mutant equal to its block, register by register, by induction.
+"""Which mutants change nothing: Yosys proves it, from any state by one call of its solver, or by induction.
 
 A mutant for which that closes is equivalent and counts no more; one that differs in a state that never is may stay a
 survivor.
@@ -11,14 +11,24 @@ from pathlib import Path
 from ..synth import yosys
 from .make import PREPARE, Mutation, inside, stubs
 
-#: only registers (memories as such) and ports keep names: these both must agree on, and not the mutated wire
-NAMES = (
-    "memory_map", "opt_clean", "splitnets gold gate",
+#: registers and ports of blocks that are cut out become ports; outputs and what registers take next must be equal
+FROM_ANY_STATE = (
+    "expose -evert -evert-dff -shared gold gate", "miter -equiv -flatten -make_assert gold gate miter",
+    "hierarchy -top miter", "opt_expr", "opt_merge -share_all", "opt_clean",
+    "sat -verify -prove-asserts -set-def-inputs miter",
+)  # fmt: skip
+#: only registers and ports keep names: these both must agree on, and not the mutated wire
+BY_INDUCTION = (
+    "splitnets gold gate",
     "select -set kept gold/t:$*dff* gate/t:$*dff* %u %co:+[Q] w:* %i",
     "rename -hide gold/w:* gate/w:* %u @kept %d x:* %d",
+    "equiv_make gold gate equiv", "hierarchy -top equiv", "opt_expr", "opt_merge -share_all", "opt_clean",
+    "equiv_simple -seq 2", "equiv_induct -seq 2", "equiv_status -assert",
 )  # fmt: skip
-EQUAL = ("equiv_make gold gate equiv", "hierarchy -top equiv", "equiv_simple -seq 2", "equiv_induct -seq 2")
 LARGEST = 400_000  #: characters of Verilog of a block with everything in it, above which what is in it is cut out
+SECONDS = 20  #: for one proof
+#: what the proofs say of mutants that they do not prove: other errors are faults
+NOT_PROVED = ("proof did fail", "No SAT model", "unproven $equiv", "no answer", "Unable to import cell")
 
 
 def equivalent(sources: Mapping[str, str], mutation: Mutation) -> bool:
@@ -40,12 +50,12 @@ def equivalent(sources: Mapping[str, str], mutation: Mutation) -> bool:
         for name in within:
             (folder / f"{name}.v").write_text(sources[f"{name}.v"])
         for way in ways:
-            try:
-                log = yosys.run([*start, *way, *NAMES, *EQUAL, "equiv_status"], folder)
-            except yosys.SynthesisError as error:
-                if "No SAT model" not in str(error):  # what differs goes through a block that is cut out
-                    raise
-            else:
-                if "Equivalence successfully proven!" in log:
+            for proof in (FROM_ANY_STATE, BY_INDUCTION):
+                try:
+                    yosys.run([*start, *way, "memory_map", "opt_clean", *proof], folder, SECONDS)
+                except yosys.SynthesisError as error:
+                    if not any(said in str(error) for said in NOT_PROVED):
+                        raise
+                else:
                     return True
     return False

@@ -38,17 +38,21 @@ def version() -> str:
     return f"Yosys {importlib.metadata.version('pyosys')}"
 
 
-def run(script: list[str], folder: Path | None = None) -> str:
-    """Run commands, one a line, with ``folder`` as working folder; returns the log.
+def run(script: list[str], folder: Path | None = None, seconds: float | None = None) -> str:
+    """Run commands, one a line, with ``folder`` as working folder, for at most ``seconds``; returns the log.
 
     Raises SynthesisError with Yosys' error line.
     """
     with tempfile.TemporaryDirectory(prefix="vitforge-yosys-") as temporary:
         path = Path(temporary) / "script.ys"
         path.write_text("\n".join(script) + "\n")
-        done = subprocess.run(
-            [*command(), str(path)], cwd=folder or temporary, capture_output=True, text=True, check=False
-        )
+        try:
+            done = subprocess.run(
+                [*command(), str(path)], cwd=folder or temporary, capture_output=True, text=True, check=False,
+                timeout=seconds,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise SynthesisError(f"Yosys: no answer in {seconds:g} s") from None
     log = done.stdout + done.stderr
     if done.returncode:
         errors = re.findall(r"^(?:\S+:\d+: )?ERROR: (.*)$", log, re.M) or [f"exit status {done.returncode}"]

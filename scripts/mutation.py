@@ -60,7 +60,7 @@ def save(found: dict, block: str):
 def record(folders):
     """Run tests with `tiny` being `tiny_hybrid`, so that their blocks are those of the mutants.
 
-    Some tests say what only `tiny` has and fail: what they did until then is not kept."""
+    Slow ones and those of the campaign too. Some say what only `tiny` has and fail: what they did is not kept."""
     import pytest
 
     from vitforge_sim.mutation.nearest import recording
@@ -68,7 +68,8 @@ def record(folders):
     tiny_is_hybrid()
     found = pickle.loads(RECORDINGS.read_bytes()) if RECORDINGS.exists() else {}
     with recording(found):
-        pytest.main(["-q", "--continue-on-collection-errors", "-p", "no:cacheprovider", "--timeout=900", *folders])
+        options = "-q --continue-on-collection-errors -p no:cacheprovider --timeout=900".split()
+        pytest.main([*options, "-m", "", *folders])
     FOLDER.mkdir(parents=True, exist_ok=True)
     RECORDINGS.write_bytes(pickle.dumps(found))
 

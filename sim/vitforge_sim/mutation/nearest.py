@@ -36,16 +36,12 @@ def recording(found: dict[str, list[tuple[replay.Emitted, list[int]]]]):
         replay.replay = before
 
 
-def _plain(name: str) -> str:
-    """What a block (``vf_job_status``, ``vf_pe_cell_8``) and a component (``dut_jobstatus``) are both called."""
-    return re.sub(r"(_[\dx]+)+$", "", re.sub(r"^(vf|dut)_", "", name)).replace("_", "")
-
-
 class Nearest:
     """The recordings that judge ``block`` of the design in ``sources``, shortest first, at most so many cycles.
 
-    First those of tests that drive the block's component alone, with the block's ports: the block stands for it. Then
-    those of components (at most ``most_builds``) that have the block in their Verilog exactly as ``sources``.
+    First those of tests that drive a component with the block's ports, names and widths: the block stands for it, and
+    must do the same. Then those of components (at most ``most_builds``) that have the block in their Verilog exactly as
+    ``sources``.
 
     block, sources: what is to be mutated. One simulation with all mutants is built for each component.
     """
@@ -56,8 +52,7 @@ class Nearest:
         self._programs: dict[tuple[int, bool], Program] = {}
         text = self._body(sources[f"{block}.v"])
         plays = sorted((r for kept in recordings.values() for r in kept), key=lambda r: len(r[1]))
-        named = [r for r in plays if _plain(r[0].name) == _plain(block)]
-        own = [r for r in named if self._ports(r[0].sources, r[0].name) == self._ports(sources, block)]
+        own = [r for r in plays if self._ports(r[0].sources, r[0].name) == self._ports(sources, block)]
         around = [r for r in plays if self._body(r[0].sources.get(f"{block}.v", "")) == text]
         for kind, alone in ((own, True), (around, False)):
             cycles, builds = 0, set()

@@ -137,8 +137,9 @@ class Model:
             self.done += 1
 
 
-def inputs(rng, model: Model, fetch_valid: bool, idle: bool, busy: float) -> dict:
-    """What the neighbours do in a cycle, as fast as ``busy`` says; counters stand around the threshold looked at."""
+def inputs(rng, model: Model, fetch_valid: bool, idle: bool, busy: float, done: float) -> dict:
+    """What the neighbours do in a cycle, as often as ``busy`` says, ends of rows as often as ``done``; counters stand
+    around the threshold that is looked at."""
     counters = [rng.getrandbits(32) for _ in range(COUNTERS)]
     if model.wanted is not None:
         source, threshold = model.wanted
@@ -150,16 +151,16 @@ def inputs(rng, model: Model, fetch_valid: bool, idle: bool, busy: float) -> dic
         "submitted": model.image if idle else model.image ^ 1 << rng.randrange(16),
         "op_ready": rng.random() < busy,
         "go_ready": rng.random() < busy,
-        "done": model.started > model.done and rng.random() < busy,
+        "done": model.started > model.done and rng.random() < done,
         "fetched": model.program[model.fetched] if fetch_valid and rng.random() < busy else None,
     }
 
 
-def drive(chunk: isa.Chunk, program: list[int], images: int, rng, busy: float = 0.6, start: int | None = None):
+def drive(chunk: isa.Chunk, program: list[int], images: int, rng, busy: float = 0.6, done: float = 0.6):
     """Run so many images of a program, compare every output in every cycle."""
     dut, model = Sequencer(chunk), Model(program)
     bits = len(dut.ctl.op.payload.as_value())
-    start = rng.getrandbits(16) if start is None else start
+    start = rng.getrandbits(16)
     signals = {
         "running": dut.running, "fetch_valid": dut.fetch.valid, "op_valid": dut.ctl.op.valid,
         "go_valid": dut.ctl.go.valid, "counter": dut.counter, "image_end": dut.image_end, "busy": dut.busy,
@@ -176,7 +177,7 @@ def drive(chunk: isa.Chunk, program: list[int], images: int, rng, busy: float = 
             pause -= pause > 0 and not model.running
             if want["image_end"] and rng.random() < 0.2:
                 pause = rng.randrange(1, 8)
-            given = inputs(rng, model, want["fetch_valid"], pause > 0, busy)
+            given = inputs(rng, model, want["fetch_valid"], pause > 0, busy, done)
             ctx.set(dut.run, given["run"])
             ctx.set(dut.submitted, given["submitted"])
             ctx.set(dut.counters, sum(c << 32 * i for i, c in enumerate(given["counters"])))
@@ -215,8 +216,9 @@ def test_random_programs(chunk):
 @pytest.mark.slow
 @pytest.mark.parametrize("chunk", isa.Chunk, ids=lambda c: c.name.lower())
 def test_long_programs(chunk):
-    """Many instructions; many rows; many images."""
-    rng = random.Random(chunk)
-    drive(chunk, [word(rng, 1, rng.random() < 0.2) for _ in range(600)], 1, rng, 0.95)
-    drive(chunk, [word(rng, 1 << isa.ROWS_FIELD.bits - 1, 0), word(rng, 1000, 1)], 1, rng, 0.95)
-    drive(chunk, [], 300, rng)
+    """Many instructions; many rows, whose ends are behind their beginnings; many images."""
+    rng, most = random.Random(chunk), isa.ROWS_FIELD.range[1]
+    drive(chunk, [word(rng, 1, rng.random() < 0.2) for _ in range(2100)], 1, rng, 0.95)
+    drive(chunk, [word(rng, most, 0), word(rng, 1, 1)], 1, rng, 0.95, done=0.4)
+    drive(chunk, [word(rng, most // 2, 1)], 1, rng, 0.95, done=0.2)
+    drive(chunk, [], 1100, rng)

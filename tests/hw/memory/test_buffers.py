@@ -104,6 +104,78 @@ def test_activation_buffer(config, seed):
     assert readers_left == [0]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [PRESETS["tiny"], PRESETS["tiny_hybrid"], SEVEN], ids=lambda c: c.name)
+def test_activation_buffer_traffic(config):
+    """Every client reads or writes a few rows of each pool at random, all at once: the first in the order has its
+    pool, its data two cycles later; what is not valid does nothing."""
+    rng = random.Random(1)
+    dut = reused(ActivationBuffer, config)
+    hot = [p * config.pool_rows + rng.randrange(config.pool_rows) for p in range(config.pools) for _ in range(6)]
+    word, row = config.word * 8, config.row_bytes * 8
+    content, written, late = dict.fromkeys(hot, 0), dict.fromkeys(hot, -9), 3
+
+    def request(ctx, port, busy, taken, **more):
+        """Random levels at a port; True if it has its pool."""
+        addr, valid = rng.choice(hot), rng.random() < busy
+        for name, level in {"addr": addr, "valid": valid, **more}.items():
+            ctx.set(getattr(port, name), level)
+        pool = addr // config.pool_rows
+        mine = valid and pool not in taken
+        if valid:
+            taken.add(pool)
+        return addr, mine
+
+    def lanes(addr, upper, mask, offset):
+        """The row as the rotator turns it."""
+        banks = [(lane + offset) % config.cores for lane in range(config.cores)]
+        return sum(
+            (content[upper if mask >> b & 1 else addr] >> b * word & (1 << word) - 1) << lane * word
+            for lane, b in enumerate(banks)
+        )
+
+    async def bench(ctx):
+        pipes, checked = {n: [None, None] for n in readers(config)}, 0
+        for cycle in range(1500):
+            busy, taken, granted = rng.choice((0.1, 0.5)), set(), {}
+            for name in readers(config):
+                port = getattr(dut, f"read_{name}")
+                addr, mine = request(ctx, port, busy, taken)
+                upper, mask, offset = addr, 0, 0
+                if name == "mat_in" and config.attention:
+                    upper = rng.choice([r for r in hot if r // config.pool_rows == addr // config.pool_rows])
+                    mask, offset = rng.getrandbits(config.cores), rng.randrange(config.cores)
+                    for signal, level in ((port.addr_upper, upper), (port.upper, mask), (port.offset, offset)):
+                        ctx.set(signal, level)
+                granted[port] = mine
+                known = cycle - max(written[addr], written[upper]) >= late
+                pipes[name].append((lanes(addr, upper, mask, offset) if known else None) if mine else False)
+            taken, stored = set(), []
+            for name in writers(config):
+                port, mask, data = getattr(dut, f"write_{name}"), rng.getrandbits(config.cores), rng.getrandbits(row)
+                addr, mine = request(ctx, port, busy, taken, mask=mask, data=data)
+                granted[port] = mine
+                if mine:
+                    stored.append((addr, mask, data))
+            for port, mine in granted.items():
+                assert ctx.get(port.ready) == mine
+            for name, pipe in pipes.items():
+                port, due = getattr(dut, f"read_{name}"), pipe.pop(0)
+                if cycle >= 2:
+                    assert ctx.get(port.data_valid) == (due is not False), name
+                    if due is not None and due is not False:
+                        assert ctx.get(port.data) == due, name
+                        checked += 1
+            for addr, mask, data in stored:
+                kept = sum(((1 << word) - 1) << b * word for b in range(config.cores) if not mask >> b & 1)
+                content[addr] = content[addr] & kept | data & ~kept
+                written[addr] = cycle
+            await ctx.tick()
+        assert checked > 1000
+
+    simulate(dut, bench)
+
+
 def test_priority():
     """All read one pool: each cycle the first in the order is served."""
     config = PRESETS["hybrid"]
@@ -185,31 +257,38 @@ def test_weight_buffer(name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_parameter_memory(name):
-    """Beats in, aligned reads of param_read_bytes out, the address in beats."""
+@pytest.mark.parametrize("of", ["post", pytest.param("layernorm", marks=pytest.mark.slow)])
+def test_parameter_memory(name, of):
+    """Beats in, if valid and chosen; all beats of an entry out, the address in beats; a read in a write's cycle is
+    old."""
     config = PRESETS[name]
-    dut = ParameterMemory(config, 64, config.param_read_bytes)
+    rows, size = config.param_rows, config.param_read_bytes
+    if of == "layernorm":
+        rows, size = config.ln_param_rows, config.beat_bytes
+    dut = ParameterMemory(config, rows, size)
     rng = random.Random(2)
-    beat, per_read = config.beat_bytes * 8, config.param_read_bytes // config.beat_bytes
-    content = [rng.getrandbits(beat) for _ in range(64)]
+    beat, per_read = config.beat_bytes * 8, size // config.beat_bytes
+    content, written = [0] * rows, [0]
 
     async def bench(ctx):
-        order = list(range(64))
-        rng.shuffle(order)
-        ctx.set(dut.write.valid, 1)
-        ctx.set(dut.write.mask, 1)
-        for addr in order:
-            ctx.set(dut.write.addr, addr)
-            ctx.set(dut.write.data, content[addr])
-            await ctx.tick()
-        ctx.set(dut.write.valid, 0)
         pipe = [None, None]
-        for i in range(100):
-            addr = i * per_read % 64
+        for _ in range(800):
+            addr = rng.choice(written) ^ rng.randrange(per_read) if rng.random() < 0.9 else rng.randrange(rows)
             ctx.set(dut.read.addr, addr)
-            pipe.append(sum(content[addr + j] << j * beat for j in range(per_read)))
+            first = addr - addr % per_read
+            pipe.append(sum(content[first + j] << j * beat for j in range(per_read)))
+            valid, mask = rng.random() < 0.8, rng.random() < 0.8
+            to, data = rng.choice((addr, rng.randrange(rows))), rng.getrandbits(beat)
+            for port, level in (
+                (dut.write.valid, valid), (dut.write.mask, mask), (dut.write.addr, to), (dut.write.data, data)
+            ):  # fmt: skip
+                ctx.set(port, level)
+            if valid and mask:
+                content[to] = data
+                written.append(to)
             if (due := pipe.pop(0)) is not None:
                 assert ctx.get(dut.read.data) == due
+            assert ctx.get(dut.write.ready)
             await ctx.tick()
 
     simulate(dut, bench)

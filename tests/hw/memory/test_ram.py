@@ -19,7 +19,13 @@ def simulate(dut, bench):
     sim.run()
 
 
-@pytest.mark.parametrize("bits, rows", [(8, 16), (64, 37)])
+#: those of `tiny_hybrid`
+LARGE = [pytest.param(*size, marks=pytest.mark.slow) for size in (
+    (64, 32), (64, 64), (64, 1024), (128, 512), (128, 2048), (128, 4096)
+)]  # fmt: skip
+
+
+@pytest.mark.parametrize("bits, rows", [(8, 16), (64, 37), *LARGE])
 @pytest.mark.parametrize("busy", [1.0, 0.4])
 def test_ram(bits, rows, busy):
     """Two cycles from an enabled read to its data, which stay; a read in the cycle of a write sees old data."""
@@ -27,10 +33,12 @@ def test_ram(bits, rows, busy):
     rng = random.Random(rows)
 
     async def bench(ctx):
-        content, pipe, shown, collisions = [0] * rows, [None, None], 0, 0
+        content, pipe, shown, collisions, recent = [0] * rows, [None, None], 0, 0, [0] * 16
         for _ in range(1500):
             read, write = rng.random() < busy, rng.random() < busy
             addr, to, value = rng.randrange(rows), rng.randrange(rows), rng.getrandbits(bits)
+            if rng.random() < 0.7:
+                addr = rng.choice(recent)
             if rng.random() < 0.2:
                 to = addr
             collisions += read and write and addr == to and content[to] != value
@@ -42,6 +50,7 @@ def test_ram(bits, rows, busy):
             pipe.append(content[addr] if read else None)
             if write:
                 content[to] = value
+                recent = [*recent[1:], to]
             due = pipe.pop(0)
             if due is not None:
                 shown = due

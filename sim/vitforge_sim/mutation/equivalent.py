@@ -13,7 +13,7 @@ from .make import PREPARE, Mutation, inside, stubs
 
 #: registers and ports of blocks that are cut out become ports; outputs and what registers take next must be equal
 FROM_ANY_STATE = (
-    "expose -evert -evert-dff -shared gold gate", "miter -equiv -flatten -make_assert gold gate miter",
+    "expose -evert -evert-dff -shared -sep ~ gold gate", "miter -equiv -flatten -make_assert gold gate miter",
     "hierarchy -top miter", "opt_expr", "opt_merge -share_all", "opt_clean",
     "sat -verify -prove-asserts -set-def-inputs miter",
 )  # fmt: skip

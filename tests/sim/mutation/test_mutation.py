@@ -3,16 +3,17 @@
 import random
 
 import pytest
-from amaranth import Module
+from amaranth import Module, Signal
 from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 
 from vitforge_hw.arch.config import get_config
-from vitforge_hw.emit import block
+from vitforge_hw.emit import block, emitting
 from vitforge_hw.host.jobs import JobQueue
 from vitforge_sim.bench.replay import Simulator
 from vitforge_sim.mutation import reasons
 from vitforge_sim.mutation.equivalent import equivalent
-from vitforge_sim.mutation.make import mutate_block
+from vitforge_sim.mutation.make import Mutation, mutate_block
 from vitforge_sim.mutation.nearest import Nearest, recording
 
 TINY = get_config("tiny")
@@ -64,6 +65,34 @@ def test_mutants_of_the_job_queue():
     assert 0 not in killed and 20 <= len(killed) < 40, "upper bits of the counters never move here"
     seen = [m for m in mutations if m.number in killed][:2]
     assert not any(equivalent(unit.sources, m) for m in seen), "what a bench tells apart is not equivalent"
+    clock = Mutation(0, "vf_job_queue", "-mode inv -module vf_job_queue -cell $procdff$1 -port CLK -portbit 0")
+    assert not equivalent(unit.sources, clock), "the proofs have no clock edges"
+
+
+class Unread(wiring.Component):
+    """Two stages of registers; bit 1 of the second goes nowhere."""
+
+    i: In(2)
+    o: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        first, second = Signal(2, name="first"), Signal(2, name="second")
+        m.d.sync += [first.eq(self.i), second.eq(first)]
+        m.d.comb += self.o.eq(second[0])
+        return m
+
+
+def test_bits_that_nothing_reads():
+    """They may change: in registers too; their neighbours may not."""
+    with emitting() as modules:
+        modules.add(Unread(), "vf_unread")
+    sources = {f"{name}.v": text for name, text in modules.items()}
+    _, mutations = mutate_block(sources, "vf_unread", 200, 1)
+    registers = [m for m in mutations if "-mode inv" in m.command and "-port Q" in m.command]
+    assert {bit for m in registers for bit in (0, 1) if f"-portbit {bit}" in m.command} == {0, 1}
+    for mutation in registers:
+        assert equivalent(sources, mutation) == ("-portbit 1" in mutation.command), mutation.what
 
 
 def test_reasons_of_survivors(tmp_path):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..synth import yosys
+from .initial import initial_values
 
 CTRL, CTRL_BITS = "vf_mutant", 14
 PACKAGE = (
@@ -74,11 +75,13 @@ def mutate_block(sources: Mapping[str, str], block: str, count: int, first: int,
         boxes = stubs(sources, block, folder)
         (folder / "block.v").write_text(sources[f"{block}.v"])
         yosys.run(
-            [*boxes, "read_verilog block.v", f"hierarchy -top {block}", *PREPARE,
+            [*boxes, "read_verilog block.v", f"hierarchy -top {block}", *PREPARE, "write_rtlil before.il",
              f"mutate -list {count} -seed {seed} -ctrl {CTRL} {CTRL_BITS} {first} -o list.ys "
              "t:* t:$mem* %d", "script list.ys",
-             "write_verilog -noattr out.v"], folder,
+             "write_rtlil after.il"], folder,
         )  # fmt: skip
+        values = initial_values(*((folder / f"{name}.il").read_text() for name in ("before", "after")))
+        yosys.run(["read_rtlil after.il", *values, "write_verilog -noattr out.v"], folder)
         lines = (folder / "list.ys").read_text().splitlines()
         text = (folder / "out.v").read_text()
     found = []

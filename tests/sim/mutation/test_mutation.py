@@ -1,6 +1,7 @@
 """Mutants of one block: Yosys makes as many as asked for, none is on by itself, a replay sees most of them."""
 
 import random
+import re
 
 import pytest
 from amaranth import Module, Signal
@@ -8,7 +9,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from vitforge_hw.arch.config import get_config
-from vitforge_hw.emit import block, emitting
+from vitforge_hw.control.reset import ResetCopy
+from vitforge_hw.emit import block, convert, emitting
 from vitforge_hw.host.jobs import JobQueue
 from vitforge_sim.bench.replay import Simulator
 from vitforge_sim.mutation import reasons
@@ -93,6 +95,14 @@ def test_bits_that_nothing_reads():
     assert {bit for m in registers for bit in (0, 1) if f"-portbit {bit}" in m.command} == {0, 1}
     for mutation in registers:
         assert equivalent(sources, mutation) == ("-portbit 1" in mutation.command), mutation.what
+
+
+def test_initial_values_stay():
+    """Registers that are 1 at first are so with mutants at their outputs."""
+    text, mutations = mutate_block({"vf_reset.v": convert(ResetCopy(), "vf_reset")}, "vf_reset", 40, 1)
+    assert any(".Q[0]" in m.what for m in mutations)
+    register = re.search(r"always @\(posedge \w+\)\s+(\w+) <=", text)[1]
+    assert f"reg {register} = 1'h1;" in text
 
 
 def test_reasons_of_survivors(tmp_path):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import amaranth.sim
-from amaranth.hdl import Cat, Const, Value
+from amaranth.hdl import Cat, ClockDomain, Const, Elaboratable, Module, Value
 from amaranth.lib import wiring
 
 from vitforge_hw.emit import convert, emitting
@@ -36,7 +36,8 @@ class ReplayDiffers(AssertionError):
 
 @dataclasses.dataclass(frozen=True)
 class Emitted:
-    """A component as Verilog: module name, file name -> text, has it a clock, its ports as (name, bits)."""
+    """A component as Verilog: module name, file name -> text, has it a clock, its ports as (name, bits), ``rst`` among
+    the inputs where a test resets it."""
 
     name: str
     sources: Mapping[str, str]
@@ -62,16 +63,20 @@ def _ports(component: wiring.Component) -> tuple[dict[str, Value], dict[str, Val
 _emitted: dict[tuple, Emitted] = {}
 
 
-def emitted(component: wiring.Component) -> Emitted:
-    """Verilog of a component as the generator emits it, once per class, parameters and ports in a process."""
+def emitted(component: wiring.Component, resets: bool = False) -> Emitted:
+    """Verilog of a component as the generator emits it, once per class, parameters and ports in a process.
+
+    resets: its reset is one more input.
+    """
     inputs, outputs = ({n: len(v) for n, v in side.items()} for side in _ports(component))
     plain = {n: v for n, v in vars(component).items() if isinstance(v, int | str) or dataclasses.is_dataclass(v)}
-    key = (type(component), *sorted((n, repr(v)) for n, v in plain.items()), *inputs.items(), *outputs.items())
+    key = (type(component), resets, *sorted((n, repr(v)) for n, v in plain.items()), *inputs.items(), *outputs.items())
     if key not in _emitted:
         name = "dut_" + type(component).__name__.lower()
         with emitting() as modules:
             text = convert(component, name)
         header = set(ports_of(text, name))
+        inputs |= {"rst": 1} if resets else {}
         sides = (tuple((n, bits) for n, bits in side.items() if n in header) for side in (inputs, outputs))
         sources = {f"{n}.v": body for n, body in {**modules, name: text}.items()}
         _emitted[key] = Emitted(name, sources, "clk" in header, *sides)
@@ -90,7 +95,7 @@ def _bench(unit: Emitted) -> str:
     so nothing is set or read while the component's own clock moves, and no simulator's order of events matters."""
     size, at, connections, checks = 8 * unit.bytes, 0, [], []
     if unit.clocked:
-        connections += [".clk(edge_)", ".rst(1'b0)"]
+        connections += [".clk(edge_)", *([] if ("rst", 1) in unit.inputs else [".rst(1'b0)"])]
     for name, bits in unit.inputs:
         connections.append(f".{name}(vector[{at} +: {bits}])")
         at += bits
@@ -187,12 +192,26 @@ def replay(
         raise ReplayDiffers(f"{unit.name} in {simulator} did not play {len(vectors)} cycles:\n  {tail}")
 
 
+class Resettable(Elaboratable):
+    """``dut`` in a clock domain of its own: a test sets ``reset`` as aresetn would."""
+
+    def __init__(self, dut: wiring.Component):
+        self.dut, self.domain = dut, ClockDomain("sync")
+        self.reset = self.domain.rst
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains += self.domain
+        m.submodules.dut = self.dut
+        return m
+
+
 class Simulator(amaranth.sim.Simulator):
     """amaranth.sim.Simulator whose `run` ends with a replay.
 
     toplevel: what is simulated. components: whose ports are recorded and whose Verilog is replayed (default: the top
     level itself, a Component). simulators: where. A component without clock is recorded by `await sim.sample(ctx)`;
-    what comes from `reuse.reused` starts once.
+    what comes from `reuse.reused` starts once. The reset of a `Resettable` is recorded and replayed too.
     """
 
     def __init__(self, toplevel, *, components: Sequence[wiring.Component] | None = None, simulators=BOTH):
@@ -204,7 +223,11 @@ class Simulator(amaranth.sim.Simulator):
             if reuse.is_reused(toplevel):
                 reuse.Start(toplevel, self._design, self._engine)
         self.simulators = tuple(simulators)
-        self._units = [(c, *_ports(c), []) for c in (components or [toplevel])] if self.simulators else []
+        self._resets = isinstance(toplevel, Resettable)
+        chosen = components or [toplevel.dut if self._resets else toplevel]
+        self._units = [(c, *_ports(c), []) for c in chosen] if self.simulators else []
+        for _, inputs, _, _ in self._units if self._resets else []:
+            inputs["rst"] = toplevel.reset
 
     def _values(self, inputs: Mapping[str, Value], outputs: Mapping[str, Value]) -> Value:
         return Cat(*inputs.values(), *outputs.values())
@@ -231,7 +254,7 @@ class Simulator(amaranth.sim.Simulator):
         super().run()
         for component, inputs, outputs, log in self._units:
             assert log, f"{type(component).__name__}: nothing was recorded"
-            unit = emitted(component)
+            unit = emitted(component, self._resets)
             missing = {*inputs, *outputs} - {n for n, _ in unit.inputs + unit.outputs}
             assert not missing, f"{unit.name}: ports missing in Verilog: {missing}"
             for simulator in self.simulators:

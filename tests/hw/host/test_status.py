@@ -203,6 +203,31 @@ def test_job_status(depth, seed):
     simulate(status, test)
 
 
+@pytest.mark.parametrize("waits, jobs", [(300, 40), pytest.param(1 << 19, 1 << 12, marks=pytest.mark.slow)])
+def test_job_status_of_long_and_of_many_jobs(waits, jobs):
+    """One that takes ``waits`` cycles, then ``jobs`` that end at once: number and cycles of each."""
+    status = JobStatus(TINY)
+
+    async def test(ctx):
+        for port in (status.push, status.working):
+            ctx.set(port, 1)
+        await ctx.tick()
+        ctx.set(status.push, 0)
+        await ctx.tick().repeat(waits)
+        for end in (status.weight_end, status.image_end, status.result_end):
+            ctx.set(end, 1)
+        ctx.set(status.pop, 1)
+        for job in range(jobs):
+            ctx.set(status.submitted, job + 1)
+            ctx.set(status.push, 1)
+            await ctx.tick()
+            head = ctx.get(status.head)
+            assert (head.job, head.errors, head.cycles) == (job, 0, 0 if job else waits + 1)
+            assert ctx.get(status.count) == 1
+
+    simulate(status, test)
+
+
 @pytest.mark.parametrize("bits", [128, 512])
 def test_signature(bits):
     """Pieces of random length with pauses."""

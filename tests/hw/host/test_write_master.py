@@ -101,6 +101,7 @@ def inputs(rng, model, state) -> dict[str, int]:
         state["deaf"] = False
         if rng.random() < 0.2:
             state |= {"attributes": rng.getrandbits(8), "move": rng.choice([1, 0.7, 0.3])}
+            state["address"] = rng.choice([state["move"], 0.02])
     state["rst"] = (state["rst"] and rng.random() < 0.5) or (not state["deaf"] and rng.random() < 0.012)
     if state["rst"]:
         state["epoch"] = rng.getrandbits(3)
@@ -108,14 +109,15 @@ def inputs(rng, model, state) -> dict[str, int]:
             state["deaf"], state["patience"] = True, state["patience"] - 1
     valid = state["burst"] is not None
     if not valid and rng.random() < 0.5:
-        state["burst"] = (rng.getrandbits(60) << 4, rng.getrandbits(4))
+        state["burst"] = (rng.getrandbits(60) << 4, rng.choice([15, rng.getrandbits(4)]))
     state["valid"] = state["burst"] is not None
     addr, length = state["burst"] or (rng.getrandbits(64), rng.getrandbits(4))
     state["beat"] = rng.getrandbits(128) if state["beat"] is None else state["beat"]
     state["offer"] = state["offer"] or rng.random() < state["move"]
     answer = rng.random() < (0.3 if b is not None and b.sent else 0.02)
     own = state["epoch"] << 1
-    moves = [not state["deaf"] and rng.random() < state["move"] for _ in range(2)]
+    hears = [not state["deaf"] or what for what in (b.address, not b.data_left)] if b else [True, True]
+    moves = [on and rng.random() < state[rate] for on, rate in zip(hears, ("address", "move"), strict=True)]
     return {
         "rst": state["rst"], "stop": rng.random() < 0.1, "epoch": state["epoch"], "attributes": state["attributes"],
         "burst_valid": state["valid"], "burst_addr": addr, "burst_len": length, "beat_valid": state["offer"],
@@ -124,13 +126,13 @@ def inputs(rng, model, state) -> dict[str, int]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("cycles, patience", [(9000, 1), pytest.param(60000, 5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cycles, patience", [(8000, 1), pytest.param(60000, 6, marks=pytest.mark.slow)])
 def test_write_master(cycles, patience):
     """Random bursts and aresetn at any moment; ``patience`` times the memory does not go on with a burst that was cut:
     forgotten after PATIENCE cycles."""
     dut, model, rng = WriteMaster(), Model(), random.Random(cycles)
     top = Resettable(dut)
-    state = dict(cycle=0, rst=0, epoch=0, deaf=False, patience=patience, attributes=0, move=1)
+    state = dict(cycle=0, rst=0, epoch=0, deaf=False, patience=patience, attributes=0, move=1, address=1)
     state |= dict(burst=None, beat=None, offer=0)
 
     def port(name):

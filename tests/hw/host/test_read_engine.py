@@ -223,7 +223,7 @@ def test_read_engine(config, lives):
                 assert not any((*bench.offers, *bench.due)) and bench.told == bench.faulty
             await (bench.aresetn if rng.random() < 0.6 else bench.stop)(ctx)
 
-    simulator = Simulator(bench.top)
+    simulator = Simulator(bench.top, simulators=("icarus",))
     simulator.add_clock(1e-8)
     simulator.add_testbench(test)
     simulator.run()

@@ -60,7 +60,7 @@ class Registers:
         self.lite, self.watch = AxiLite(self.csr.bus, seed), Watch(self.csr, self.rng)
 
     def run(self, test):
-        simulator = Simulator(self.csr)
+        simulator = Simulator(self.csr, simulators=("icarus",))
         simulator.add_clock(1e-8)
 
         async def bench(ctx):

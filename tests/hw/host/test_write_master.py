@@ -166,7 +166,7 @@ def test_write_master(cycles, patience):
                 break
             drive()
 
-    simulator = Simulator(top)
+    simulator = Simulator(top, simulators=("icarus",))
     simulator.add_clock(1e-8)
     simulator.add_testbench(test)
     simulator.run()

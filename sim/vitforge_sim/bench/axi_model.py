@@ -68,6 +68,11 @@ class AxiMemory:
         for master in self.masters:
             master.drive(ctx)
 
+    def aresetn(self):
+        """The masters are being reset, this memory is not: what waits may be taken back, the rest is answered."""
+        for master in self.masters:
+            master.held.clear()
+
     def sample(self, ctx, cycle):
         for master in self.masters:
             master.sample(ctx, cycle)
@@ -81,6 +86,7 @@ class _Master:
         self.held = {}  # channel -> payload that must stay
         self.cycle = 0
         self.write = self.response = None
+        self.write_id = 0
         self.data_seen = []
         self.aw_ready = self.w_ready = self.ar_ready = 0
 
@@ -115,7 +121,7 @@ class _Master:
         answer = self.response is not None and self.response[0] <= self.cycle + 1 and not self.memory.frozen
         ctx.set(p.bvalid, answer)
         if answer:
-            ctx.set(p.bid, 0)
+            ctx.set(p.bid, self.write_id)
             ctx.set(p.bresp, self.response[1])
 
     def stable(self, ctx, channel: str, names: str, ready: int):
@@ -158,7 +164,7 @@ class _Master:
             else:
                 queue[0][1:] = [address + BEAT, left - 1]
         if self.stable(ctx, "aw", "id addr len", self.aw_ready):
-            self.write = self.check_burst(ctx, "aw")
+            self.write, self.write_id = self.check_burst(ctx, "aw"), ctx.get(p.awid)
             memory.writes.append((cycle, self.number, 0, *self.write))
         if self.stable(ctx, "w", "data strb last", self.w_ready):
             self.data_seen.append((ctx.get(p.wdata), ctx.get(p.wstrb), ctx.get(p.wlast)))

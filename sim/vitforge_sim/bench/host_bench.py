@@ -10,10 +10,10 @@ from vitforge_hw.arch.registers import REGISTERS
 from vitforge_hw.host.host import Host
 
 from .axi_model import AxiLite, AxiMemory, ChunkDriver, ReadSource, World, WriteSink
-from .replay import BOTH, Simulator
+from .replay import BOTH, Resettable, Simulator
 from .reuse import reused
 
-DRAM = 0x5_4321_0000_0000  #: byte address of the memory: all of the upper address bits matter
+DRAM = 0x5_4321_0000_0000  #: byte address of the memory where a test says nothing else
 IMAGE, JOB, RESULT = 0x0000, 0x40000, 0x60000  #: memory image, first job's image, first result, behind DRAM
 SIZE = 0x80000
 INSTRUCTIONS = 12  #: header included: the program's size as the registers and the header say it
@@ -34,17 +34,25 @@ class _Checked(ChunkDriver):
         super().add(**op)
 
 
+def _host(config: AcceleratorConfig) -> Resettable:
+    return Resettable(Host(config))
+
+
 class HostBench:
-    """Host(config) with models; ``run(test)`` runs ``async def test(bench)``.
+    """Host(config) with models; ``run(test)`` runs ``async def test(bench)``; the memory's address is ``dram``.
 
     The logical bytes of memory image and job image are ``image`` and ``job`` (random), as beats of all masters; the
     header in front of ``image`` is valid for a program of INSTRUCTIONS.
     """
 
-    def __init__(self, config: AcceleratorConfig, *, seed=1, stall=0.2, latency=(1, 30), pause=0.2, buffer_stall=0.2):
+    def __init__(
+        self, config: AcceleratorConfig, *, seed=1, stall=0.2, latency=(1, 30), pause=0.2, buffer_stall=0.2, dram=DRAM
+    ):
         self.config = c = config
         self.rng = rng = random.Random(seed)
-        self.host = h = reused(Host, c)
+        self.top = reused(_host, c)
+        self.host = h = self.top.dut
+        self.at = dram
         self.starts = {f"{k.name.lower()}_start": rng.randrange(INSTRUCTIONS) for k in isa.Chunk}
         ends = {k: INSTRUCTIONS - self.starts[f"{k.name.lower()}_start"] for k in isa.Chunk}
         counts = {k: rng.randint(0, ends[k]) for k in isa.Chunk}  # of an absent chunk: none
@@ -56,7 +64,7 @@ class HostBench:
         self.dram = bytearray(SIZE)
         self.store()
         ports = [getattr(h, f"m_axi_gmem{i}") for i in range(c.masters)]
-        self.memory = AxiMemory(ports, self.dram, latency, stall, seed, c.burst_beats, DRAM)
+        self.memory = AxiMemory(ports, self.dram, latency, stall, seed, c.burst_beats, dram)
         self.lite = AxiLite(h.s_axi_ctrl, seed)
         self.weight = _Checked(self, h.weight_ctl, pause, seed + 1)
         self.image_in = _Checked(self, h.image_ctl, pause, seed + 2)
@@ -89,7 +97,7 @@ class HostBench:
             self.dram[where : where + len(striped)] = striped
 
     def run(self, test):
-        simulator = Simulator(self.host, simulators=BOTH if self.config.name == "tiny" else ("verilator",))
+        simulator = Simulator(self.top, simulators=BOTH if self.config.name == "tiny" else ("verilator",))
         simulator.add_clock(1e-8)
 
         async def bench(ctx):
@@ -120,10 +128,10 @@ class HostBench:
 
     async def setup(self, program_beats: int = 0, jobs: int = 1, enable: bool = True):
         """Set the bases, queue jobs, enable and wait until the program runs."""
-        await self.write64("program", DRAM + IMAGE)
+        await self.write64("program", self.at + IMAGE)
         await self.write("program_beats", program_beats or self.config.instruction_beats * INSTRUCTIONS)
-        await self.write64("job_image", DRAM + JOB)
-        await self.write64("job_result", DRAM + RESULT)
+        await self.write64("job_image", self.at + JOB)
+        await self.write64("job_result", self.at + RESULT)
         await self.write("job_image_stride", 0x1000)
         await self.write("job_result_stride", 0x2000)
         for _ in range(jobs):
@@ -153,3 +161,15 @@ class HostBench:
         self.source.pipe = [None, None]
         while await self.read("control"):
             pass
+
+    async def aresetn(self, cycles: int = 2):
+        """Reset without drain: all but the memory's and the buffers' contents is as it was at first."""
+        self.world.ctx.set(self.top.reset, 1)
+        for _ in range(cycles):
+            self.memory.aresetn()
+            await self.world.step()
+        self.world.ctx.set(self.top.reset, 0)
+        self.memory.aresetn()
+        for driver in self.drivers:
+            driver.reset()
+        self.source.pipe = [None, None]

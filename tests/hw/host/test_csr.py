@@ -144,14 +144,28 @@ def test_job_queue_against_a_list(cycles):
     simulator.run()
 
 
-def test_header_reaches_the_sequencers():
-    async def test(bench):
-        await bench.setup()
-        got = {name: bench.world.ctx.get(getattr(bench.host, name)) for name in bench.starts}
-        assert got == bench.starts
+@pytest.mark.parametrize("preset", ["tiny", "p2vit"])
+def test_header_reaches_the_sequencers(preset):
+    """All bits of it; most of what they can say does not fit the program, which is refused."""
 
-    run(test)
-    run(test, get_config("p2vit"))
+    async def test(bench):
+        def got():
+            return {name: bench.world.ctx.get(getattr(bench.host, name)) for name in bench.starts}
+
+        await bench.setup()
+        assert got() == bench.starts
+        for _ in range(2 if preset == "tiny" else 0):
+            await bench.soft_reset()
+            fields = {name: bench.rng.getrandbits(16) for name in bench.starts}
+            bench.seal(**fields)
+            bench.store()
+            await bench.setup(enable=False)
+            await bench.write("control", 1)
+            await bench.world.step(300)
+            assert await bench.read("error_code") == registers.Error.PROGRAM
+            assert got() == fields and not bench.world.ctx.get(bench.host.run)
+
+    run(test, get_config(preset))
 
 
 def test_bad_programs_are_refused_and_a_good_one_runs_afterwards():

@@ -116,7 +116,9 @@ def loads(rng, config, op) -> tuple[bytes, int]:
     return data, rng.choice([right, right, right ^ 1 << rng.randrange(32)])
 
 
-@pytest.mark.parametrize("lives, longest", [(2, 20), pytest.param(25, 40, marks=LONG), pytest.param(1, 4200, marks=LONG)])
+@pytest.mark.parametrize(
+    "lives, longest", [(2, 20), pytest.param(25, 40, marks=LONG), pytest.param(1, 4200, marks=LONG)]
+)
 def test_weight_dma(lives, longest):
     """Random pieces and programs; most lives end with a reset in the midst of it."""
     config, rng = TINY, random.Random(lives)
@@ -131,8 +133,8 @@ def test_weight_dma(lives, longest):
         if longest > 1000:
             rows, beats, dest = 2, longest, 1
         beats += -beats % (config.beats_per_weight_row if dest == isa.DEST_WEIGHTS else 1)
-        op = dict(rows=rows, beats=beats, dest=dest, source=rng.getrandbits(26), base=base, dest_addr=rng.getrandbits(16))
-        op["source"] = min(op["source"], (1 << 26) - rows * beats)
+        op = dict(rows=rows, beats=beats, dest=dest, base=base, dest_addr=rng.getrandbits(16))
+        op["source"] = min(rng.getrandbits(26), (1 << 26) - rows * beats)
         op["data"], op["checksum"] = loads(rng, config, op)
         return op
 
@@ -203,8 +205,8 @@ def test_image_dma(lives):
 
     def piece():
         job, rows, beats = rng.getrandbits(1), rng.randint(1, 4), config.beats_per_row * rng.randint(1, 8)
-        op = dict(rows=rows, beats=beats, job=job, source=rng.getrandbits(26), base=bases[job], out_addr=rng.getrandbits(16))
-        op["source"] = min(op["source"], (1 << 26) - rows * beats)
+        op = dict(rows=rows, beats=beats, job=job, base=bases[job], out_addr=rng.getrandbits(16))
+        op["source"] = min(rng.getrandbits(26), (1 << 26) - rows * beats)
         op["data"], op["checksum"] = loads(rng, config, op)
         return op
 
@@ -284,7 +286,9 @@ class WriteSide:
             self.bursts.append((ctx.get(payload.addr), self.left))
 
 
-@pytest.mark.parametrize("lives, longest", [(2, 50), pytest.param(20, 90, marks=LONG), pytest.param(1, 3000, marks=LONG)])
+@pytest.mark.parametrize(
+    "lives, longest", [(2, 50), pytest.param(20, 90, marks=LONG), pytest.param(1, 3000, marks=LONG)]
+)
 def test_result_dma(lives, longest):
     """Results of any place and length to any address; some lives end with a reset in the midst of a row."""
     config, rng = TINY, random.Random(lives)

@@ -203,7 +203,8 @@ async def errors(bench, rounds: int):
         details = {
             "read_error": (Error.READ, read, resps[0]), "write_error": (Error.WRITE, write, resps[1]),
             "bad_program": (Error.PROGRAM, base, 0), "misaligned": (Error.ALIGNMENT, base, 0),
-            "bad_checksum": (Error.CHECKSUM, base, 0), "bad_build": (Error.BUILD, base, 0), "stray": (Error.STRAY, 0, 0),
+            "bad_checksum": (Error.CHECKSUM, base, 0), "bad_build": (Error.BUILD, base, 0),
+            "stray": (Error.STRAY, 0, 0),
         }  # fmt: skip
         damaged = rng.choice([0, 0, 1, 2, 3])
         pulses = {name: int(rng.random() < 0.25) for name in details} | {"damaged": damaged}

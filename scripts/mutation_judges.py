@@ -64,9 +64,10 @@ def model_runs(config, bench: BenchProgram) -> list[Judge]:
 
 
 def system_runs(config, bench: BenchProgram) -> list[Judge]:
-    """Histories of tests/e2e/test_host.py and cases of vitforge_sim.run.faults."""
+    """A DRAM anywhere and histories of tests/e2e/test_host.py, and cases of vitforge_sim.run.faults."""
     digits = host_target()
-    history = load("tests/e2e/test_host.py").test_any_history
+    tests = load("tests/e2e/test_host.py")
+    history = tests.test_any_history
 
     def on(bench: BenchProgram):
         other = copy.copy(digits)
@@ -78,8 +79,12 @@ def system_runs(config, bench: BenchProgram) -> list[Judge]:
         for seed in range(HISTORIES):
             history(on(bench), seed)
 
+    def anywhere(bench):
+        for seed in range(HISTORIES):
+            tests.test_anywhere_in_64_bits_of_address(on(bench), seed)
+
     def faults(bench):
         for fault in table(digits)[::FAULTS]:
             fault.run(on(bench))
 
-    return [histories, faults]
+    return [anywhere, histories, faults]

@@ -20,6 +20,25 @@ def bit(error: Error) -> int:
     return 1 << error
 
 
+# ---- addresses
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_anywhere_in_64_bits_of_address(digits, seed):
+    """The DRAM begins at a random multiple of 4096: images, and where a read error is reported."""
+    rng = random.Random(seed)
+    machine = digits.machine.at(rng.getrandbits(64) & -4096 & ~(1 << 63 >> seed))
+    s = machine.enable(Script())
+    for slot, image in enumerate((4, 1)):
+        machine.submit(s, image, slot).poll("completed", slot + 1)
+    out = machine.run(s.read("errors"), seed=seed, latency=rng.randrange(20, 200))
+    digits.check(out, {0: 4, 1: 1})
+    assert out.values["errors"] == 0 and out.untouched(2)
+    bad = machine.image[3] + 16 * rng.randrange(8)
+    s = machine.submit(machine.enable(Script()), 3, 0).poll("completed", 1).error("bad")
+    assert machine.run(s, err_addr=bad, err_resp=SLVERR, err_write=False).error("bad") == (Error.READ, bad, SLVERR)
+
+
 # ---- aresetn of the fabric alone
 
 

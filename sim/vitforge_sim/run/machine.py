@@ -3,6 +3,7 @@
 `accelerator.run_accelerator` runs images the one way a driver should; here the script is free.
 """
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 
@@ -103,6 +104,7 @@ class Machine:
 
     Members
     -------
+    base : address of DRAM
     program, image, result : base addresses by number; ``*_stride`` between neighbours
     """
 
@@ -113,6 +115,7 @@ class Machine:
         unit = memmap.BASE_ALIGNMENT
         at = 0
         self.bench, self.beats, self.result_bytes, self.slots = bench, program_beats, result_bytes, slots
+        self.base = 0
         self.program, self.image, pieces = [], [], []
         for bases, data in ((self.program, programs), (self.image, images)):
             for piece in data:
@@ -125,6 +128,14 @@ class Machine:
         for base, piece in pieces:
             self.memory[base : base + len(piece)] = np.frombuffer(piece, np.uint8)
         self.result = [at + i * self.result_stride for i in range(slots)]
+
+    def at(self, base: int) -> "Machine":
+        """The same with its DRAM at byte address ``base``, a multiple of 4096."""
+        other = copy.copy(self)
+        other.base = base
+        for name in ("program", "image", "result"):
+            setattr(other, name, [address - self.base + base for address in getattr(self, name)])
+        return other
 
     def enable(self, s: Script, program: int = 0, beats: int = 0, ready: bool = True) -> Script:
         """Set the program and enable; wait until it is loaded."""
@@ -143,9 +154,10 @@ class Machine:
 
     def run(self, s: Script, watchdog: int = 3_000_000, timeout: float = 300.0, **settings) -> Outcome:
         """Play a script; ``settings`` are MemorySettings. SimulationHang if it does not end."""
+        memory = MemorySettings(**({"base": self.base, "bandwidth": 16} | settings))
         run = run_bench(
             self.bench, s, memory=self.memory, dump=(self.result[0], self.slots * self.result_stride), monitor=False,
-            settings=MemorySettings(**({"bandwidth": 16} | settings)), watchdog=watchdog, timeout=timeout,
+            settings=memory, watchdog=watchdog, timeout=timeout,
         )  # fmt: skip
         results = run.memory.reshape(self.slots, self.result_stride)[:, : self.result_bytes]
         return Outcome({label: run.events[i].value for label, i in s.labels.items()}, results, run)

@@ -22,17 +22,18 @@ ONE_CYCLE = (
 
 
 class Watch:
-    """Pushes, pops and hangs in their cycles; chunks that are busy at random while ``on``, counted."""
+    """Pushes, pops and hangs in their cycles; chunks that are busy, counted: ``on`` "some" at random, "all" always."""
 
     def __init__(self, csr: Csr, rng: random.Random):
-        self.csr, self.rng, self.on = csr, rng, False
+        self.csr, self.rng, self.on = csr, rng, ""
         self.counts = [0] * COUNTER_SLOTS
         self.pushed, self.pops, self.hangs = [], 0, []
         self.levels = 0, 0
 
     def drive(self, ctx):
         if self.on:
-            self.levels = tuple(self.rng.getrandbits(len(isa.Chunk)) | self.rng.getrandbits(3) for _ in range(2))
+            every = (1 << len(isa.Chunk)) - 1
+            self.levels = tuple(every if self.on == "all" else self.rng.getrandbits(len(isa.Chunk)) for _ in range(2))
         elif any(self.levels):
             self.levels = 0, 0
         ctx.set(self.csr.busy, self.levels[0])
@@ -248,14 +249,14 @@ async def count(bench):
     await bench.set(started=1)
     await bench.world.step(COUNTER_SLOTS)
     start = watch.counts.copy()
-    for cycles in (40, bench.rng.randrange(100, 300)):
-        watch.on = True
+    for on, cycles in (("some", 40), ("all", 3 * COUNTER_SLOTS), ("some", bench.rng.randrange(100, 300))):
+        watch.on = on
         await bench.world.step(cycles)
-        watch.on = False
+        watch.on = ""
         await bench.write("control", 0)
         await bench.world.step(2)
         await bench.write("snapshot", 1)
-        watch.on, kept = True, watch.counts.copy()
+        watch.on, kept = "some", watch.counts.copy()
         for slot in range(COUNTER_SLOTS):
             low, high = [await bench.lite.read(COUNTER_BASE + 8 * slot + 4 * half) for half in (0, 1)]
             counted = kept[slot] - start[slot]
@@ -263,7 +264,7 @@ async def count(bench):
                 assert counted <= low <= counted + COUNTER_SLOTS and high == 0
             else:
                 assert (low, high) == (counted, 0), slot
-    watch.on = False
+    watch.on = ""
     await bench.world.step(2)
     await bench.set(started=1)
     await bench.write("snapshot", 1)

@@ -114,11 +114,11 @@ def check(config, record, instructions, accs, writes, seed):
     ]
 
 
-def run(config, seed, ops, stall=0.0, stalled=("rd", "wr", "go", "op"), early=0):
-    """Rows of random codes; the first ``go`` is offered ``early`` cycles after reset."""
+def run(config, seed, ops, stall=0.0, stalled=("rd", "wr", "go", "op"), early=0, base=0):
+    """Rows of random codes; the first ``go`` is offered ``early`` cycles after reset; base: first row of the buffer."""
     rng = random.Random(seed)
     memory, instructions, entries, accs, writes = {}, [], [], [], []
-    base, n = 0, config.attend_keys
+    n = config.attend_keys
     for i, (rows, keys, blocks, rule, factor, shift, code_kind, value_kind) in enumerate(ops):
         op = dict(rows=rows, keys=keys, blocks=blocks, rule=rule, factor=factor, shift=shift)
         base = layout(config, rng, op, base)
@@ -194,6 +194,14 @@ def test_shifts(shift):
     """All shifts, the row factor of tiny and large sums."""
     kinds = ("random", "few", "one", "zero")
     run(TINY, shift, [(1, 1 + 9 * i, 1, shift & 1, i != 2, shift, k, "random") for i, k in enumerate(kinds)])
+
+
+@pytest.mark.parametrize("base, blocks", [(0x7FF0, 63), (0xBFFA, 5), (0x5FFD, 36)])
+def test_far_addresses(base, blocks):
+    """As many blocks as an instruction has; rows on both sides of powers of two."""
+    ops = [(2, 3, 2, 0, 1, 8, "random", "random"), (1, 2, blocks, 1, 1, 8, "random", "random"),
+           (2, 1, 3, 0, 0, 8, "random", "high")]  # fmt: skip
+    run(TINY, 7, ops, 0.2, base=base)
 
 
 def test_wide():

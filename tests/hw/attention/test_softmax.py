@@ -110,10 +110,10 @@ def expect(config, expected):
     return words, logs, factors
 
 
-def run(config, seed, ops, stall=0.0, pop_delay=0):
+def run(config, seed, ops, stall=0.0, pop_delay=0, base=0):
     """Run the instructions; checks all values and read addresses; returns go and done cycles."""
     rng = random.Random(seed)
-    instructions, memory, expected = build(config, rng, ops)
+    instructions, memory, expected = build(config, rng, ops, base)
     dut = reused(Dut, config)
     bench = ChunkBench(dut, instructions, seed=seed, stall=stall, simulators=BOTH if config is TINY else ())
     bench.read_port(dut.softmax.rd, memory.__getitem__)
@@ -186,6 +186,17 @@ def test_wide(rule, stall):
 def test_ring_full():
     """The reader is slow: entries wait for space, nothing is lost."""
     run(TINY, 5, [(6, 64, 0, 200, 6), (70, 3, 0, 200, 6)], 0.0, pop_delay=60)
+
+
+def test_ring_full_of_single_keys():
+    """Rows of one key could start one right after the other: an entry's room is there, or they wait."""
+    run(TINY, 6, [(60, 1, 0, 200, 6), (4, 1, 1, 200, 6)], 0.0, pop_delay=25)
+
+
+@pytest.mark.parametrize("base", [0x5553, 0x7FFA, 0xBFFC])
+def test_far_addresses(base):
+    """Rows on both sides of powers of two, every address bit set and clear."""
+    run(TINY, 8, [(3, 17, 0, 300, 6), (2, 5, 1, 300, 6), (2, 64, 0, 300, 6)], 0.2, base=base)
 
 
 @pytest.mark.parametrize("config", [TINY, WIDE], ids=["tiny", "wide"])

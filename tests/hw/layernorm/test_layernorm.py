@@ -67,12 +67,13 @@ def random_hardswish(rng, act):
 class Case:
     """Instructions with their tensors; memories, and the writes that must come."""
 
-    def __init__(self, config, shapes, seed):
-        """shapes: (rows, blocks, wide) or (rows, blocks, wide, act) per instruction."""
+    def __init__(self, config, shapes, seed, first=(3, 5000, 7)):
+        """shapes: (rows, blocks, wide) or (rows, blocks, wide, act) per instruction; first: addresses of its input,
+        output and parameters."""
         rng = random.Random(seed)
         self.memory, self.params, self.instructions = {}, {}, []
         self.expected, self.sums = [], []
-        in_addr, out_addr, param_addr = 3, 5000, 7
+        in_addr, out_addr, param_addr = first
         for number, (rows, blocks, wide, *act) in enumerate(shapes):
             channels, tokens = blocks * config.word, rows * config.cores
             entries = random_params(rng, channels, wide)
@@ -121,8 +122,8 @@ class Case:
             param_addr += -(-channels * 8 // config.beat_bytes) + 1
 
 
-def run(config, shapes, *, stall=0.0, stalled=("rd", "wr", "go", "op"), seed=SEED):
-    case = Case(config, shapes, seed)
+def run(config, shapes, *, stall=0.0, stalled=("rd", "wr", "go", "op"), seed=SEED, **options):
+    case = Case(config, shapes, seed, **options)
     dut = reused(LayerNorm, config)
     simulators = BOTH if config.name.startswith("tiny") else ()
     bench = ChunkBench(dut, case.instructions, stall=stall, stalled=stalled, seed=seed, simulators=simulators)
@@ -221,6 +222,12 @@ def test_b1_classifier():
     """1600 channels of 12 bits, Hardswish: EfficientViT-B1; then the longest row of 8 bits with PTF exponents."""
     config = get_config("trio")
     run(config, [(1, 1600 // config.word, True, True), (1, config.max_channels // config.word, False)], seed=SEED + 2)
+
+
+@pytest.mark.parametrize("first", [(0x5555, 0xAAA5, 0xF5), (0x7FFB, 0x3FF9, 0x1FD), (0xBFFE, 0xDFF7, 0xFB)])
+def test_far_addresses(first):
+    """Rows and parameters on both sides of powers of two, every address bit set and clear."""
+    run(get_config("tiny_hybrid"), [(2, 2, True, True), (2, 3, False)], stall=0.2, first=first)
 
 
 @pytest.mark.parametrize("cores", [5, 13, 16])

@@ -5,6 +5,7 @@ import random
 
 import numpy as np
 import pytest
+from amaranth import Shape
 
 from vitforge_hw import compute as engines
 from vitforge_hw.arch import arith, isa
@@ -56,6 +57,11 @@ class Work:
     rows: list[list[Tile]] = dataclasses.field(default_factory=list)
     op_of_row: list[int] = dataclasses.field(default_factory=list)
     events: list[list[tuple]] = dataclasses.field(default_factory=list)
+
+
+def residual_row(addr):
+    """The memory's rows repeat through the address space."""
+    return addr % (1 << 16) % ROWS
 
 
 def random_op(rng, c, n, kind, act):
@@ -120,12 +126,13 @@ def work(c, e, ops, memory, entries, rng):
                     residual = np.zeros((c.cores, c.word), np.int64)
                     if op["res_mode"]:
                         a = op["res_addr"] + at * op["res_stride"] + t * op["res_mode"]
-                        residual = signed(memory[a])
+                        residual = signed(memory[residual_row(a)])
                         if op["res_mode"] == 2:
-                            residual = memory[a].astype(np.int64) + 256 * signed(memory[a + 1])
+                            low, high = (memory[residual_row(a + plane)] for plane in range(2))
+                            residual = low.astype(np.int64) + 256 * signed(high)
                     y = np.array([
-                        [value_of(c, op, tile.acc[k][i], entries[first + i], tile.factor and tile.factor[k],
-                                  int(residual[k, i])) for i in range(c.lanes)]
+                        [value_of(c, op, tile.acc[k][i], entries[(first + i) % len(entries)],
+                                  tile.factor and tile.factor[k], int(residual[k, i])) for i in range(c.lanes)]
                         for k in range(c.cores)
                     ])  # fmt: skip
                     if op["one_bank"]:
@@ -135,15 +142,16 @@ def work(c, e, ops, memory, entries, rng):
                         for p, plane in enumerate(planes):
                             banks = [op["bank"]] if op["one_bank"] else range(c.cores)
                             data = tuple(plane[b].tobytes() for b in banks)
-                            a = op["out_addr"] + at * stride + t * wide + p
+                            a = (op["out_addr"] + at * stride + t * wide + p) % (1 << 16)
                             events.append(("wr", a, data, sum(1 << b for b in banks)))
                     elif op["dest"] == DEST_KSUM:
-                        events.append(("ksum", op["weight_addr"] + t, planes[0][0].tobytes(), None))
+                        events.append(("ksum", (op["weight_addr"] + t) % (1 << 16), planes[0][0].tobytes(), None))
                     else:
                         gather.append(planes[0][0])
                         if len(gather) == c.width:
                             data = np.stack(gather, axis=1).tobytes()  # [lane][tile]
-                            events.append(("z", op["weight_addr"] + weights, data, (1 << c.beats_per_weight_row) - 1))
+                            a = (op["weight_addr"] + weights) % (1 << 16)
+                            events.append(("z", a, data, (1 << c.beats_per_weight_row) - 1))
                             gather, weights = [], weights + 1
             w.rows.append(tiles)
             w.events.append(events)
@@ -154,14 +162,16 @@ def work(c, e, ops, memory, entries, rng):
 class Bench(PortBench):
     """PostProcess, memories that stall at random, and engines that give their tiles with random gaps.
 
-    gaps: probability that an engine gives nothing in a cycle; late: that a factor does not come; options: PortBench's.
+    gaps: probability that an engine gives nothing in a cycle; late: that a factor does not come; shut: cycles in which
+    no result is taken, at the beginning; options: PortBench's.
     """
 
-    def __init__(self, c, works, memory, params, *, gaps=0.0, late=0.0, **options):
+    def __init__(self, c, works, memory, params, *, gaps=0.0, late=0.0, shut=0, **options):
         dut = reused(PostProcess, c)
         super().__init__(dut, **options)
         self.c, self.works, self.params = c, works, params
         self.gaps, self.late = gaps, late
+        self.shut = shut * (len(works) + ("rmac" in works))  # of each port
         self.done = {e: [] for e in works}
         self.pops = {e: [] for e in works}
         self.tiles = {e: [] for e in works}
@@ -170,7 +180,8 @@ class Bench(PortBench):
         for e in works:
             self.add(self.offer, getattr(dut, e).op, works[e].ops, "op", self.accepted[e])
             self.add(self._engine, e)
-            self.read_port(getattr(dut, f"{e}_res"), lambda addr: int.from_bytes(memory[addr].tobytes(), "little"))
+            row = lambda addr: int.from_bytes(memory[residual_row(addr)].tobytes(), "little")  # noqa: E731
+            self.read_port(getattr(dut, f"{e}_res"), row)
             self.write_port(getattr(dut, f"{e}_wr"), log=self.written[e, "wr"])
         if "rmac" in works:
             self.write_port(dut.z, log=self.written.setdefault(("rmac", "z"), []))
@@ -178,6 +189,9 @@ class Bench(PortBench):
         self.memory_port(dut.params, self._params)
 
     def free(self, what):
+        if what == "wr" and self.shut:
+            self.shut -= 1
+            return False
         return self.rng.random() >= (self.gaps if what == "op" else self.stall)
 
     def _params(self, addr):
@@ -301,6 +315,44 @@ def programs(c, seed, count):
 def test_every_kind_of_instruction(seed, options):
     """All destinations, formats and activations of two engines at once."""
     check(HYBRID, programs(HYBRID, seed, 10), seed=seed, **options)
+
+
+def far(rng, ops):
+    """The same instructions at any addresses, all bits of them, with any strides."""
+    beats = DIVIDE_AT * HYBRID.word * isa.PARAM_BYTES // HYBRID.beat_bytes * 9 // 8  # of all parameters
+    for op in ops:
+        for name in ("out_addr", "out_stride", "res_addr", "res_stride", "weight_addr"):
+            op[name] = rng.getrandbits(Shape.cast(POST_OP.members[name]).width)
+        op["param_addr"] += beats * rng.randrange((1 << 16) // beats - 1)
+    return ops
+
+
+def test_far_addresses():
+    """Every kind of instruction anywhere in the memories; addresses go on behind the last at 0."""
+    ops = {e: far(random.Random(6), ops) for e, ops in programs(HYBRID, 6, 12).items()}
+    check(HYBRID, ops, seed=6, gaps=0.1, stall=0.1)
+
+
+def test_everything_waits():
+    """No result is taken until results, factors, residual rows, sums and instructions wait in every place; then all
+    come through, in order."""
+    c = HYBRID
+    few = [stream_op(c, n, tiles=1, rows=1, groups=0, res_mode=n % 3, narrow=1) for n in range(3, 14)]
+    divide = stream_op(c, 0, tiles=6, rows=2, groups=10, divide=1, res_mode=0, narrow=1,
+                       param_addr=DIVIDE_AT * c.word * isa.PARAM_BYTES // c.beat_bytes)  # fmt: skip
+    residual = stream_op(c, 1, tiles=70, rows=2, res_mode=2, out_wide=1, skip=1)
+    bench = check(c, {"mat": [residual, *few], "rmac": [divide, *few]}, seed=7, shut=450)
+    assert all(len(bench.tiles[e]) > 2 * RESULTS for e in bench.works)
+
+
+@pytest.mark.slow
+def test_long_instructions():
+    """As many tiles, groups, rows and shared parameters as their counters hold."""
+    c = HYBRID
+    shapes = [(1030, 1, 0), (1, 1, 127), (1, 140, 1), (300, 3, 0)]
+    ops = [stream_op(c, n, tiles=t, rows=r, groups=g, res_mode=n % 3, narrow=1) for n, (t, r, g) in enumerate(shapes)]
+    z = stream_op(c, 4, dest=DEST_Z, tiles=32 * c.width, hold=255, rows=1, groups=0, res_mode=0, narrow=1)
+    check(c, {"mat": ops, "rmac": [z, *ops]}, seed=8)
 
 
 @pytest.mark.parametrize("config", [FAST, SEVEN, SLOW], ids=lambda c: c.name)

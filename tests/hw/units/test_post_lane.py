@@ -202,10 +202,52 @@ def lane_case(rng, trio, attention):
     return case
 
 
+def lane_extremes(rng):
+    """Of a lane with everything: each stage at its ends alone, what is behind it passes on all bits that it can."""
+    names = "acc bias m1 s1 mantissa divide take_gelu take_hardswish q3 q6 residual e s2 offset narrow".split()
+    plain = dict.fromkeys(names, 0) | dict(exponent=dyadic.NO_DIVISION, exp_index=3, exp_out=3, wide=1)
+    top, cases = (1 << 26) - 1, []
+    for _ in range(500):  # the multiplier: ties and ends of the range of p
+        s1, m1 = rng.randrange(32), rng.choice((0, 1, 32766, 32767, rng.randrange(1 << 15)))
+        goal = rng.choice((-4097, -2049, -2048, -1, 0, 1, 2047, 2048, rng.randrange(-2100, 2100)))
+        acc = (2 * goal + 1 << s1 + 15) // (2 * ((1 << 15) + m1)) + rng.randrange(-1, 2)
+        cases.append(plain | dict(acc=max(-top - 1, min(top, acc)), m1=m1, s1=s1))
+    for p in (-2048, 2047, 0, -1, *(rng.randrange(-2048, 2048) for _ in range(400))):  # acc is p << 15: p, exactly
+        exp = rng.randrange(3, 11)
+        cases.append(plain | dict(acc=p << 15, exp_index=exp, exp_out=exp, take_gelu=1))
+        q3 = rng.choice((0, 1, 2047, 4095, rng.randrange(1 << rng.randrange(1, 12))))
+        q6 = rng.choice((0, 1, 4095, min(4095, 2 * q3)))
+        cases.append(plain | dict(acc=p << 15, q3=q3, q6=q6, take_hardswish=1, s2=rng.randrange(14)))
+    for _ in range(1200):  # the sum: results on both sides of the formats' ends, ties, every shift and offset
+        s2, e = rng.randrange(32), -rng.randrange(17) if rng.randrange(2) else rng.randrange(16)
+        wide, narrow = rng.randrange(2), rng.randrange(2)
+        offset = rng.choice((-128, 127, 0, rng.randrange(-128, 128)))
+        goal = rng.choice((-1, 1)) * (2047 if wide else 127) + rng.randrange(-3, 4) - offset
+        if rng.randrange(4) == 0:
+            goal = rng.randrange(-3000, 3000)
+        total = (2 * goal + rng.randrange(2) << s2) >> 1
+        residual = max(-32768, min(32767, total + rng.randrange(-1, 2) >> max(-e, 0)))
+        p = max(-2048, min(2047, total - (residual << max(-e, 0)) >> max(e, 0)))
+        case = plain | dict(acc=p << 15, residual=residual, e=e, s2=s2, offset=offset, wide=wide, narrow=narrow)
+        if sum_fits(p, residual, e, s2):
+            cases.append(case)
+    assert len(cases) > 2200
+    rng.shuffle(cases)
+    return cases
+
+
 @pytest.mark.parametrize("trio, attention", [(False, True), (True, False), (True, True)])
 def test_lane(trio, attention):
     rng = random.Random(6)
-    cases = [lane_case(rng, trio, attention) for _ in range(3000)]
+    lane_check(trio, attention, [lane_case(rng, trio, attention) for _ in range(3000)])
+
+
+def test_lane_extremes():
+    lane_check(True, True, lane_extremes(random.Random(9)))
+
+
+def lane_check(trio, attention, cases):
+    """Cases to a lane, one a cycle; results by the functions of the contract."""
     dut = reused(PostLane, trio, attention)
     stages = {n: s for n, s in post_lane.stages(trio).items() if n in dut.signature.members}
     got = stream(dut, stages, ["low", "high"], post_lane.latency(trio), cases)

@@ -51,11 +51,14 @@ class LateBench(ChunkBench):
 
 
 def random_codes(rng, keys, kind):
+    if kind == "light":  # small weights
+        return [rng.randrange(11, 15) for _ in range(keys)]
     return [{"random": rng.randrange(16), "few": rng.choice((0, 15)), "zero": 15, "one": 0}[kind] for _ in range(keys)]
 
 
 def random_values(rng, keys, channels, kind):
-    pick = {"random": lambda: rng.randrange(-128, 128), "low": lambda: -128, "high": lambda: 127}[kind]
+    pick = {"random": lambda: rng.randrange(-128, 128), "low": lambda: -128, "high": lambda: 127,
+            "small": lambda: rng.randrange(-4, 5)}[kind]  # fmt: skip
     return [[pick() for _ in range(channels)] for _ in range(keys)]
 
 
@@ -194,6 +197,12 @@ def test_shifts(shift):
     """All shifts, the row factor of tiny and large sums."""
     kinds = ("random", "few", "one", "zero")
     run(TINY, shift, [(1, 1 + 9 * i, 1, shift & 1, i != 2, shift, k, "random") for i, k in enumerate(kinds)])
+
+
+def test_small_sums():
+    """Products that fit the result with hardly a shift: their lowest bits count."""
+    ops = [(2, keys, 2, rule, 1, shift, "light", "small") for shift in range(6) for rule in (0, 1) for keys in (1, 3)]
+    run(TINY, 9, ops)
 
 
 @pytest.mark.parametrize("base, blocks", [(0x7FF0, 63), (0xBFFA, 5), (0x5FFD, 36)])

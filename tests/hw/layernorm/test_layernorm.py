@@ -31,6 +31,9 @@ def random_row(rng, kind, channels, wide):
             return [hi] + [lo] * (channels - 1)
         case "small":
             return [rng.randint(-1, 1) for _ in range(channels)]
+        case "scaled":
+            size = 2 ** rng.uniform(0, 11 if wide else 7)
+            return [max(lo, min(hi, round(rng.uniform(-size, size)))) for _ in range(channels)]
     return [max(lo, min(hi, round(rng.gauss(0, hi / 4)))) for _ in range(channels)]
 
 
@@ -67,9 +70,9 @@ def random_hardswish(rng, act):
 class Case:
     """Instructions with their tensors; memories, and the writes that must come."""
 
-    def __init__(self, config, shapes, seed, first=(3, 5000, 7)):
+    def __init__(self, config, shapes, seed, first=(3, 5000, 7), kinds=KINDS):
         """shapes: (rows, blocks, wide) or (rows, blocks, wide, act) per instruction; first: addresses of its input,
-        output and parameters."""
+        output and parameters; kinds: of rows."""
         rng = random.Random(seed)
         self.memory, self.params, self.instructions = {}, {}, []
         self.expected, self.sums = [], []
@@ -79,7 +82,7 @@ class Case:
             entries = random_params(rng, channels, wide)
             for i, beat in enumerate(pack_entries(isa.LN_PARAM_FIELDS, entries, config.beat_bytes)):
                 self.params[param_addr + i] = beat
-            x = [random_row(rng, KINDS[(t + number) % len(KINDS)], channels, wide) for t in range(tokens)]
+            x = [random_row(rng, kinds[(t + number) % len(kinds)], channels, wide) for t in range(tokens)]
             columns = {k: [e[k] for e in entries] for k in ("a", "gamma", "beta", "shift")}
             constants = random_hardswish(rng, int(any(act))) if config.trio else {}
             if any(act):
@@ -222,6 +225,11 @@ def test_b1_classifier():
     """1600 channels of 12 bits, Hardswish: EfficientViT-B1; then the longest row of 8 bits with PTF exponents."""
     config = get_config("trio")
     run(config, [(1, 1600 // config.word, True, True), (1, config.max_channels // config.word, False)], seed=SEED + 2)
+
+
+def test_variances():
+    """Short rows of every size between the smallest and the largest."""
+    run(get_config("tiny_hybrid"), [(40, 1, True, True), (30, 1, False)], kinds=("scaled",))
 
 
 @pytest.mark.parametrize("first", [(0x5555, 0xAAA5, 0xF5), (0x7FFB, 0x3FF9, 0x1FD), (0xBFFE, 0xDFF7, 0xFB)])

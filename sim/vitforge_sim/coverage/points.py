@@ -1,7 +1,8 @@
 """Verilator's coverage files: which points a run reached, added over runs and over equal modules of other designs.
 
 A point is a branch of the Verilog (``line``) or one bit that rises or falls (``toggle``). Instances of a module add
-up. Modules are the same where their Verilog is the same but for comments, so that a unit's own bench counts too.
+up. Modules are the same where their Verilog is the same but for comments and what their file is called, so that a
+unit's own bench counts too.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 KINDS = {"v_line": "line", "v_branch": "line", "v_toggle": "toggle"}
+_MODULE = re.compile(r"^\s*module\s+(\S+?)\s*[(;].*?^\s*endmodule", re.DOTALL | re.MULTILINE)
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/|\(\*.*?\*\)", re.DOTALL)
 
 
@@ -28,12 +30,15 @@ class Point:
 
 def modules(verilog: str) -> Iterator[tuple[str, int, int, str]]:
     """(name, first line, last line, identity) of every module of a file; two have the same identity where they differ
-    in comments and attributes alone."""
+    in comments, attributes and the name of the file's top alone, with which the names in it begin."""
     plain = _COMMENT.sub(lambda found: "\n" * found[0].count("\n") + " ", verilog)
-    for found in re.finditer(r"^\s*module\s+(\S+?)\s*[(;].*?^\s*endmodule", plain, re.DOTALL | re.MULTILINE):
+    all_found = list(_MODULE.finditer(plain))
+    top = min((found[1] for found in all_found), key=len, default="")
+    own = re.compile(rf"\b{re.escape(top)}(?=_|\b)") if all(f[1].startswith(top) for f in all_found) else None
+    for found in all_found:
         first, last = (plain.count("\n", 0, place) + 1 for place in (found.start(1), found.end()))
         text = " ".join(found[0].split())
-        yield found[1], first, last, hashlib.sha256(text.encode()).hexdigest()
+        yield found[1], first, last, hashlib.sha256((own.sub("@", text) if own else text).encode()).hexdigest()
 
 
 def raw_points(path: Path) -> Iterator[tuple[str, str, int, str, int]]:
@@ -63,24 +68,26 @@ class Coverage:
 
     def __init__(self, sources: Mapping[str, str]):
         self.counts: dict[Point, int] = {}
-        self._known = {}
+        self._known: dict[str, list[str]] = {}
         for text in sources.values():
-            self._known |= {same: name for name, _, _, same in modules(text)}
+            for name, _, _, same in modules(text):
+                self._known.setdefault(same, []).append(name)
 
     def add(self, data: Path, folder: Path) -> int:
         """Add one run's counts; ``folder``: of the program's Verilog. Returns how many points of this design it had."""
         places = functools.cache(lambda name: self._places(folder / name))
         found = 0
         for name, kind, line, what, count in raw_points(data):
-            for first, last, module in places(name):
+            for first, last, same in places(name):
                 if first <= line <= last:
                     found += 1
-                    point = Point(module, kind, line - first, what)
-                    self.counts[point] = self.counts.get(point, 0) + count
+                    for module in same:
+                        point = Point(module, kind, line - first, what)
+                        self.counts[point] = self.counts.get(point, 0) + count
                     break
         return found
 
-    def _places(self, path: Path) -> list[tuple[int, int, str]]:
+    def _places(self, path: Path) -> list[tuple[int, int, list[str]]]:
         found = modules(path.read_text()) if path.exists() else ()
         return [(first, last, self._known[same]) for _, first, last, same in found if same in self._known]
 

@@ -98,6 +98,16 @@ def test_modules_of_a_file():
 COUNTS = {Point("unit", "toggle", n, f"x[{n}]:0->1"): n % 50 for n in range(100)}  # 0 and 50 are not reached
 
 
+def test_a_bench_may_call_a_module_otherwise():
+    """The file's top and what is called after it; another module in it keeps its name."""
+    text = "module vf_a(x);\n  vf_a_part p(x);\n  vf_b b(x);\nendmodule\nmodule vf_a_part(x);\nendmodule\n"
+    other = text.replace("vf_a", "dut")
+    identities = [[same for *_, same in modules(t)] for t in (text, other, other.replace("vf_b", "vf_c"))]
+    assert identities[0] == identities[1] and identities[0][0] != identities[2][0]
+    coverage = Coverage({"vf_a.v": text, "vf_d.v": text.replace("vf_a", "vf_d")})
+    assert coverage._known == {identities[0][0]: ["vf_a", "vf_d"], identities[0][1]: ["vf_a_part", "vf_d_part"]}
+
+
 def test_waivers_count_what_they_leave_out():
     found = waived(COUNTS, [Waiver("uni*", "x[0]:*", "the host writes whole words")])
     assert [point.name for point in found] == ["x[0]:0->1"]

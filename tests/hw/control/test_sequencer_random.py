@@ -209,8 +209,8 @@ CHUNKS = [pytest.param(c, marks=[] if c == IN_CI else pytest.mark.slow, id=c.nam
 def test_random_programs(chunk):
     """Waits of every number, source and slope, up to a counter's half range before and behind the threshold."""
     rng = random.Random(chunk)
-    program = [word(rng, rng.choice((1, 2, 3, 9)), rng.randrange(isa.WAITS + 1)) for _ in range(16)]
-    drive(chunk, program, 4, rng)
+    program = [word(rng, rng.choice((1, 2, 3, 9)), rng.randrange(isa.WAITS + 1)) for _ in range(40)]
+    drive(chunk, program, 2, rng)
 
 
 @pytest.mark.slow
@@ -219,6 +219,6 @@ def test_long_programs(chunk):
     """Many instructions; many rows, whose ends are behind their beginnings; many images."""
     rng, most = random.Random(chunk), isa.ROWS_FIELD.range[1]
     drive(chunk, [word(rng, 1, rng.random() < 0.2) for _ in range(2100)], 1, rng, 0.95)
-    drive(chunk, [word(rng, most, 0), word(rng, 1, 1)], 1, rng, 0.95, done=0.4)
-    drive(chunk, [word(rng, most // 2, 1)], 1, rng, 0.95, done=0.2)
+    drive(chunk, [word(rng, most, 0)], 1, rng, 0.95, done=0.4)
+    drive(chunk, [word(rng, most // 2, 1)], 1, rng, 0.95, done=0.1)
     drive(chunk, [], 1100, rng)

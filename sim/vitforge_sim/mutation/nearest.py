@@ -18,6 +18,7 @@ from ..run.build import Options, Program, build
 from .make import PACKAGE, Mutation, inside
 
 PLUSARG = '    initial if (!$value$plusargs("mutant=%d", vf_mutation::number)) vf_mutation::number = 0;\n'
+LARGEST = 2_000_000  #: characters of a component's Verilog; the core takes minutes to build, for its own mutants alone
 
 
 @contextlib.contextmanager
@@ -40,8 +41,8 @@ class Nearest:
     """The recordings that judge ``block`` of the design in ``sources``, shortest first, at most so many cycles.
 
     First those of tests that drive a component with the block's ports, names and widths: the block stands for it, and
-    must do the same. Then those of components (at most ``most_builds``) that have the block in their Verilog exactly as
-    ``sources``.
+    must do the same. Then those of components (at most ``most_builds``, all below LARGEST) that have the block in
+    their Verilog exactly as ``sources``.
 
     block, sources: what is to be mutated. One simulation with all mutants is built for each component.
     """
@@ -53,7 +54,8 @@ class Nearest:
         text = self._body(sources[f"{block}.v"])
         plays = sorted((r for kept in recordings.values() for r in kept), key=lambda r: len(r[1]))
         own = [r for r in plays if self._ports(r[0].sources, r[0].name) == self._ports(sources, block)]
-        around = [r for r in plays if self._body(r[0].sources.get(f"{block}.v", "")) == text]
+        small = [r for r in plays if sum(map(len, r[0].sources.values())) < LARGEST]
+        around = [r for r in small if self._body(r[0].sources.get(f"{block}.v", "")) == text]
         for kind, alone in ((own, True), (around, False)):
             cycles, builds = 0, set()
             for unit, vectors in kind:

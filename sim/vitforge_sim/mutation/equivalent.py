@@ -31,6 +31,8 @@ OF_READ_BITS = (
     "setattr -unset init gold/w:* gate/w:*", "simplemap gold gate", "opt_clean -purge gold gate",
     *(line.replace("$*dff*", "$_DFF*") for line in BY_INDUCTION),
 )  # fmt: skip
+#: likewise, adders in gates: a count of which only the lower bits are read
+IN_GATES = tuple(line.replace("simplemap", "techmap") for line in OF_READ_BITS)
 LARGEST = 400_000  #: characters of Verilog of a block with everything in it, above which what is in it is cut out
 SECONDS = 20  #: for one proof
 #: what the proofs say of mutants that they do not prove: other errors are faults
@@ -58,7 +60,7 @@ def equivalent(sources: Mapping[str, str], mutation: Mutation) -> bool:
         for name in within:
             (folder / f"{name}.v").write_text(sources[f"{name}.v"])
         for way in ways:
-            for proof in (OF_READ_BITS, FROM_ANY_STATE, BY_INDUCTION):
+            for proof in (OF_READ_BITS, FROM_ANY_STATE, BY_INDUCTION, IN_GATES):
                 try:
                     yosys.run([*start, *way, "memory_map", "opt_clean", *proof], folder, SECONDS)
                 except yosys.SynthesisError as error:

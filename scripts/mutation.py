@@ -186,37 +186,28 @@ def equivalent_step(chosen):
 
 
 def report(_):
-    found = results()
+    found, known = results(), reasons.load()
     text = (ROOT / "docs" / "mutation.md").read_text()
     head = text[: text.index("## Result")]
     rows, sums = [], {True: [0] * 5, False: [0] * 5}
     for block, entry in found.items():
-        mutants = entry["mutants"]
-        nearest = sum(m["nearest"] is not None for m in mutants)
-        whole = sum(m["nearest"] is None and bool(m["whole"] or m.get("system")) for m in mutants)
-        same = sum(bool(m["equivalent"]) for m in mutants)
-        counts = (len(mutants), nearest, whole, same)
+        left = [m["what"] for m in entry["mutants"] if open_(m)]
+        same = sum(bool(m["equivalent"]) for m in entry["mutants"])
+        why = sum(any(reason.covers(block, what) for reason in known) for what in left)
+        counts = (len(entry["mutants"]), len(entry["mutants"]) - same - len(left), same, why)
         for i, n in enumerate((1, *counts)):
             sums[is_control(entry["home"])][i] += n
-        kind, judge = ("control" if is_control(entry["home"]) else "arithmetic"), f"{entry['plays']}"
-        judge += " of its own" if entry["alone"] else ""
-        rows.append(f"| `{block}` | {kind} | {judge} | {' | '.join(map(str, counts))} | {score(*counts)} |")
+        kind = "control" if is_control(entry["home"]) else "arithmetic"
+        rows.append(f"| `{block}` | {kind} | {' | '.join(map(str, counts))} | {score(*counts[:3])} |")
     totals = [
-        f"| {kind} | {' | '.join(map(str, counts))} | {score(*counts[1:])} |"
+        f"| {kind} | {' | '.join(map(str, counts))} | {score(*counts[1:4])} |"
         for kind, counts in (("arithmetic", sums[False]), ("control", sums[True]))
     ]
-    titles = "mutants | killed by plays | killed in whole runs | proved equivalent | killed of the others |"
-    tried = {
-        step: sum(m.get(step) is not None for e in found.values() for m in e["mutants"] if open_(m))
-        for step in ("whole", "system", "equivalent")
-    }
-    left = sum(open_(m) for e in found.values() for m in e["mutants"])
+    titles = "mutants | killed | proved equivalent | explained | killed of those not equivalent |"
     lines = [
         "## Result", "",
-        f"{left} survivors; of these {tried['whole']} went through whole runs, {tried['system']} through histories and "
-        f"faults, {tried['equivalent']} to the proof of equivalence.", "",
         f"| | blocks | {titles}", "|---|---|---|---|---|---|---|", *totals, "",
-        f"| block | kind | plays | {titles}", "|---|---|---|---|---|---|---|---|", *rows, "",
+        f"| block | kind | {titles}", "|---|---|---|---|---|---|---|", *rows, "",
         *survivors([(block, m["what"]) for block, entry in found.items() for m in entry["mutants"] if open_(m)]),
     ]  # fmt: skip
     (ROOT / "docs" / "mutation.md").write_text(head + "\n".join([*lines, ""]))
@@ -242,8 +233,8 @@ def survivors(left: list[tuple[str, str]]) -> list[str]:
     ]  # fmt: skip
 
 
-def score(mutants: int, nearest: int, whole: int, same: int) -> str:
-    return f"{100 * (nearest + whole) / max(1, mutants - same):.1f} %"
+def score(mutants: int, killed: int, same: int) -> str:
+    return f"{100 * killed / max(1, mutants - same):.1f} %"
 
 
 if __name__ == "__main__":

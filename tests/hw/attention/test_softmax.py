@@ -44,6 +44,9 @@ def scores(rng, keys, kind):
             return [rng.choice((-128, 127, 0))] * keys
         case "extreme":
             return [rng.choice((-128, 127)) for _ in range(keys)]
+        case "close":
+            low = rng.randrange(-128, 121)
+            return [low + rng.randrange(8) for _ in range(keys)]
         case "peak":
             row = [-128] * keys
             row[rng.randrange(keys)] = 127
@@ -53,7 +56,7 @@ def scores(rng, keys, kind):
 KINDS = ("random", "ties", "equal", "extreme", "peak")
 
 
-def build(config, rng, ops, base=0):
+def build(config, rng, ops, base=0, kinds=KINDS):
     """Instructions, buffer rows, expected (scores by row)."""
     memory, instructions, expected = {}, [], []
     addr = base
@@ -62,7 +65,7 @@ def build(config, rng, ops, base=0):
         stride = blocks + rng.randrange(3)
         instructions.append(dict(rows=rows, in_addr=addr, in_stride=stride, keys=keys, rule=rule, c=c, sc=sc))
         for r in range(rows):
-            tokens = [scores(rng, keys, KINDS[(r + t) % len(KINDS)]) for t in range(config.cores)]
+            tokens = [scores(rng, keys, kinds[(r + t) % len(kinds)]) for t in range(config.cores)]
             expected.append((tokens, instructions[-1]))
             for b in range(blocks):
                 row = 0
@@ -110,10 +113,10 @@ def expect(config, expected):
     return words, logs, factors
 
 
-def run(config, seed, ops, stall=0.0, pop_delay=0, base=0):
+def run(config, seed, ops, stall=0.0, pop_delay=0, **options):
     """Run the instructions; checks all values and read addresses; returns go and done cycles."""
     rng = random.Random(seed)
-    instructions, memory, expected = build(config, rng, ops, base)
+    instructions, memory, expected = build(config, rng, ops, **options)
     dut = reused(Dut, config)
     bench = ChunkBench(dut, instructions, seed=seed, stall=stall, simulators=BOTH if config is TINY else ())
     bench.read_port(dut.softmax.rd, memory.__getitem__)
@@ -181,6 +184,11 @@ def test_shapes(rule):
 @pytest.mark.parametrize("stall", [0.0, 0.3])
 def test_wide(rule, stall):
     run(WIDE, 11, [(3, 197, rule, 369, 7), (2, 197, 1 - rule, 181, 6)], stall)
+
+
+def test_close_scores():
+    """The largest of a word's scores, and of its words', is found among neighbours."""
+    run(TINY, 9, [(40, 8, 0, 1023, 3), (20, 16, 0, 1023, 3)], kinds=("close",))
 
 
 def test_ring_full():

@@ -45,8 +45,10 @@ def scores(rng, keys, kind):
         case "extreme":
             return [rng.choice((-128, 127)) for _ in range(keys)]
         case "close":
-            low = rng.randrange(-128, 121)
-            return [low + rng.randrange(8) for _ in range(keys)]
+            high = rng.randrange(-126, 128)
+            row = [high - rng.choice((1, 1, 1, 2)) for _ in range(keys)]
+            row[rng.randrange(keys)] = high
+            return row
         case "peak":
             row = [-128] * keys
             row[rng.randrange(keys)] = 127

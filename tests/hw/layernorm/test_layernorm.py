@@ -235,7 +235,7 @@ def test_variances():
 @pytest.mark.parametrize("first", [(0x5555, 0xAAA5, 0xF5), (0x7FFB, 0x3FF9, 0x1FD), (0xBFFE, 0xDFF7, 0xFB)])
 def test_far_addresses(first):
     """Rows and parameters on both sides of powers of two, every address bit set and clear."""
-    run(get_config("tiny_hybrid"), [(2, 2, True, True), (2, 3, False)], stall=0.2, first=first)
+    run(get_config("tiny_hybrid"), [(2, 2, True, True), (1, 3, False), (1, 11, False, True)], stall=0.2, first=first)
 
 
 @pytest.mark.parametrize("cores", [5, 13, 16])

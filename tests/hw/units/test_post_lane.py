@@ -224,7 +224,7 @@ def lane_extremes(rng):
         offset = rng.choice((-128, 127, 0, rng.randrange(-128, 128)))
         goal = rng.choice((-1, 1)) * (2047 if wide else 127) + rng.randrange(-3, 4) - offset
         if rng.randrange(4) == 0:
-            goal = rng.randrange(-3000, 3000)
+            goal = rng.choice((rng.randrange(-3000, 3000), -2048 + (1 << rng.randrange(7, 12)))) - offset
         total = (2 * goal + rng.randrange(2) << s2) >> 1
         residual = max(-32768, min(32767, total + rng.randrange(-1, 2) >> max(-e, 0)))
         p = max(-2048, min(2047, total - (residual << max(-e, 0)) >> max(e, 0)))

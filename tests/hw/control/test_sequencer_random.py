@@ -27,12 +27,12 @@ class Row:
 QUIET = Row()
 
 
-def word(rng, rows: int, waits: int) -> int:
-    """An instruction of 512 random bits, whose first so many waits are enabled."""
+def word(rng, rows: int, waits: int, source: int = 0) -> int:
+    """An instruction of 512 random bits, whose first so many waits are enabled, for counters from ``source`` on."""
     bits = rng.getrandbits(BITS) & ~sum(1 << i * isa.WAIT_BITS for i in range(isa.WAITS))
     for i in range(waits):
         fields = {f.name: rng.randint(*f.range) for f in isa.WAIT_FIELDS}
-        fields |= {"enable": 1, "src": rng.randrange(COUNTERS)}
+        fields |= {"enable": 1, "src": (source + i) % COUNTERS}
         if rng.random() < 0.5:
             fields["cap"] = rng.randrange(40)  # as large as the sloped part
         bits &= ~((1 << isa.WAIT_BITS) - 1 << i * isa.WAIT_BITS)
@@ -209,7 +209,7 @@ CHUNKS = [pytest.param(c, marks=[] if c == IN_CI else pytest.mark.slow, id=c.nam
 def test_random_programs(chunk):
     """Waits of every number, source and slope, up to a counter's half range before and behind the threshold."""
     rng = random.Random(chunk)
-    program = [word(rng, rng.choice((1, 2, 3, 9)), rng.randrange(isa.WAITS + 1)) for _ in range(40)]
+    program = [word(rng, rng.choice((1, 2, 3, 9)), rng.randrange(isa.WAITS + 1), n) for n in range(5 * COUNTERS)]
     drive(chunk, program, 2, rng)
 
 
@@ -218,7 +218,7 @@ def test_random_programs(chunk):
 def test_long_programs(chunk):
     """Many instructions; many rows, whose ends are behind their beginnings; many images."""
     rng, most = random.Random(chunk), isa.ROWS_FIELD.range[1]
-    drive(chunk, [word(rng, 1, rng.random() < 0.2) for _ in range(2100)], 1, rng, 0.95)
+    drive(chunk, [word(rng, 1, rng.random() < 0.2, n) for n in range(2100)], 1, rng, 0.95)
     drive(chunk, [word(rng, most, 0)], 1, rng, 0.95, done=0.4)
     drive(chunk, [word(rng, most // 2, 1)], 1, rng, 0.95, done=0.1)
     drive(chunk, [], 1100, rng)

@@ -115,6 +115,44 @@ def test_sums(width, extreme):
     assert drive(width, 49, runs, width) == [wanted(width, *run) for run in runs]
 
 
+def test_shadow_copy_waits():
+    """Own sums stay in the shadow copy, whenever they are taken out one by one."""
+    width, rng = 8, random.Random(3)
+    dut = RMacCell(width, 64)
+    runs = [[operands(rng, width, BYTES, WEIGHTS) for _ in range(9)] for _ in range(12)]
+    sim, got = Simulator(dut), []
+
+    async def bench(ctx):
+        ctx.set(dut.depthwise, 1)
+        await ctx.tick()
+        for steps in runs:
+            for n, step in enumerate(steps):
+                for name in ("slots0", "slots1", "ws"):
+                    ctx.set(getattr(dut, name), packed(step[name]))
+                ctx.set(dut.own, 1)
+                ctx.set(dut.first, n == 0)
+                await ctx.tick()
+            ctx.set(dut.own, 0)
+            await ctx.tick().repeat(OWN_LATENCY - 2)
+            ctx.set(dut.load, 1)
+            await ctx.tick()
+            ctx.set(dut.load, 0)
+            fields = [], []
+            for _ in range(width):
+                await ctx.tick().repeat(2 + rng.randrange(4))
+                for field, shadow in zip(fields, (dut.shadow0, dut.shadow1), strict=True):
+                    field.append(ctx.get(shadow))
+                ctx.set(dut.shift, 1)
+                await ctx.tick()
+                ctx.set(dut.shift, 0)
+            got.append([*fields])
+
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+    assert got == [wanted(width, DEPTHWISE, steps) for steps in runs]
+
+
 @pytest.mark.parametrize("kind", [DEPTHWISE, OUTER])
 @pytest.mark.parametrize("steps", [9, 25, 49, 64, 128, 256])
 def test_longest_own_sums(steps, kind):

@@ -163,10 +163,10 @@ class Bench(PortBench):
     """PostProcess, memories that stall at random, and engines that give their tiles with random gaps.
 
     gaps: probability that an engine gives nothing in a cycle; late: that a factor does not come; shut: cycles in which
-    no result is taken, at the beginning; options: PortBench's.
+    no result is taken, at the beginning; alone: an instruction comes when all before it are done; options: PortBench's.
     """
 
-    def __init__(self, c, works, memory, params, *, gaps=0.0, late=0.0, shut=0, **options):
+    def __init__(self, c, works, memory, params, *, gaps=0.0, late=0.0, shut=0, alone=False, **options):
         dut = reused(PostProcess, c)
         super().__init__(dut, **options)
         self.c, self.works, self.params = c, works, params
@@ -178,7 +178,8 @@ class Bench(PortBench):
         self.accepted = {e: [] for e in works}
         self.written = {(e, "wr"): [] for e in works}
         for e in works:
-            self.add(self.offer, getattr(dut, e).op, works[e].ops, "op", self.accepted[e])
+            may = lambda n, e=e: not alone or len(self.done[e]) >= sum(op < n for op in works[e].op_of_row)  # noqa: E731
+            self.add(self.offer, getattr(dut, e).op, works[e].ops, "op", self.accepted[e], may)
             self.add(self._engine, e)
             row = lambda addr: int.from_bytes(memory[residual_row(addr)].tobytes(), "little")  # noqa: E731
             self.read_port(getattr(dut, f"{e}_res"), row)
@@ -343,6 +344,11 @@ def test_everything_waits():
     residual = stream_op(c, 1, tiles=70, rows=2, res_mode=2, out_wide=1, skip=1)
     bench = check(c, {"mat": [residual, *few], "rmac": [divide, *few]}, seed=7, shut=450)
     assert all(len(bench.tiles[e]) > 2 * RESULTS for e in bench.works)
+
+
+def test_one_instruction_after_the_other():
+    """Each finds empty queues, and itself in them."""
+    check(HYBRID, programs(HYBRID, 9, 9), seed=9, gaps=0.1, alone=True)
 
 
 @pytest.mark.slow

@@ -54,12 +54,12 @@ def check(bench, weights, images, result):
 
 
 @pytest.mark.parametrize(
-    "seed, lives", [(1, 2), pytest.param(2, 12, marks=pytest.mark.slow), pytest.param(3, 12, marks=pytest.mark.slow)]
+    "seed, lives", [(1, 2), pytest.param(2, 6, marks=pytest.mark.slow), pytest.param(3, 12, marks=pytest.mark.slow)]
 )
 def test_lives(seed, lives):
     """aresetn in the midst of loads, images and a result, again and again; the memory answers what is under way when
     the next life has begun: dropped, and what the last life loads and writes is right."""
-    base = random.Random(seed).getrandbits(64) & -4096
+    base = (random.Random(0).getrandbits(64) ^ -(seed & 1)) & ((1 << 64) - 4096)  # of odd and even seeds: no common bit
     assert base < (1 << 64) - SIZE
     bench = HostBench(TINY, seed=seed, latency=(5, 60), dram=base)
 

@@ -1,8 +1,8 @@
 """Verilator's coverage files: which points a run reached, added over runs and over equal modules of other designs.
 
 A point is a branch of the Verilog (``line``) or one bit that rises or falls (``toggle``). Instances of a module add
-up. Modules are the same where their Verilog is the same but for comments and what their file is called, so that a
-unit's own bench counts too.
+up. Modules are the same where their Verilog is the same but for comments and their name, so that a unit's own bench
+counts too.
 """
 
 import dataclasses
@@ -30,15 +30,12 @@ class Point:
 
 def modules(verilog: str) -> Iterator[tuple[str, int, int, str]]:
     """(name, first line, last line, identity) of every module of a file; two have the same identity where they differ
-    in comments, attributes and the name of the file's top alone, with which the names in it begin."""
+    in comments, attributes and their name alone, with which the names of the modules in it begin."""
     plain = _COMMENT.sub(lambda found: "\n" * found[0].count("\n") + " ", verilog)
-    all_found = list(_MODULE.finditer(plain))
-    top = min((found[1] for found in all_found), key=len, default="")
-    own = re.compile(rf"\b{re.escape(top)}(?=_|\b)") if all(f[1].startswith(top) for f in all_found) else None
-    for found in all_found:
+    for found in _MODULE.finditer(plain):
         first, last = (plain.count("\n", 0, place) + 1 for place in (found.start(1), found.end()))
-        text = " ".join(found[0].split())
-        yield found[1], first, last, hashlib.sha256((own.sub("@", text) if own else text).encode()).hexdigest()
+        text = re.sub(rf"\b{re.escape(found[1])}(?=_|\b)", "@", " ".join(found[0].split()))
+        yield found[1], first, last, hashlib.sha256(text.encode()).hexdigest()
 
 
 def raw_points(path: Path) -> Iterator[tuple[str, str, int, str, int]]:

@@ -14,12 +14,13 @@ class EngineBench(ChunkBench):
     """ChunkBench with the weight memories and the post-processing lanes' side of ``out``.
 
     dut: engine with ``out`` and ``array``; weights, ksum: rows of its memories; pace: cycles from a place that is given
-    back to the next, at least; options: ChunkBench's, "post_op" and "pop" stall as well. It records ``tile`` and
-    ``factor`` (see `sums` and `factors`), ``row_end``, ``state`` of the array in every cycle, and in ``posted`` what
-    post-processing was told.
+    back to the next, at least; first_go: cycles before the first row may begin; options: ChunkBench's, "post_op" and
+    "pop" stall as well. It records ``tile`` and ``factor`` (see `sums` and `factors`), ``row_end``, ``state`` of the
+    array in every cycle, and in ``posted`` what post-processing was told.
     """
 
-    def __init__(self, dut, instructions, weights, ksum, *, pace: int = 1, **options):
+    def __init__(self, dut, instructions, weights, ksum, *, pace: int = 1, first_go: int = 0, **options):
+        self.waits = first_go
         super().__init__(dut, instructions, **options)
         self.posted: list[dict[str, int]] = []
         self.memory_port(dut.weights, lambda addr: weights[addr % len(weights)])
@@ -30,6 +31,10 @@ class EngineBench(ChunkBench):
         self.watch("row_end", dut.array[2])
         self.watch("state", 1, dut.array[:2])
         self.add(self._post, dut.out, pace)
+
+    def may_go(self, row):
+        self.waits -= 1
+        return self.waits < 0
 
     async def _post(self, ctx, out, pace):
         """Takes instructions, gives tiles' places back, and ends a row with its last tile."""

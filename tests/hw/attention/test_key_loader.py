@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vitforge_hw.arch import memmap
-from vitforge_hw.arch.config import get_config
+from vitforge_hw.arch.config import PRESETS, get_config
 from vitforge_hw.attention.key_loader import Loader
 from vitforge_sim.bench.chunkbench import ChunkBench
 from vitforge_sim.bench.reuse import reused
@@ -17,8 +17,8 @@ SHAPES = [(5, 4), (1, 1), (2, 1), (3, 7), (4, 2)]  #: (rows, blocks)
 CONFIGS = {
     "tiny": get_config("tiny"),
     "p2vit": get_config("p2vit"),
-    "four slices": dataclasses.replace(get_config("tiny"), cores=2, attend_keys=2),
-    "one slice": dataclasses.replace(get_config("tiny"), cores=8),
+    "four slices": dataclasses.replace(PRESETS["tiny"], cores=2, attend_keys=2),
+    "one slice": dataclasses.replace(PRESETS["tiny"], cores=8),
 }
 
 

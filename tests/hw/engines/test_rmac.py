@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vitforge_hw.arch import arith, isa
-from vitforge_hw.arch.config import AcceleratorConfig
+from vitforge_hw.arch.config import AcceleratorConfig, get_config
 from vitforge_hw.arch.latency import CYCLES
 from vitforge_hw.engines.rmac import RMac
 from vitforge_hw.interfaces import DEST_BUFFER, DEST_KSUM, DEST_Z, POST_OP
@@ -155,6 +155,9 @@ def pointwise_tiles(c, op, memory, weights, ksum):
         for g in range(op["groups"] + 1):
             at = op["in_addr"] + ((r << op["skip"]) * (op["groups"] + 1) + g) * op["in_stride"]
             x = signed(memory[at : at + taken]).transpose(1, 0, 2).reshape(c.cores, -1)
+            if op["in_tokens"]:
+                first = (op["in_first"] + (r << op["skip"]) * (op["groups"] + 1) + g) * c.cores
+                x[max(op["in_tokens"] - first, 0) :] = 0
             x = np.maximum(x, 0) if op["relu"] else x
             for t in range(op["tiles"]):
                 n = t // op["gtiles"] if op["gtiles"] else 0
@@ -189,11 +192,13 @@ def expected_post(c, op):
     }[op["kind"]]  # fmt: skip
 
 
-def check(c, instructions, seed=1, limit=20000, simulators=(), extreme=False, **options):
-    """Runs the instructions; compares every tile, factor and post-processing op. Returns the record."""
+def check(c, instructions, seed=1, limit=20000, simulators=(), extreme=False, rows=ROWS, ksum_rows=64, **options):
+    """Runs the instructions; compares every tile, factor and post-processing op. Returns the record.
+
+    rows, ksum_rows: of the activation buffer and of the Ksum memory."""
     rng = np.random.default_rng(seed)
-    memory = rng.integers(0, 256, (ROWS, c.cores, c.word), dtype=np.uint8)
-    weights = rng.integers(-127, 128, (512, c.weight_row_bytes)).astype(np.int8)
+    memory = rng.integers(0, 256, (rows, c.cores, c.word), dtype=np.uint8)
+    weights = rng.integers(-127, 128, (max(512, rows), c.weight_row_bytes)).astype(np.int8)
     if extreme:
         memory = rng.choice(np.array([127, 128], np.uint8), memory.shape)
         weights = rng.choice(np.array([-127, 127], np.int8), weights.shape)
@@ -207,7 +212,7 @@ def check(c, instructions, seed=1, limit=20000, simulators=(), extreme=False, **
             at = op["weight_addr"]
             for row in weights[at : at + op["kernel"] ** 2]:
                 row[:] = np.tile(row[: c.lanes], c.width)
-    ksum = (rng.integers(0, 128, (64, c.word)) >> rng.integers(0, 8, (64, 1))).astype(np.int8)
+    ksum = (rng.integers(0, 128, (ksum_rows, c.word)) >> rng.integers(0, 8, (ksum_rows, 1))).astype(np.int8)
     tiles, divided, per_op = [], [], []
     for op in instructions:
         before = len(tiles)
@@ -347,7 +352,8 @@ def mixed(c):
 @pytest.mark.slow  # tests/e2e/test_hybrid.py runs every kind in Verilator on every run
 def test_kinds_in_verilog():
     """Every kind after every other, random stalls; repeated on the Verilog."""
-    check(FOUR, mixed(FOUR), stall=0.3, stalled=("rd", "go", "op", "pop", "post_op"), simulators=BOTH)
+    c = get_config("tiny_hybrid")
+    check(c, mixed(c), stall=0.3, stalled=("rd", "go", "op", "pop", "post_op"), simulators=BOTH)
 
 
 def test_odd_number_of_cores():

@@ -1,6 +1,7 @@
 """The machine's system side (vitforge_hw.host.host) with memory, driver, sequencers and buffers around it."""
 
 import random
+from collections.abc import Sequence
 
 from vitforge_hw.arch import isa, memmap
 from vitforge_hw.arch.build_hash import build_hash
@@ -96,8 +97,10 @@ class HostBench:
             striped = memmap.stripe(bytes(data), self.config.masters)
             self.dram[where : where + len(striped)] = striped
 
-    def run(self, test):
-        simulator = Simulator(self.top, simulators=BOTH if self.config.name == "tiny" else ("verilator",))
+    def run(self, test, simulators: Sequence[str] = ()):
+        """``simulators``: of the replay, by default those that the configuration leaves time for."""
+        chosen = simulators or (BOTH if self.config.name == "tiny" else ("verilator",))
+        simulator = Simulator(self.top, simulators=chosen)
         simulator.add_clock(1e-8)
 
         async def bench(ctx):

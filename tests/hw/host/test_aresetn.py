@@ -96,5 +96,5 @@ def test_lives(seed, lives):
             check(bench, weights, images, result)
         assert strays or lives == 2
 
-    bench.run(test)
+    bench.run(test, simulators=("icarus",))
 

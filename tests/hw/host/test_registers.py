@@ -310,11 +310,11 @@ def test_registers(seed, rounds):
 
     async def test(bench):
         for _ in range(rounds):
-            for _ in range(3):
+            for _ in range(2):
                 await show_inputs(bench)
             await write_settings(bench)
             await submit(bench)
-            await errors(bench, 12)
+            await errors(bench, 8)
             await count(bench)
             await stand_still(bench)
 

@@ -126,7 +126,7 @@ def inputs(rng, model, state) -> dict[str, int]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("cycles, patience", [(8000, 1), pytest.param(60000, 6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cycles, patience", [(7000, 1), pytest.param(60000, 6, marks=pytest.mark.slow)])
 def test_write_master(cycles, patience):
     """Random bursts and aresetn at any moment; ``patience`` times the memory does not go on with a burst that was cut:
     forgotten after PATIENCE cycles."""

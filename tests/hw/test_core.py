@@ -25,7 +25,8 @@ ROWS = (2, 3, 1, 2)  #: of the instructions of each DMA chunk
 def wait(rng, source: Chunk, rows: int, threshold: int) -> Wait:
     """A wait with random fields whose threshold before the last of so many rows is that one."""
     shape = dict(a=rng.randrange(8), b=rng.randrange(-128, 128), s=rng.choice((0, 0, 1, 3)))
-    cap = rng.choice((rng.randrange(32), rng.randrange(32), rng.randrange(4096)))
+    sloped = Wait(source, 0, **shape).threshold(rows - 1)
+    cap = rng.choice((max(0, sloped - rng.randrange(1, 9)), rng.randrange(4096)))
     return Wait(source, threshold - Wait(source, 0, cap=cap, **shape).threshold(rows - 1), cap=cap, **shape)
 
 

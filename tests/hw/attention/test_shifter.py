@@ -205,7 +205,9 @@ def test_small_sums():
     run(TINY, 9, ops)
 
 
-@pytest.mark.parametrize("base, blocks", [(0x7FF0, 63), (0xBFFA, 5), (0x5FFD, 36)])
+@pytest.mark.parametrize(
+    "base, blocks", [(0xBFFA, 5), *(pytest.param(*v, marks=pytest.mark.slow) for v in ((0x7FF0, 63), (0x5FFD, 36)))]
+)
 def test_far_addresses(base, blocks):
     """As many blocks as an instruction has; rows on both sides of powers of two."""
     ops = [(2, 3, 2, 0, 1, 8, "random", "random"), (1, 2, blocks, 1, 1, 8, "random", "random"),

@@ -203,7 +203,7 @@ def test_ring_full_of_single_keys():
     run(TINY, 6, [(60, 1, 0, 200, 6), (4, 1, 1, 200, 6)], 0.0, pop_delay=25)
 
 
-@pytest.mark.parametrize("base", [0x5553, 0x7FFA, 0xBFFC])
+@pytest.mark.parametrize("base", [0x7FFA, *(pytest.param(base, marks=pytest.mark.slow) for base in (0x5553, 0xBFFC))])
 def test_far_addresses(base):
     """Rows on both sides of powers of two, every address bit set and clear."""
     run(TINY, 8, [(3, 17, 0, 300, 6), (2, 5, 1, 300, 6), (2, 64, 0, 300, 6)], 0.2, base=base)

@@ -227,12 +227,19 @@ def test_b1_classifier():
     run(config, [(1, 1600 // config.word, True, True), (1, config.max_channels // config.word, False)], seed=SEED + 2)
 
 
+@pytest.mark.slow
 def test_variances():
     """Short rows of every size between the smallest and the largest."""
     run(get_config("tiny_hybrid"), [(40, 1, True, True), (30, 1, False)], kinds=("scaled",))
 
 
-@pytest.mark.parametrize("first", [(0x5555, 0xAAA5, 0xF5), (0x7FFB, 0x3FF9, 0x1FD), (0xBFFE, 0xDFF7, 0xFB)])
+@pytest.mark.parametrize(
+    "first",
+    [
+        (0x7FFB, 0x3FF9, 0x1FD),
+        *(pytest.param(v, marks=pytest.mark.slow) for v in ((0x5555, 0xAAA5, 0xF5), (0xBFFE, 0xDFF7, 0xFB))),
+    ],
+)
 def test_far_addresses(first):
     """Rows and parameters on both sides of powers of two, every address bit set and clear."""
     run(get_config("tiny_hybrid"), [(2, 2, True, True), (1, 3, False), (1, 11, False, True)], stall=0.2, first=first)

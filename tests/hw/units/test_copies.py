@@ -8,7 +8,7 @@ from vitforge_hw.units.copies import Copy
 from vitforge_sim.bench.replay import Simulator
 
 
-@pytest.mark.parametrize("bits", [1, 4, 7, 10])
+@pytest.mark.parametrize("bits", [4, pytest.param(7, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.slow)])
 def test_copy(bits):
     """Random words, all zeros and all ones among them."""
     dut, rng = Copy(bits), random.Random(bits)

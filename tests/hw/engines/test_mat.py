@@ -217,6 +217,12 @@ def test_divided(config, stall, seed):
     assert [cycle for cycle, _ in record.watched["factor"]] == [t + mat.RESULT_TO_FACTOR for t in tiles]
 
 
+def test_every_offset():
+    """Whatever in_offset can say, with an even distance between groups."""
+    program = [op(tiles=1, in_offset=n, in_first=3, in_tokens=40, in_addr=100, in_stride=6) for n in range(-8, 8)]
+    check(TINY, program)
+
+
 #: weights of 4 bits: odd and even numbers of tiles, single steps, 8-bit instructions of one step right behind
 PAIRED = [
     op(w4=1, tiles=4, ksteps=3, rows=3, weight_addr=7),

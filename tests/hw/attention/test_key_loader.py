@@ -22,14 +22,16 @@ CONFIGS = {
 }
 
 
-def run(config, shapes, *, stall=0.0, stalled=("rd", "wr", "go", "op"), seed=SEED):
-    """Runs the instructions and compares the weight buffer's bytes with the keys, from docs/architecture.md."""
+def run(config, shapes, *, stall=0.0, stalled=("rd", "wr", "go", "op"), seed=SEED, first=(9, 40), gap=3):
+    """Runs the instructions and compares the weight buffer's bytes with the keys, from docs/architecture.md.
+
+    first: input and weight row of the first one; gap: rows between a group's last word and the next group."""
     rng = np.random.default_rng(seed)
     memory, instructions, keys = {}, [], []
-    in_addr, weight_addr = 9, 40
+    in_addr, weight_addr = first
     slices = config.lanes // config.cores
     for rows, blocks in shapes:
-        stride = blocks + 3
+        stride = blocks + gap
         k = rng.integers(-127, 128, (rows * config.cores, blocks * config.word))
         packed = memmap.to_rows(k, config.cores, config.word)
         for r in range(rows):
@@ -93,3 +95,8 @@ def test_stalls(name, stall, stalled):
     rng = random.Random(SEED)
     for _ in range(2):
         run(CONFIGS[name], SHAPES, stall=stall, stalled=stalled, seed=rng.getrandbits(30))
+
+
+def test_far_addresses():
+    """Every address bit, long strides."""
+    run(CONFIGS["tiny"], SHAPES, stall=0.2, first=(9_999, 54_321), gap=3_500)

@@ -346,10 +346,10 @@ def test_everything_waits():
     come through, in order."""
     c = HYBRID
     few = [stream_op(c, n, tiles=1, rows=1, groups=0, res_mode=n % 3, narrow=1) for n in range(3, 14)]
-    divide = stream_op(c, 0, tiles=6, rows=2, groups=10, divide=1, res_mode=0, narrow=1,
+    divide = stream_op(c, 0, tiles=6, rows=1, groups=11, divide=1, res_mode=0, narrow=1,
                        param_addr=DIVIDE_AT * c.word * isa.PARAM_BYTES // c.beat_bytes)  # fmt: skip
-    residual = stream_op(c, 1, tiles=70, rows=2, res_mode=2, out_wide=1, skip=1)
-    bench = check(c, {"mat": [residual, *few], "rmac": [divide, *few]}, seed=7, shut=450)
+    residual = stream_op(c, 1, tiles=70, rows=1, groups=0, res_mode=2, out_wide=1)
+    bench = check(c, {"mat": [residual, *few], "rmac": [divide, *few]}, seed=7, shut=220)
     assert all(len(bench.tiles[e]) > 2 * RESULTS for e in bench.works)
 
 

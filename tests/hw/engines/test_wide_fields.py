@@ -143,7 +143,7 @@ def test_rmac_corners():
     c = CONFIG
     program = [
         *far_rows(c, random.Random(7), 14),
-        RMAC["key_value"](c, 2, 5, 2, c.width // 2, v_addr=2000),
+        RMAC["key_value"](c, 1, 20, 3, c.width // 2, v_addr=2000),
         RMAC["key_value"](c, 3, 4 * 17, 1, 1),
         RMAC["token_sum"](c, 4, 200, 1),
         RMAC["depthwise"](c, 66, 3, 1, 7, pad=-128),

@@ -99,4 +99,4 @@ def test_stalls(name, stall, stalled):
 
 def test_far_addresses():
     """Every address bit, long strides."""
-    run(CONFIGS["tiny"], SHAPES, stall=0.2, first=(9_999, 54_321), gap=3_500)
+    run(CONFIGS["tiny"], SHAPES, stall=0.2, first=(9_999, 0xD5FA), gap=3_500)

@@ -106,7 +106,9 @@ def _bench(unit: Emitted) -> str:
     for name, bits in unit.outputs:
         valid = _valid_of(name, valids)
         unknown = "1'b1" if resets else f"^got_{name} === 1'bx"
-        known = f" && (got_{valid} !== 1'b0 || !({unknown}))" if valid else ""
+        strobes = name.removesuffix("data") + "strb"  # bytes whose strobe is off are no data
+        strobed = f" && got_{strobes} !== 0" if resets and name.endswith("wdata") and strobes in valids else ""
+        known = f" && (got_{valid} !== 1'b0{strobed} || !({unknown}))" if valid else ""
         wires.append(f"    wire [{bits - 1}:0] got_{name};")
         connections.append(f".{name}(got_{name})")
         checks.append(

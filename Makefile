@@ -6,7 +6,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: help setup demo test lint docs bench board campaign clean
+.PHONY: help setup demo test lint docs bench board campaign mutation coverage clean
 help:
 	@echo "make setup     .venv with the packages of requirements.lock; Debian packages iverilog and ccache where allowed"
 	@echo "make demo      the whole road on the shipped models (ViT, EfficientViT), a few minutes"
@@ -16,6 +16,8 @@ help:
 	@echo "make bench     unit and top-level benches on both simulators only"
 	@echo "make board     bitstream of the digits ViT for a ULX3S 85F in build/ulx3s: half an hour or more on one core"
 	@echo "make campaign  full-size runs (the p2vit preset, slow tests): tens of minutes"
+	@echo "make mutation  small errors in every block of tiny_hybrid: docs/mutation.md; hours"
+	@echo "make coverage  what the tests make the Verilog of tiny_hybrid do: docs/coverage.md; hours"
 	@echo "make clean     removes build/ and caches, keeps .venv"
 
 setup:
@@ -51,6 +53,14 @@ campaign: setup
 	@$(BIN)/python scripts/campaign.py
 	@$(BIN)/python scripts/fuzz.py --page docs/fuzzing.md
 	@$(BIN)/python scripts/wheel.py
+
+# Resumable: what is in build/mutation or build/coverage is not done again, but for the recorded tests.
+mutation: setup
+	@for step in record\ tests/hw nearest whole system equivalent report; do $(BIN)/python scripts/mutation.py $$step || exit 1; done
+
+coverage: setup
+	@$(BIN)/python scripts/coverage.py run
+	@$(BIN)/python scripts/coverage.py report
 
 clean:
 	rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Line and toggle coverage of `tiny_hybrid`'s Verilog over the tests; writes docs/coverage.md.
+"""Line, toggle and functional coverage of `tiny_hybrid`'s Verilog over the tests; writes docs/coverage.md.
 
     .venv/bin/python scripts/coverage.py run [TESTS ...] run tests (default: all that simulate) and add their counts
     .venv/bin/python scripts/coverage.py report             docs/coverage.md and build/coverage/missed.txt; fails < 90 %
@@ -19,6 +19,7 @@ from vitforge_hw.arch.config import get_config
 from vitforge_hw.verilog import emit
 from vitforge_sim.coverage import waivers
 from vitforge_sim.coverage.points import Coverage, Point, modules
+from vitforge_sim.run import functional
 from vitforge_sim.run.cache import cache_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,13 +39,25 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "--timeout=3000", *sys.arg
 """
 
 
+def design() -> dict[str, str]:
+    """The Verilog whose points count: the accelerator's, and its functional points'."""
+    return emit(CONFIG) | {f"{functional.MODULE}.v": functional.verilog(CONFIG)}
+
+
+def by_kind(counts: dict[Point, int]) -> tuple[dict[Point, int], dict[str, int]]:
+    """Counts of the accelerator's own points, and those of the functional ones by name."""
+    own = {point: count for point, count in counts.items() if point.module != functional.MODULE}
+    rises = {p.name.removesuffix(":0->1"): count for p, count in counts.items() if p not in own and "0->1" in p.name}
+    return own, {name: rises.get(name, 0) for name in functional.points(CONFIG)}
+
+
 def loaded(sources: dict[str, str]) -> Coverage:
     """The counts so far, empty if they belong to other Verilog."""
     coverage = Coverage(sources)
     if COUNTS.exists():
         saved = json.loads(COUNTS.read_text())
-        if saved["modules"] == identities(sources):
-            coverage.counts = {Point(*point): count for *point, count in saved["counts"]}
+        same = {name for name, identity in identities(sources).items() if saved["modules"].get(name) == identity}
+        coverage.counts = {Point(*point): count for *point, count in saved["counts"] if point[0] in same}
     return coverage
 
 
@@ -62,7 +75,7 @@ def save(coverage: Coverage, sources: dict[str, str]) -> None:
 def run(tests) -> int:
     """Tests in their own process; what they leave is added while they run."""
     DATA.mkdir(parents=True, exist_ok=True)
-    sources = emit(CONFIG)
+    sources = design()
     coverage, done = loaded(sources), threading.Event()
     tests = subprocess.Popen([sys.executable, "-c", RUN, *tests], env=os.environ | {"VITFORGE_COVERAGE": str(DATA)})
 
@@ -77,21 +90,24 @@ def run(tests) -> int:
     worker.join()
     coverage.absorb(DATA, cache_folder())
     save(coverage, sources)
-    for kind, (reached, total) in waivers.shares(coverage.counts).items():
+    own, wanted = by_kind(coverage.counts)
+    for kind, (reached, total) in waivers.shares(own).items():
         print(f"{kind}: {reached} of {total}, {reached / max(total, 1):.1%}")
+    print(f"functional: {sum(map(bool, wanted.values()))} of {len(wanted)}")
     return status
 
 
 def report() -> int:
-    coverage = loaded(emit(CONFIG))
-    if not coverage.counts:
+    own, wanted = by_kind(loaded(design()).counts)
+    if not own:
         raise SystemExit("coverage: no counts of this Verilog: scripts/coverage.py run first")
-    left_out = waivers.waived(coverage.counts, waivers.load())
-    whole, plain = waivers.shares(coverage.counts, left_out), waivers.shares(coverage.counts)
-    missed = sorted(point for point, count in coverage.counts.items() if not count and point not in left_out)
+    left_out = waivers.waived(own, waivers.load())
+    whole, plain = waivers.shares(own, left_out), waivers.shares(own)
+    missed = sorted(point for point, count in own.items() if not count and point not in left_out)
+    never = [name for name, count in wanted.items() if not count]
     MISSED.write_text("".join(f"{p.module} {p.kind} {p.line} {p.name}\n" for p in missed))
     by_module = collections.defaultdict(dict)
-    for point, count in coverage.counts.items():
+    for point, count in own.items():
         by_module[point.module][point] = count
     unseen = sorted(set(identities(emit(CONFIG))) - set(by_module))
     rows = []
@@ -105,16 +121,19 @@ def report() -> int:
             f"(with the waived ones {plain[kind][0] / plain[kind][1]:.1%} of {plain[kind][1]})"
             for kind, (reached, total) in whole.items()
         ),
-        f"- waived: {len(left_out)} of {len(coverage.counts)} points, {len(left_out) / len(coverage.counts):.1%}",
+        f"- functional: {len(wanted) - len(never)} of {len(wanted)} points, {1 - len(never) / len(wanted):.1%}",
+        f"- waived: {len(left_out)} of {len(own)} points, {len(left_out) / len(own):.1%}",
         *([f"- in no simulated module: {', '.join(unseen)}"] if unseen else []),
         "",
         "| module | line | toggle |", "|---|---|---|", *rows,
         "", "## Waived", "", "| module | name | points | reason |", "|---|---|---|---|",
         *(f"| `{m}` | `{n}` | {count} | {why} |" for (m, n, why), count in sorted(reasons.items())),
+        "", "## Functional points that no test reaches", "", *(f"- `{name}`" for name in never),
         "", "## Signals with the most missed points", "", *most(missed), "",
     ]  # fmt: skip
     (ROOT / "docs" / "coverage.md").write_text(INTRODUCTION + "\n".join(lines))
     print("\n".join(lines[:5]))
+    whole["functional"] = (len(wanted) - len(never), len(wanted))
     return 0 if all(reached >= LEAST * total for reached, total in whole.values()) and not unseen else 1
 
 
@@ -129,9 +148,11 @@ INTRODUCTION = """\
 
 What the tests make the Verilog of `tiny_hybrid` do, counted by Verilator: branches of its `always` blocks (line) and
 every bit of every signal of at most 256 bits that rises, and that falls (toggle). Instances of a module add up, and a
-module counts where any bench simulates the same Verilog. Made by `scripts/coverage.py run` and `report`; what may stay
-unreached, and why, is in sim/vitforge_sim/coverage/waivers.toml (at most 5 % of the points; a waiver that nothing needs
-is an error). All misses: build/coverage/missed.txt.
+module counts where any bench simulates the same Verilog. Functional points (sim/vitforge_sim/run/functional.py) are
+instructions and their fields, waits, stalls, errors and extreme codes of the whole accelerator. Made by
+`make coverage` (`scripts/coverage.py`); what may stay unreached, and why, is in
+sim/vitforge_sim/coverage/waivers.toml (at most 5 % of the points; a waiver that nothing needs is an error).
+All misses: build/coverage/missed.txt.
 
 """
 

@@ -1,6 +1,7 @@
 """A compiled model on the generated accelerator: DRAM contents, register script, monitors, one run."""
 
 import dataclasses
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from vitforge_hw.arch.registers import ERROR_DOCS, REGISTERS, Error
 from vitforge_hw.layernorm.stats import s1_bits, s2_bits
 from vitforge_hw.memory.activation import writers
 
-from . import script
+from . import functional, script
 from .build import Options
 from .monitor import Monitor
 from .topbench import BenchProgram, BenchResult, MemorySettings, SimulationError, build_bench, run_bench
@@ -89,6 +90,7 @@ def build_accelerator(
         trace=waves,
         watch=watch,
         cflags=cflags,
+        points=functional.verilog(config) if os.environ.get("VITFORGE_COVERAGE") else "",
     )
 
 

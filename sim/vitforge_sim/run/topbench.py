@@ -253,11 +253,13 @@ def build_bench(
     trace: bool = False,
     cflags: str = "-O1",
     watch: Watch | None = None,
+    points: str = "",
 ) -> BenchProgram:
     """Builds the bench around `top` (ports aclk, aresetn, interrupt, s_axi_ctrl_*, m_axi_gmem<N>_*), cached.
 
     sources: file name -> Verilog text. memory_bytes: DRAM size, rounded up to a power of two.
-    watch: told where to look for how far it is.
+    watch: told where to look for how far it is. points: text of module vf_functional (functional.verilog), an instance
+    of which goes into the bench.
     Raises ValueError (ports, names), BuildError, ToolMissing.
     """
     names = [monitor.name for monitor in monitors]
@@ -269,6 +271,9 @@ def build_bench(
     everything = dict(sources)
     for name in ("axi_memory.v", "axil_script.v", "axil_link.v", "monitor.v"):
         everything[f"vf_{name}"] = (BENCH / name).read_text()
+    if points:
+        everything["vf_functional.v"] = points
+        text = text.replace("\nendmodule", "\n    vf_functional functional ();\nendmodule", 1)
     everything["vf_bench.v"] = text
     module = "vf_bench"
     if toolchain.check_simulator(simulator) == "icarus":

@@ -217,6 +217,7 @@ def test_divided(config, stall, seed):
     assert [cycle for cycle, _ in record.watched["factor"]] == [t + mat.RESULT_TO_FACTOR for t in tiles]
 
 
+@pytest.mark.slow
 def test_every_offset():
     """Whatever in_offset can say, with an even distance between groups."""
     program = [op(tiles=1, in_offset=n, in_first=3, in_tokens=40, in_addr=100, in_stride=6) for n in range(-8, 8)]

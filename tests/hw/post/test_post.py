@@ -341,6 +341,7 @@ def test_far_addresses():
     check(HYBRID, ops, seed=6, gaps=0.1, stall=0.1)
 
 
+@pytest.mark.slow
 def test_everything_waits():
     """No result is taken until results, factors, residual rows, sums and instructions wait in every place; then all
     come through, in order."""
@@ -353,6 +354,7 @@ def test_everything_waits():
     assert all(len(bench.tiles[e]) > 2 * RESULTS for e in bench.works)
 
 
+@pytest.mark.slow
 def test_one_instruction_after_the_other():
     """Each finds empty queues, and itself in them."""
     check(HYBRID, programs(HYBRID, 9, 9), seed=9, gaps=0.1, alone=True)

@@ -10,7 +10,7 @@ from vitforge_hw.control.sequencer import Sequencer
 from vitforge_sim.run import functional
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny_w4", "tiny_hybrid"])
+@pytest.mark.parametrize("name", ["tiny_w4", "tiny_hybrid"])
 def test_points(name):
     config = get_config(name)
     points = functional.points(config)

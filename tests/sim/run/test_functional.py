@@ -1,4 +1,4 @@
-"""The functional points of the coverage report: every field of every instruction, each in the payload that carries it."""
+"""Functional points of the coverage report: every field of every instruction, in the payload that carries it."""
 
 import re
 

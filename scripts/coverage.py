@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from vitforge_hw.arch.config import get_config
@@ -27,6 +28,7 @@ FOLDER = ROOT / "build" / "coverage"
 COUNTS, MISSED, DATA = FOLDER / "counts.json", FOLDER / "missed.txt", FOLDER / "data"
 CONFIG = get_config("tiny_hybrid")
 TESTS = ("tests/hw", "tests/sim", "tests/drivers", "tests/e2e")
+SAVE_S = 120  #: what an interrupted run loses at most
 LEAST = 0.9  #: of the points of each kind that are not waived
 
 #: tests of `tiny` run `tiny_hybrid` instead; what only `tiny` has makes some of them fail, their counts stay good
@@ -73,15 +75,19 @@ def save(coverage: Coverage, sources: dict[str, str]) -> None:
 
 
 def run(tests) -> int:
-    """Tests in their own process; what they leave is added while they run."""
+    """Tests in their own process; what they leave is added while they run, and kept every SAVE_S seconds."""
     DATA.mkdir(parents=True, exist_ok=True)
     sources = design()
     coverage, done = loaded(sources), threading.Event()
     tests = subprocess.Popen([sys.executable, "-c", RUN, *tests], env=os.environ | {"VITFORGE_COVERAGE": str(DATA)})
 
     def absorb():
+        saved = time.monotonic()
         while not done.wait(2):
             coverage.absorb(DATA, cache_folder())
+            if time.monotonic() - saved > SAVE_S:
+                save(coverage, sources)
+                saved = time.monotonic()
 
     worker = threading.Thread(target=absorb)
     worker.start()

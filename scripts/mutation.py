@@ -8,14 +8,15 @@
     .venv/bin/python scripts/mutation.py equivalent [BLOCK ...]                    survivors that change nothing
     .venv/bin/python scripts/mutation.py report
 
-Results go to build/mutation/results.json after every block; what is there is not done again. Why a survivor is none of
-the tests' business stands in sim/vitforge_sim/mutation/survivors/*.toml; the report has it, and what has no reason.
+Results go to docs/mutation.json after every block; what is there is not done again, but for blocks whose Verilog has
+changed. Why a survivor is none of the tests' business stands in sim/vitforge_sim/mutation/survivors/*.toml; the report
+has it, and what has no reason.
 """
 
 import argparse
+import hashlib
 import json
 import pickle
-import time
 from pathlib import Path
 from unittest import mock
 
@@ -28,7 +29,7 @@ from vitforge_sim.run.cache import locked_path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "mutation"
-RESULTS, RECORDINGS = FOLDER / "results.json", FOLDER / "recordings.pickle"
+RESULTS, RECORDINGS = ROOT / "docs" / "mutation.json", FOLDER / "recordings.pickle"
 CONFIG = get_config("tiny_hybrid")
 MUTANTS = 40  #: of each block
 #: beginnings of the modules that compute; the others move, order and watch
@@ -42,19 +43,27 @@ SYSTEM = ("host.", "top", "core", "control.")
 
 
 def results() -> dict[str, dict]:
-    """Block -> plays, alone (of the block's own component), home (the block's module in the sources), seconds,
-    mutants: list of what, command, nearest (what killed it, or null), whole, system (likewise; null: not
-    tried, "": nothing), equivalent (proved to change nothing; null: not tried)."""
+    """Block -> home (its module in the sources), verilog (digest of its text), mutants, killed, equivalent (proved):
+    how many; survivors: list of what, command, tried (steps that neither killed nor proved it)."""
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
 def save(found: dict, block: str):
     """Keep one block's entry; processes that work on other blocks do the same."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
     with locked_path(RESULTS):
         new = RESULTS.with_suffix(".new")
-        new.write_text(json.dumps(results() | {block: found[block]}, indent=1))
+        new.write_text(json.dumps(results() | {block: found[block]}, indent=1) + "\n")
         new.replace(RESULTS)
+
+
+def settle(entry: dict, mutant: dict, how: str):
+    """A survivor that is none any more: "killed" or "equivalent"."""
+    entry["survivors"].remove(mutant)
+    entry[how] += 1
+
+
+def digest(sources: dict[str, str], block: str) -> str:
+    return hashlib.sha256(sources[f"{block}.v"].encode()).hexdigest()[:16]
 
 
 def record(folders):
@@ -107,22 +116,26 @@ def nearest_step(chosen, again: bool = False):
     (sources, home), recordings, found = design(), pickle.loads(RECORDINGS.read_bytes()), results()
     for start in chosen or [""]:
         for block in (n.removesuffix(".v") for n in sources if n.startswith(start)):
-            if (block in found) != again:
+            known = found.get(block, {}).get("verilog") == digest(sources, block)
+            if known != again:
                 continue
-            begin, bench = time.monotonic(), Nearest(block, sources, recordings)
+            bench = Nearest(block, sources, recordings)
             text, mutations = mutate_block(sources, block, MUTANTS, 1)
-            entry = found.setdefault(block, {"home": home[block], "mutants": [
-                {"what": m.what, "command": m.command} | dict.fromkeys(("nearest", "whole", "equivalent"))
-                for m in mutations
-            ]})  # fmt: skip
-            by_what = {m["what"]: m for m in entry["mutants"]}
-            killed = bench.judge([m for m in mutations if open_(by_what[m.what])], text)
+            if not again:
+                found[block] = {
+                    "home": home[block], "verilog": digest(sources, block), "mutants": len(mutations), "killed": 0,
+                    "equivalent": 0,
+                    "survivors": [{"what": m.what, "command": m.command, "tried": []} for m in mutations],
+                }  # fmt: skip
+            entry = found[block]
+            left = {m["what"]: m for m in entry["survivors"]}
+            killed = bench.judge([m for m in mutations if m.what in left], text)
             for mutation in mutations:
                 if mutation.number in killed:
-                    by_what[mutation.what]["nearest"] = killed[mutation.number]
-            entry |= {"plays": len(bench), "alone": bench.alone, "seconds": round(time.monotonic() - begin)}
+                    settle(entry, left[mutation.what], "killed")
             save(found, block)
-            print(f"{block}: {len(killed)}, {sum(map(open_, entry['mutants']))} left, {len(bench)} plays", flush=True)
+            print(f"{block}: {len(killed)} killed, {len(entry['survivors'])} left, {len(bench)} plays, "
+                  f"{bench.alone} of its own component", flush=True)  # fmt: skip
 
 
 def again_step(chosen):
@@ -139,7 +152,7 @@ def whole_step(chosen, step: str = "whole"):
     def waiting(block: str) -> list[dict]:
         if step == "system" and not found[block]["home"].startswith(SYSTEM):
             return []
-        return [m for m in found[block]["mutants"] if open_(m) and m.get(step) is None]
+        return [m for m in found[block]["survivors"] if step not in m["tried"]]
 
     sources, found = emit(CONFIG), results()
     blocks = [b for b in found if any(b.startswith(start) for start in chosen or [""]) and waiting(b)]
@@ -156,18 +169,17 @@ def whole_step(chosen, step: str = "whole"):
             raise SystemExit(f"mutation: the design without a mutant fails: {said}")
         for number, block, mutant in numbers:
             if mutant is not None:
-                mutant[step] = whole.judge(bench, judges, number) or ""
+                killed_by = whole.judge(bench, judges, number)
+                if killed_by:
+                    settle(found[block], mutant, "killed")
+                else:
+                    mutant["tried"].append(step)
                 save(found, block)
-                print(f"{block} {mutant['what']}: {mutant[step] or 'survives'}", flush=True)
+                print(f"{block} {mutant['what']}: {killed_by or 'survives'}", flush=True)
 
 
 def system_step(chosen):
     whole_step(chosen, "system")
-
-
-def open_(mutant: dict) -> bool:
-    """Neither killed nor proved equivalent."""
-    return mutant["nearest"] is None and not any(mutant.get(step) for step in ("whole", "system", "equivalent"))
 
 
 def equivalent_step(chosen):
@@ -178,11 +190,14 @@ def equivalent_step(chosen):
     for block, entry in sorted(found.items(), key=lambda item: len(sources[f"{item[0]}.v"])):
         if not any(block.startswith(start) for start in chosen or [""]):
             continue
-        for mutant in entry["mutants"]:
-            if open_(mutant) and mutant["equivalent"] is None:
-                mutant["equivalent"] = equivalent(sources, Mutation(0, block, mutant["command"]))
-                save(found, block)
-        print(f"{block}: {sum(bool(m['equivalent']) for m in entry['mutants'])} equivalent", flush=True)
+        before = entry["equivalent"]
+        for mutant in [m for m in entry["survivors"] if "equivalent" not in m["tried"]]:
+            if equivalent(sources, Mutation(0, block, mutant["command"])):
+                settle(entry, mutant, "equivalent")
+            else:
+                mutant["tried"].append("equivalent")
+            save(found, block)
+        print(f"{block}: {entry['equivalent'] - before} more equivalent", flush=True)
 
 
 def report(_):
@@ -191,10 +206,8 @@ def report(_):
     head = text[: text.index("## Result")]
     rows, sums = [], {True: [0] * 5, False: [0] * 5}
     for block, entry in found.items():
-        left = [m["what"] for m in entry["mutants"] if open_(m)]
-        same = sum(bool(m["equivalent"]) for m in entry["mutants"])
-        why = sum(any(reason.covers(block, what) for reason in known) for what in left)
-        counts = (len(entry["mutants"]), len(entry["mutants"]) - same - len(left), same, why)
+        why = sum(any(reason.covers(block, m["what"]) for reason in known) for m in entry["survivors"])
+        counts = (entry["mutants"], entry["killed"], entry["equivalent"], why)
         for i, n in enumerate((1, *counts)):
             sums[is_control(entry["home"])][i] += n
         kind = "control" if is_control(entry["home"]) else "arithmetic"
@@ -208,7 +221,7 @@ def report(_):
         "## Result", "",
         f"| | blocks | {titles}", "|---|---|---|---|---|---|---|", *totals, "",
         f"| block | kind | {titles}", "|---|---|---|---|---|---|---|", *rows, "",
-        *survivors([(block, m["what"]) for block, entry in found.items() for m in entry["mutants"] if open_(m)]),
+        *survivors([(block, m["what"]) for block, entry in found.items() for m in entry["survivors"]]),
     ]  # fmt: skip
     (ROOT / "docs" / "mutation.md").write_text(head + "\n".join([*lines, ""]))
     print("\n".join(totals))

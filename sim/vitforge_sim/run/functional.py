@@ -10,15 +10,25 @@ from vitforge_hw.memory.activation import writers
 
 MODULE = "vf_functional"
 SMALL = 4  #: fields of at most so many bits are to be 0 as well; wider ones are sizes and addresses
+_MAP = ("kernel", "stride", "pad", "first", "window_stride")
+_RESULT = ("out_groups", "act", "act0", "act1")
+#: fields of R-MAC's instructions that mean nothing to their kind (there is one format for three kinds), or are never 0
+WITHOUT = {
+    Kind.POINTWISE: ("in_offset_set",),  # R-MAC has no rotator
+    Kind.DEPTHWISE: ("relu", "kernel_zero", "v_addr", "dest", "bank"),
+    Kind.KEY_VALUE: ("relu", "narrow_zero", "out_addr", "out_stride", *_RESULT, *_MAP, "dest", "bank"),
+    Kind.TOKEN_SUM: (*_RESULT, *_MAP, "v_addr"),
+}
 
 
 def _instructions(config: AcceleratorConfig) -> dict[str, str]:
-    """Every kind of instruction is issued, with every field 0 (small ones) and not 0; it waits; its chunk is busy."""
+    """Every kind of instruction is issued, with every field 0 (small ones) and not 0; its rows wait for others, and for
+    their chunk."""
     points = {}
     for chunk in config.chunks:
         name, at = chunk.name.lower(), f"vf_bench.dut.core.sequencer_{chunk.name.lower()}"
         valid, ready, payload = (f"{at}.ctl__op__{part}" for part in ("valid", "ready", "payload"))
-        points |= {f"{name}_waits": f"{at}.stalled", f"{name}_is_full": f"{valid} && !{ready}"}
+        points |= {f"{name}_waits": f"{at}.stalled", f"{name}_is_busy": f"{at}.ctl__go__valid && !{at}.ctl__go__ready"}
         for kind in Kind if chunk == isa.Chunk.RMAC else (None,):
             what, issued = name, f"{valid} && {ready}"
             if kind is not None:
@@ -31,9 +41,10 @@ def _instructions(config: AcceleratorConfig) -> dict[str, str]:
                 place += field.bits
                 if field.name == "kind" or (field is isa.W4_FIELD and not config.w4):
                     continue
-                points[f"{what}_{field.name}_set"] = f"{issued} && {bits} != 0"
-                if field.bits <= SMALL:
-                    points[f"{what}_{field.name}_zero"] = f"{issued} && {bits} == 0"
+                states = {"set": "!="} | ({"zero": "=="} if field.bits <= SMALL else {})
+                for state, compared in states.items():
+                    if not {field.name, f"{field.name}_{state}"} & set(WITHOUT.get(kind, ())):
+                        points[f"{what}_{field.name}_{state}"] = f"{issued} && {bits} {compared} 0"
     return points
 
 

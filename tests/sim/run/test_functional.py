@@ -6,6 +6,7 @@ import pytest
 
 from vitforge_hw.arch import isa
 from vitforge_hw.arch.config import get_config
+from vitforge_hw.arch.enums import Kind
 from vitforge_hw.control.sequencer import Sequencer
 from vitforge_sim.run import functional
 
@@ -21,11 +22,15 @@ def test_points(name):
             if (m := re.search(rf"sequencer_{chunk.name.lower()}\.ctl__op__payload\[(\d+) \+: (\d+)\] != 0", text))
         }  # fmt: skip
         assert max(ends.values()) == bits, chunk
-        kinds = (isa.POINTWISE, isa.DEPTHWISE) if chunk == isa.Chunk.RMAC else (isa.POINTWISE,)
+        kinds = (isa.POINTWISE, isa.DEPTHWISE, isa.KEY_VALUE, isa.TOKEN_SUM) if chunk == isa.Chunk.RMAC else (isa.POINTWISE,)
         for kind in kinds:
+            left_out = functional.WITHOUT.get(Kind(kind), ()) if chunk == isa.Chunk.RMAC else ()
+            names = {field.name for field in isa.op_fields(chunk, kind)}
+            assert {name.removesuffix("_set").removesuffix("_zero") for name in left_out} <= names
             for field in isa.op_fields(chunk, kind):
                 if field.name != "kind" and (field is not isa.W4_FIELD or config.w4):
-                    assert any(f.endswith(f"_{field.name}_set") for f in ends), field.name
+                    known = any(f.endswith(f"_{field.name}_set") for f in ends)
+                    assert known or {field.name, f"{field.name}_set"} & set(left_out), field.name
     text = functional.verilog(config)
     assert text.count(" wire ") == len(points) and all(f" {name} = " in text for name in points)
     assert ("error_drain" in points) and ("w_stalls" in points) and ("layernorm_writes_the_smallest" in points)

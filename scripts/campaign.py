@@ -16,6 +16,7 @@ from pathlib import Path
 
 import campaign_efficientvit
 import campaign_outliers
+import campaign_synth
 from campaign_base import (
     DATA,
     P2VIT,
@@ -210,6 +211,7 @@ STEPS = {
     "vit_base_patch32_whole": (base, "vit_base_patch32_224", 0.883),
     **campaign_outliers.STEPS,
     **campaign_efficientvit.STEPS,
+    **campaign_synth.STEPS,
 }
 
 

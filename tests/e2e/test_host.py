@@ -25,13 +25,15 @@ def bit(error: Error) -> int:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_anywhere_in_64_bits_of_address(digits, seed):
-    """The DRAM begins at a random multiple of 4096: images, and where a read error is reported."""
+    """The DRAM begins at a random multiple of 4096, bursts have any attributes: images, and where a read error is."""
     rng = random.Random(seed)
     machine = digits.machine.at(rng.getrandbits(64) & -4096 & ~(1 << 63 >> seed))
-    s = machine.enable(Script())
+    attributes = 0x5AA5 ^ 0xFFFF * seed
+    s = machine.enable(Script().write("axi_attributes", attributes))
     for slot, image in enumerate((4, 1)):
         machine.submit(s, image, slot).poll("completed", slot + 1)
     out = machine.run(s.read("errors"), seed=seed, latency=rng.randrange(20, 200))
+    assert out.bench.attributes == {"ar": {attributes & 255}, "aw": {attributes >> 8}}
     digits.check(out, {0: 4, 1: 1})
     assert out.values["errors"] == 0 and out.untouched(2)
     bad = machine.image[3] + 16 * rng.randrange(8)

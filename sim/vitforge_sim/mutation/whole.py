@@ -53,6 +53,8 @@ def same_run(want: AcceleratorRun, got: AcceleratorRun):
         for field in ("addr", "data"):
             if not np.array_equal(records[field], other[field]):
                 raise Differs(f"{name}: {field} of a write")
+    if want.bench.attributes != got.bench.attributes:
+        raise Differs(f"attributes {got.bench.attributes}, not {want.bench.attributes}")
     if not np.array_equal(want.results, got.results):
         raise Differs("results")
     if abs(got.bench.cycles - want.bench.cycles) > SLOWER * want.bench.cycles:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vitforge_hw.arch import arith, isa
-from vitforge_hw.arch.config import AcceleratorConfig
+from vitforge_hw.arch.config import AcceleratorConfig, get_config
 from vitforge_hw.compute import Engines
 from vitforge_sim.bench.chunkbench import pack_entries
 from vitforge_sim.bench.enginebench import packed_op
@@ -28,8 +28,8 @@ SUM_PARAMS, Z_PARAMS, SHIFTS, LAYER_PARAMS = 0, HEADS, 2 * HEADS, 3 * HEADS  # i
 Q3 = 40
 
 
-def instructions(c):
-    """Sums of keys, Z and the odd rows of a layer on R-MAC; its even rows, then Q Z with division on MAT."""
+def instructions(c, divider):
+    """Sums of keys, Z and the odd rows of a layer on R-MAC; its even rows on MAT; then Q Z with division on either."""
     beats = c.word * isa.PARAM_BYTES // c.beat_bytes
     zero = {f.name: 0 for f in isa.OP_FIELDS[isa.Chunk.MAT] if f is not isa.W4_FIELD}
     window = dict(in_stride=HEADS, in_groups=GROUPS, width=WIDTH, height=HEIGHT, narrow=1)
@@ -54,24 +54,27 @@ def instructions(c):
         relu=1, weight_addr=Z, param_addr=SHIFTS * beats, out_addr=ATTENDED, out_stride=HEADS, narrow=1, divide=1,
         act0=LO, act1=KSUM | RULE << 11,
     )  # fmt: skip
-    return {"mat": [even, divide], "rmac": rmac}
+    programs = {"mat": [even], "rmac": rmac}
+    programs[divider].append(divide | (dict(kind=isa.POINTWISE) if divider == "rmac" else {}))
+    return programs
 
 
 class Bench(PortBench):
-    """Engines, memories that they write, sequencers that let MAT's division wait for R-MAC's first rows."""
+    """Engines, memories that they write, sequencers that let the division wait for R-MAC's first rows."""
 
-    def __init__(self, c, memory, weights, params, **options):
+    def __init__(self, c, memory, weights, params, programs, **options):
         self.c, self.memory, self.weights = c, memory, weights
         self.ksum = np.zeros((32, c.word), np.int8)
         dut = reused(Engines, c)
         super().__init__(dut, **options)
-        self.programs = instructions(c)
+        self.programs = programs
         self.done = dict.fromkeys(self.programs, 0)
         self.accepted = {e: [] for e in self.programs}
         beats = c.param_read_bytes // c.beat_bytes
         number = lambda rows: int.from_bytes(rows.tobytes(), "little")  # noqa: E731
 
         def parameters(addr):
+            assert addr % beats == 0
             first = addr % len(params) // beats * beats
             return sum(p << 8 * c.beat_bytes * i for i, p in enumerate(params[first : first + beats]))
 
@@ -145,14 +148,15 @@ def pixels(c, memory, base, words, rows):
 
 
 @pytest.mark.parametrize(
-    "config, stall, simulators",
+    "config, divider, stall, simulators",
     [
-        (FOUR, 0.0, ("verilator",)),
-        pytest.param(FOUR, 0.4, (), marks=pytest.mark.slow),
-        pytest.param(FIVE, 0.2, (), marks=pytest.mark.slow),
+        (get_config("tiny_hybrid"), "rmac", 0.0, ("verilator",)),
+        pytest.param(get_config("tiny_hybrid"), "mat", 0.2, ("verilator",), marks=pytest.mark.slow),
+        pytest.param(FOUR, "mat", 0.4, (), marks=pytest.mark.slow),
+        pytest.param(FIVE, "mat", 0.2, (), marks=pytest.mark.slow),
     ],
 )
-def test_linear_attention_beside_a_split_layer(config, stall, simulators):
+def test_linear_attention_beside_a_split_layer(config, divider, stall, simulators):
     c, rng = config, np.random.default_rng(21)
     memory = rng.integers(-128, 128, (1024, c.cores, c.word)).astype(np.int8)
     memory[V : V + 20] = np.maximum(memory[V : V + 20], -127)
@@ -167,7 +171,7 @@ def test_linear_attention_beside_a_split_layer(config, stall, simulators):
                      offset=draw(-20, 20)) for _ in range(TILES * c.word)]  # fmt: skip
     params = pack_entries(isa.POST_PARAM_FIELDS, entries, c.beat_bytes)
     before, fixed = memory.copy(), weights.copy()
-    bench = Bench(c, memory, weights, params, seed=3, stall=stall, simulators=simulators)
+    bench = Bench(c, memory, weights, params, instructions(c, divider), seed=3, stall=stall, simulators=simulators)
     bench.run()
 
     # ---- the layer, all rows
@@ -207,3 +211,59 @@ def test_linear_attention_beside_a_split_layer(config, stall, simulators):
                 assert out[n, head, e] == arith.divide(dividend, *factor, entry(SHIFTS, e)["s1"]), (n, head, e)
                 alive.add(int(out[n, head, e]))
     assert len(alive) > 20
+
+
+def layer(x, matrix, entries, residual):
+    """A layer of one tile: x [group][core][input], matrix [lane][input], residual [group][core][lane]."""
+    acc = x.astype(np.int64) @ matrix.astype(np.int64).T
+    out = np.empty_like(acc)
+    for at in np.ndindex(acc.shape):
+        out[at] = post(acc[at], entries[at[-1]], residual[at])
+    return out
+
+
+@pytest.mark.slow
+def test_many_rows_and_groups_at_any_address():
+    """Both engines at once, rows of 40 groups, 303 rows of one, few: counters and addresses of many bits end rightly.
+
+    Five steps a tile: post-processing, of two cycles for each engine, has gaps of odd length."""
+    c, rng = get_config("tiny_hybrid"), np.random.default_rng(4)
+    size, steps, tile = 1 << 16, 5, c.word * isa.PARAM_BYTES // c.beat_bytes
+    memory = rng.integers(-128, 128, (size, c.cores, c.word)).astype(np.int8)
+    weights = rng.integers(-127, 128, (size, c.weight_row_bytes)).astype(np.int8)
+    draw = lambda lo, hi: int(rng.integers(lo, hi))  # noqa: E731
+    entries = [dict(bias=draw(-999, 999), m1=draw(0, 1 << 15), s1=5, e=draw(-6, 1), s2=draw(4, 7), offset=draw(-20, 20))
+               for _ in range(256 * c.word)]  # fmt: skip
+    params = pack_entries(isa.POST_PARAM_FIELDS, entries, c.beat_bytes)
+    before = memory.copy()
+    programs, taken = {"mat": [], "rmac": []}, np.zeros(size, bool)
+
+    def free(span):
+        """Address of so many rows that no other instruction has."""
+        while True:
+            place = slice(at := draw(0, size - span), at + span)
+            if not taken[place].any():
+                taken[place] = True
+                return at
+
+    for rows, groups in ((2, 40), (303, 1), (3, 2)):
+        for engine, ops in programs.items():
+            stride = draw(steps, 9)
+            op = {f.name: 0 for f in isa.OP_FIELDS[isa.Chunk.MAT] if f is not isa.W4_FIELD} | dict(
+                rows=rows, tiles=1, ksteps=steps, groups=groups - 1,
+                in_addr=free(rows * groups * stride), in_stride=stride,
+                weight_addr=draw(0, size - steps), param_addr=draw(0, size // tile) * tile, res_mode=1,
+                out_addr=free(rows * groups), out_stride=1, res_addr=free(rows * groups), res_stride=1,
+            )  # fmt: skip
+            ops.append(op | (dict(kind=isa.POINTWISE) if engine == "rmac" else {}))
+    bench = Bench(c, memory, weights, params, programs, seed=4, stall=0.1, simulators=("verilator",))
+    bench.run(20_000)
+    for engine, ops in programs.items():
+        for op in ops:
+            groups = op["rows"] * (op["groups"] + 1)
+            at = lambda name, step=1, op=op, n=groups: op[f"{name}_addr"] + np.arange(n) * step  # noqa: E731
+            words, rows = at("in", op["in_stride"])[:, None] + np.arange(steps), op["weight_addr"] + np.arange(steps)
+            x = before[words].transpose(0, 2, 1, 3).reshape(groups, c.cores, -1)
+            matrix = weights[rows].reshape(steps, c.lanes, c.width).transpose(1, 0, 2).reshape(c.lanes, -1)
+            want = layer(x, matrix, entries[op["param_addr"] // tile % 256 * c.word :], before[at("res")])
+            assert np.array_equal(memory[at("out")], want), (engine, op)

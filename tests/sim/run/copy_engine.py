@@ -14,13 +14,16 @@ _WIDTHS = {
     "rvalid": (1, "input"), "rready": (1, "output"),
 }  # fmt: skip
 _FIXED = {"awlen": (8, 15), "awsize": (3, 4), "awburst": (2, 1), "arlen": (8, 15), "arsize": (3, 4), "arburst": (2, 1)}
-_FIXED |= {"wstrb": (16, 0xFFFF), "bready": (1, 1)}
+_FIXED |= {"wstrb": (16, 0xFFFF), "bready": (1, 1), "awcache": (4, 3), "awprot": (3, 2), "aruser": (1, 1)}
 _LITE = {"awaddr": 12, "awvalid": 1, "wdata": 32, "wvalid": 1, "bready": 1, "araddr": 12, "arvalid": 1, "rready": 1}
 _LITE_OUT = {"awready": 1, "wready": 1, "bresp": 2, "bvalid": 1, "arready": 1, "rdata": 32, "rresp": 2, "rvalid": 1}
 
 
 def sources(lanes: int, bug: int = 0) -> dict[str, str]:
-    """Verilog of vitforge_top with `lanes` copy lanes; lane n works at src + n * 16 * beats."""
+    """Verilog of vitforge_top with `lanes` copy lanes; lane n works at src + n * 16 * beats.
+
+    bug: those of copy_engine.v; 4: AWLOCK is set."""
+    fixed = _FIXED | {"awlock": (1, int(bug == 4))}
     ports = ["input wire aclk", "input wire aresetn", "output wire interrupt"]
     ports += [f"input wire [{w - 1}:0] s_axi_ctrl_{n}" for n, w in _LITE.items()]
     ports += ["input wire [3:0] s_axi_ctrl_wstrb", "input wire [2:0] s_axi_ctrl_awprot"]
@@ -32,8 +35,8 @@ def sources(lanes: int, bug: int = 0) -> dict[str, str]:
     for lane in range(lanes):
         prefix = f"m_axi_gmem{lane}_"
         ports += [f"{d} wire [{w - 1}:0] {prefix}{n}" for n, (w, d) in _WIDTHS.items()]
-        ports += [f"output wire [{w - 1}:0] {prefix}{n}" for n, (w, _) in _FIXED.items()]
-        body += [f"assign {prefix}{n} = {w}'d{v};" for n, (w, v) in _FIXED.items()]
+        ports += [f"output wire [{w - 1}:0] {prefix}{n}" for n, (w, _) in fixed.items()]
+        body += [f"assign {prefix}{n} = {w}'d{v};" for n, (w, v) in fixed.items()]
         body.append(f"wire [31:0] offset{lane} = (beats << 4) * {lane};")
         body.append(f"copy_lane #(.BUG({bug})) lane{lane} (.aclk(aclk), .aresetn(aresetn), .start(start), ")
         body.append(f".src(src + offset{lane}), .dst(dst + offset{lane}), .beats(beats), ")

@@ -59,6 +59,7 @@ def test_copy_is_right_and_alike_in_both_simulators(settings):
     for run in runs:
         assert np.array_equal(run.memory, image(4))
         assert run.axi_errors == []
+        assert run.attributes == {"ar": {0x80}, "aw": {0x23}}
         assert run.read_beats == run.write_beats == [BEATS] * 4
         assert run.events[-2].value == 1, "status: done, no error"
         data = np.concatenate([run.monitors[f"fifo{lane}"]["data"].reshape(-1) for lane in range(4)])
@@ -105,7 +106,9 @@ def test_faults_reach_the_design_and_heal(simulator, kind):
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
-@pytest.mark.parametrize("bug,rule", [(1, "burst_crosses_4_KiB"), (3, "WLAST_at_wrong_beat")])
+@pytest.mark.parametrize(
+    "bug, rule", [(1, "burst_crosses_4_KiB"), (3, "WLAST_at_wrong_beat"), (4, "aw 0: {qos, lock} must be 0, not 01")]
+)
 def test_protocol_violations_are_seen(simulator, bug, rule):
     run = copy(simulator, lanes=1, bug=bug, latency=5)
     assert any(rule in line for line in run.axi_errors)

@@ -54,7 +54,7 @@ campaign: setup
 	@$(BIN)/python scripts/fuzz.py --page docs/fuzzing.md
 	@$(BIN)/python scripts/wheel.py
 
-# Resumable: what is in build/mutation or build/coverage is not done again, but for the recorded tests.
+# Resumable: what is in docs/mutation.json or build/coverage is not done again, but for the recorded tests.
 mutation: setup
 	@for step in record\ tests/hw nearest whole system equivalent report; do $(BIN)/python scripts/mutation.py $$step || exit 1; done
 

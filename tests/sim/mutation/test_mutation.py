@@ -1,7 +1,9 @@
 """Mutants of one block: Yosys makes as many as asked for, none is on by itself, a replay sees most of them."""
 
+import json
 import random
 import re
+from pathlib import Path
 
 import pytest
 from amaranth import Module, Signal
@@ -118,3 +120,12 @@ def test_reasons_of_survivors(tmp_path):
     with pytest.raises(ValueError, match="some.toml: a survivor must have blocks, what and why"):
         reasons.load(tmp_path)
     reasons.load()
+
+
+def test_every_survivor_of_the_last_run_is_explained():
+    found = json.loads((Path(__file__).parents[3] / "docs" / "mutation.json").read_text())
+    survivors = [(block, m["what"]) for block, entry in found.items() for m in entry["survivors"]]
+    by_reason, without = reasons.explained(reasons.load(), survivors)
+    assert not without and sum(map(len, by_reason.values())) == len(survivors)
+    for block, entry in found.items():
+        assert entry["mutants"] == entry["killed"] + entry["equivalent"] + len(entry["survivors"]), block

@@ -127,5 +127,5 @@ def test_every_survivor_of_the_last_run_is_explained():
     survivors = [(block, m["what"]) for block, entry in found.items() for m in entry["survivors"]]
     by_reason, without = reasons.explained(reasons.load(), survivors)
     assert not without and sum(map(len, by_reason.values())) == len(survivors)
-    for block, entry in found.items():
-        assert entry["mutants"] == entry["killed"] + entry["equivalent"] + len(entry["survivors"]), block
+    for name, entry in found.items():
+        assert entry["mutants"] == entry["killed"] + entry["equivalent"] + len(entry["survivors"]), name

@@ -7,14 +7,16 @@ import time
 from pathlib import Path
 from unittest import mock
 
-from campaign_base import need
+from campaign_base import ROOT, need
 
+from vitforge.rtl import load_config
 from vitforge.synth import synthesise
-from vitforge_hw.arch.config import PRESETS, get_config
-from vitforge_sim.synth.parts import PARTS, part
+from vitforge_hw.arch.config import PRESETS, AcceleratorConfig, get_config
+from vitforge_sim.synth.parts import PARTS, RESOURCES, part
 
 DEBIAN = "/usr/bin/yosys"
 TARGETS = ("ecp5", "xc7")
+SPARE = 0.15  #: of a board's part
 #: figures that a preset must keep, and minutes on two idle cores
 BOUNDS = {
     "p2vit": (dict(dsp=1071, lut=150_000, bram36=500), 250, 8),
@@ -22,13 +24,13 @@ BOUNDS = {
 }
 
 
-def synthesised(preset: str, target: str) -> tuple[dict, float, float]:
+def synthesised(config: AcceleratorConfig, target: str) -> tuple[dict, float, float]:
     """What `vitforge synth` says, seconds from an empty cache, seconds from a full one."""
     seconds = []
     with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, VITFORGE_CACHE=f"{folder}/cache"):
         for run in ("first", "second"):
             begin = time.monotonic()
-            info = synthesise(get_config(preset), Path(folder) / run, part(None, target))
+            info = synthesise(config, Path(folder) / run, part(None, target))
             seconds.append(time.monotonic() - begin)
     return info, *seconds
 
@@ -36,17 +38,35 @@ def synthesised(preset: str, target: str) -> tuple[dict, float, float]:
 def preset(name: str) -> dict:
     """A preset for UltraScale+ from an empty cache and from a full one: cells, clock by the fan-out model before
     placement, the parts that it fits."""
-    info, first, second = synthesised(name, "xcup")
+    info, first, second = synthesised(get_config(name), "xcup")
     most, mhz, minutes = BOUNDS.get(name, ({}, 0, None))
     for resource, bound in most.items():
         need(info["total"][resource] <= bound, f"{resource} is {info['total'][resource]}, must be at most {bound}")
     need(info["fmax_mhz"] >= mhz, f"clock is {info['fmax_mhz']} MHz, must be at least {mhz}")
     need(minutes is None or first < 60 * minutes, f"synthesis took {first:.0f} s, must be under {minutes} min")
-    fits = {p.name: ", ".join(p.misfits(info["total"])) or "fits" for p in PARTS.values() if p.target == "xcup"}
     return {
-        "tool": info["tool"], "seconds_empty_cache": round(first), "seconds_full_cache": round(second),
-        "cores": os.cpu_count(), "load": round(os.getloadavg()[2], 1),
-    } | {key: info[key] for key in ("total", "fmax_mhz", "fmax_mhz_148", "fmax_mhz_250")} | {"parts": fits}  # fmt: skip
+        "seconds_empty_cache": round(first), "seconds_full_cache": round(second), "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[2], 1),
+    } | figures(info) | {"parts": fits(info)}  # fmt: skip
+
+
+def board(name: str) -> dict:
+    """DeiT-Tiny's configuration of a board (configs/) for its part, whole: at most 85 % of every resource."""
+    info, _, _ = synthesised(load_config(None, ROOT / "configs" / f"{name}.json"), "xcup")
+    shares = {r: info["total"][r] / n for r in RESOURCES if (n := getattr(part(name, "xcup"), r))}
+    for resource, share in shares.items():
+        need(share <= 1 - SPARE, f"{resource} is {share:.0%} of a {name}, must be at most {1 - SPARE:.0%}")
+    return figures(info) | {"shares": {r: round(share, 3) for r, share in shares.items()}}
+
+
+def figures(info: dict) -> dict:
+    return {key: info[key] for key in ("tool", "total", "fmax_mhz", "fmax_mhz_148", "fmax_mhz_250")}
+
+
+def fits(info: dict) -> dict[str, str]:
+    """Part of the target -> "fits", or what there is too much of."""
+    those = (p for p in PARTS.values() if p.target == info["target"])
+    return {p.name: ", ".join(p.misfits(info["total"])) or "fits" for p in those}
 
 
 def targets(name: str) -> dict:
@@ -57,10 +77,15 @@ def targets(name: str) -> dict:
     for target in TARGETS:
         for tool in (None, DEBIAN):
             with mock.patch.dict(os.environ, {"VITFORGE_YOSYS": tool} if tool else {}):
-                info, seconds, _ = synthesised(name, target)
-            fits = {p.name: ", ".join(p.misfits(info["total"])) or "fits" for p in PARTS.values() if p.target == target}
-            found[f"{target}, {info['tool']}"] = {"seconds": round(seconds), "total": info["total"], "parts": fits}
+                info, seconds, _ = synthesised(get_config(name), target)
+            found[f"{target}, {info['tool']}"] = {
+                "seconds": round(seconds), "total": info["total"], "parts": fits(info),
+            }  # fmt: skip
     return found
 
 
-STEPS = {f"synth_{name}": (preset, name) for name in PRESETS} | {"synth_targets": (targets, "tiny_hybrid")}
+STEPS = {
+    **{f"synth_{name}": (preset, name) for name in PRESETS},
+    **{f"synth_{name}": (board, name) for name in ("kv260", "zcu104")},
+    "synth_targets": (targets, "tiny_hybrid"),
+}

@@ -17,7 +17,9 @@ from vitforge.rtl import load_config
 from vitforge.shipped import shipped_model
 from vitforge.simulation import prepare
 from vitforge_sim.run.link import Link, Memory, System
-from vitforge_sw.compiler import Build
+from vitforge_sim.run.topbench import MemorySettings
+from vitforge_sw.compiler import Build, CompileOptions
+from vitforge_sw.graph.serialize import load_graph
 from vitforge_sw.models.files import list_images
 from vitforge_sw.models.images import ImageConfig, input_pixels
 
@@ -59,6 +61,26 @@ def models(tmp_path_factory) -> dict[str, Model]:
     return found
 
 
+@pytest.fixture(scope="session")
+def deferred(models, tmp_path_factory) -> Model:
+    """The EfficientViT in jobs of two images, each job's logits with the next job's status."""
+    one, folder = models["digits_efficientvit"], tmp_path_factory.mktemp("drivers") / "deferred"
+    graph = load_graph(one.folder / "model.safetensors")
+    options = CompileOptions(batch=2, defer=True)
+    build = api.compile_model(graph, load_config("tiny_hybrid", None), folder, options=options)
+    return dataclasses.replace(one, folder=folder, build=build, jobs=[])
+
+
+@pytest.fixture(scope="session")
+def another(models, tmp_path_factory) -> bytes:
+    """The memory image of another ViT of the same shape: calibrated with fewer images."""
+    paths, folder = shipped_model("digits_vit"), tmp_path_factory.mktemp("drivers") / "another"
+    graph = api.quantize(api.load_float(str(paths.model), paths.checkpoint), paths.calib, "vitforge",
+                         limit=4, progress=False)  # fmt: skip
+    api.compile_model(graph, load_config("tiny_hybrid", None), folder)
+    return (folder / "memory.bin").read_bytes()
+
+
 @pytest.fixture(params=["digits_vit", "digits_efficientvit"])
 def model(request, models) -> Model:
     return models[request.param]
@@ -74,6 +96,14 @@ def board(models, tmp_path_factory):
 def link(board):
     """A board under power; what its memory saw breaks no AXI rule."""
     with Link(board) as link:
+        yield link
+        assert "AXI_ERROR" not in link.close()
+
+
+@pytest.fixture(params=[100, 400, 2000])
+def slow_link(request, board):
+    """A board whose memory goes on when the fabric is reset, as a Zynq's does, at several latencies."""
+    with Link(board, MemorySettings(latency=request.param, keep_reset=True)) as link:
         yield link
         assert "AXI_ERROR" not in link.close()
 

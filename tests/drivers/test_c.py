@@ -13,6 +13,7 @@ import pytest
 
 from vitforge import package
 from vitforge.package.model import HEADER, c_model
+from vitforge_sim.run.link import Memory, System
 
 DRIVERS = Path(package.__file__).parents[1] / "drivers"
 
@@ -102,13 +103,14 @@ class Board:
         self.image[: len(data)] = np.frombuffer(data, np.uint8)
         return (self.lib.vf_load if load else self.lib.vf_start)(self.device, byref(self.c_image), timeout)
 
-    def submit(self, i):
-        pixels = np.ascontiguousarray(self.model.pixels[i])
+    def submit(self, *images):
+        pixels = np.stack([self.model.pixels[i] for i in images])
         return self.lib.vf_submit(self.device, c_void_p(pixels.ctypes.data), None)
 
     def wait(self, timeout=SECOND):
         """(result, logits, job)."""
-        logits, number = (c_double * self.model.record["output"]["classes"])(), c_uint32()
+        record = self.model.record
+        logits, number = (c_double * (record["job"]["images"] * record["output"]["classes"]))(), c_uint32()
         code = self.lib.vf_wait(self.device, logits, timeout, byref(number))
         return code, np.array(logits), number.value
 
@@ -229,6 +231,48 @@ def test_wrong_memory_image(started):
         assert started.lib.vf_reset(started.device, SECOND) == OK
         assert started.start() == OK
         started.right(1)
+
+
+def test_memory_image_of_another_model(models, libraries, link, memory, system, another):
+    """The same shape, length and hashes of hardware: the CRC-32 tells them apart."""
+    board = Board(libraries["digits_vit"], models["digits_vit"], link, memory, system)
+    assert board.open() == OK and len(another) == board.model.record["memory"]["bytes"]
+    assert board.start(another) == MISMATCH and "memory image's CRC-32: must be" in board.text(MISMATCH)
+    assert board.start() == OK
+    board.right(0)
+
+
+@pytest.mark.parametrize("wait", [200, 900, 2500])
+def test_aresetn_with_reads_in_flight(models, libraries, slow_link, wait):
+    """Late answers to reads from before it keep nobody from starting again."""
+    board = Board(libraries["digits_vit"], models["digits_vit"], slow_link, Memory(slow_link), System(slow_link))
+    assert board.open() == board.start() == board.submit(0) == OK
+    slow_link.wait(wait)
+    slow_link.reset(8)
+    code = board.start()
+    assert code == OK, board.text(code)
+    board.right(1, 2)
+
+
+def test_logits_a_job_later(tmp_path, deferred, link, memory, system):
+    board = Board(library(tmp_path / "c", deferred.record), deferred, link, memory, system)
+    assert board.open() == board.start() == OK
+    golden = deferred.stored * deferred.record["output"]["scale"]
+    pairs = ((0, 1), (2, 0), (1, 1))
+    assert [board.submit(*pair) for pair in pairs] == [OK] * 3
+    for number, pair in enumerate(pairs[:2]):
+        code, logits, job = board.wait()
+        assert (code, job) == (OK, number) and np.array_equal(logits.reshape(2, -1), golden[list(pair)])
+    assert board.wait()[0] == ARGUMENT and "its logits come with the next job: submit one" in board.text(ARGUMENT)
+    assert board.submit(0, 0) == OK
+    code, logits, job = board.wait()
+    assert (code, job) == (OK, 2) and np.array_equal(logits.reshape(2, -1), golden[[1, 1]])
+    link.fault(board.slots[0][0].device_address, 1, 2)
+    assert [board.submit(i, i) for i in (1, 2, 0)] == [OK] * 3
+    code, _, job = board.wait()
+    assert (code, job) == (JOB_FAILED, 4)
+    code, logits, job = board.wait()
+    assert (code, job) == (OK, 5) and np.array_equal(logits.reshape(2, -1), golden[[2, 2]])
 
 
 @pytest.mark.parametrize("response", [2, 3])

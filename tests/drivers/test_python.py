@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from vitforge_sim.run.link import Memory, System
+
 
 @pytest.fixture
 def record(driver, model):
@@ -168,6 +170,42 @@ def test_hang(driver, machine, model, link):
     machine.reset()
     machine.start()
     right(machine, model)
+
+
+@pytest.mark.parametrize("wait", [200, 900, 2500])
+def test_aresetn_with_reads_in_flight(driver, models, slow_link, wait):
+    """Late answers to reads from before it (error stray) keep nobody from starting again."""
+    model = models["digits_vit"]
+    machine = driver.Accelerator(slow_link, Memory(slow_link), System(slow_link), driver.Record.load(model.folder))
+    machine.start()
+    machine.submit([model.pixels[0]])
+    slow_link.wait(wait)
+    slow_link.reset(8)
+    machine.start()
+    right(machine, model, (1, 2))
+    assert machine.status()["errors"] == []
+
+
+def test_logits_a_job_later(driver, link, memory, system, deferred):
+    """Each job with its own logits, in order; what is owed is said; a failed job takes the one before with it."""
+    machine = driver.Accelerator(link, memory, system, driver.Record.load(deferred.folder))
+    machine.start()
+    right(machine, deferred, (0, 1, 2))
+    golden, pixels = deferred.stored * machine.record.output["scale"], deferred.pixels
+    pairs = ((0, 1), (2, 0), (1, 1))
+    jobs = [machine.submit([pixels[i] for i in pair]) for pair in pairs]
+    for job, pair in zip(jobs[:2], pairs):
+        assert machine.wait() is job and np.array_equal(job.logits, golden[list(pair)])
+    with pytest.raises(ValueError, match=rf"logits of job {jobs[2].number} come with the next job: submit one"):
+        machine.wait()
+    last = machine.submit([pixels[0]] * 2)
+    assert machine.wait() is jobs[2] and np.array_equal(jobs[2].logits, golden[[1, 1]])
+    link.fault(machine._slots[machine._free[0]]["image"].device_address, 1, 2)
+    failing, after, end = (machine.submit([pixels[i]] * 2) for i in (1, 2, 0))
+    with pytest.raises(driver.JobError, match=f"job {failing.number} failed"):
+        machine.wait()
+    assert machine.wait() is after and np.array_equal(after.logits, golden[[2, 2]])
+    assert last.logits is failing.logits is end.logits is None
 
 
 def test_full_queue(driver, machine, model):

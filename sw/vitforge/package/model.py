@@ -19,7 +19,8 @@ def c_model(record: dict[str, Any]) -> str:
         raise ValueError(f"driver record: at most 4 colours, not {len(image['pad'])}")
     fields: dict[str, Any] = {n: f"0x{hardware[n]:08x}u" for n in ("ident", "config_hash", "build_hash", "magic")}
     fields |= {n: f"{hardware[n]}u" for n in ("version", "masters")}
-    fields |= {"image_bytes": f"{memory['bytes']}u", "program_beats": f"{memory['program_beats']}u"}
+    fields |= {"image_bytes": f"{memory['bytes']}u", "image_crc32": f"0x{memory['crc32']:08x}u"}
+    fields |= {"program_beats": f"{memory['program_beats']}u"}
     fields |= {"job_images": f"{job['images']}u", "job_lag": f"{job['lag']}u"}
     fields |= {f"job_{n}": f"{job[n]}u" for n in ("image_bytes", "result_bytes")}
     for name in ("height", "width", "channels", "kernel", "stride", "padding", "rows", "columns", "cores", "word",

@@ -87,7 +87,7 @@ def test_lives(seed, lives):
                 await bench.world.step(rng.choice([0, 60, 200]))
                 for sink in (*bench.sinks, bench.buffer):
                     sink.rows.clear()
-                assert await bench.read("errors") in (0, 1 << Error.STRAY) if outstanding else (0,)
+                assert await bench.read("errors") in ((0, 1 << Error.STRAY) if outstanding else (0,))
                 strays += await bench.read("errors") >> Error.STRAY
                 continue
             await bench.finish()

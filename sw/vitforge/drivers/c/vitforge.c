@@ -40,6 +40,11 @@ static void note_errors(struct vf_device *d, uint32_t errors)
     d->error_resp = get(d, VF_REG_ERROR_RESP);
 }
 
+static void forget(struct vf_device *d)
+{
+    d->first = d->used = d->owed = 0;
+}
+
 static enum vf_result refused(struct vf_device *d, const char *what)
 {
     note_errors(d, get(d, VF_REG_ERRORS));
@@ -75,6 +80,8 @@ enum vf_result vf_open(struct vf_device *d, const struct vf_system *system, cons
     uint32_t masters = (shape & VF_CAPABILITIES_MASTERS_MASK) >> VF_CAPABILITIES_MASTERS_SHIFT;
     if (differs(d, "number of masters", masters, m->masters))
         return VF_MISMATCH;
+    if (m->job_lag > 1)
+        return differs(d, "jobs by which results are late", m->job_lag, 1), VF_MISMATCH;
     d->depth = (shape & VF_CAPABILITIES_JOB_DEPTH_MASK) >> VF_CAPABILITIES_JOB_DEPTH_SHIFT;
     if (d->depth > VF_MAX_JOBS)
         d->depth = VF_MAX_JOBS;
@@ -97,13 +104,28 @@ static uint32_t word(const uint8_t *bytes)
     return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
 }
 
+static uint32_t crc32(const uint8_t *bytes, size_t count) /* that of zlib and Ethernet */
+{
+    static const uint32_t of_nibble[16] = {
+        0x00000000u, 0x1db71064u, 0x3b6e20c8u, 0x26d930acu, 0x76dc4190u, 0x6b6b51f4u, 0x4db26158u, 0x5005713cu,
+        0xedb88320u, 0xf00f9344u, 0xd6d6a3e8u, 0xcb61b38cu, 0x9b64c2b0u, 0x86d3d2d4u, 0xa00ae278u, 0xbdbdf21cu};
+    uint32_t crc = 0xffffffffu;
+    for (size_t i = 0; i < count; i++) {
+        crc ^= bytes[i];
+        crc = crc >> 4 ^ of_nibble[crc & 15];
+        crc = crc >> 4 ^ of_nibble[crc & 15];
+    }
+    return ~crc;
+}
+
 enum vf_result vf_start(struct vf_device *d, const struct vf_buffer *image, uint64_t timeout_us)
 {
     const struct vf_model *m = d->model;
     if (differs(d, "memory image's length", (uint32_t)image->bytes, m->image_bytes)
         || differs(d, "memory image's magic", word(image->cpu), m->magic)
         || differs(d, "memory image's config_hash", word(image->cpu + 4), m->config_hash)
-        || differs(d, "memory image's build_hash", word(image->cpu + 8), m->build_hash))
+        || differs(d, "memory image's build_hash", word(image->cpu + 8), m->build_hash)
+        || differs(d, "memory image's CRC-32", crc32(image->cpu, image->bytes), m->image_crc32))
         return VF_MISMATCH;
     return vf_load(d, image, timeout_us);
 }
@@ -122,17 +144,20 @@ enum vf_result vf_load(struct vf_device *d, const struct vf_buffer *image, uint6
     put(d, VF_REG_IRQ_ENABLE, BOTH);
     put(d, VF_REG_JOB_IMAGE_STRIDE, 0);
     put(d, VF_REG_JOB_RESULT_STRIDE, 0);
-    d->first = d->used = 0;
+    forget(d);
     put(d, VF_REG_CONTROL, ENABLE);
     uint64_t end = now(d) + timeout_us;
     while (!(get(d, VF_REG_STATUS) & VF_STATUS_READY_MASK)) {
-        if (get(d, VF_REG_ERRORS))
+        if (get(d, VF_REG_ERRORS) & ~VF_ERRORS_STRAY_MASK)
             return refused(d, "program refused");
         if (now(d) > end)
             return timed_out(d, "program is not loaded");
         d->system->wait_us(d->system->context, 10);
     }
-    return get(d, VF_REG_ERRORS) ? refused(d, "program refused") : VF_OK;
+    if (get(d, VF_REG_ERRORS) & ~VF_ERRORS_STRAY_MASK)
+        return refused(d, "program refused");
+    put(d, VF_REG_ERRORS, VF_ERRORS_STRAY_MASK);
+    return VF_OK;
 }
 
 enum vf_result vf_submit(struct vf_device *d, const uint8_t *pixels, uint32_t *number)
@@ -158,12 +183,8 @@ enum vf_result vf_submit(struct vf_device *d, const uint8_t *pixels, uint32_t *n
     return VF_OK;
 }
 
-enum vf_result vf_wait(struct vf_device *d, double *logits, uint64_t timeout_us, uint32_t *number)
+static enum vf_result next_status(struct vf_device *d, uint64_t end, struct vf_slot **slot)
 {
-    const struct vf_model *m = d->model;
-    if (!d->used)
-        return fail(d, VF_ARGUMENT, "no job is under way");
-    uint64_t end = now(d) + timeout_us;
     while (!get(d, VF_REG_DONE_COUNT)) {
         uint64_t at = now(d);
         if (at >= end)
@@ -171,20 +192,46 @@ enum vf_result vf_wait(struct vf_device *d, double *logits, uint64_t timeout_us,
         d->system->wait_us(d->system->context, end - at);
         put(d, VF_REG_IRQ_STATUS, BOTH);
     }
-    struct vf_slot *slot = &d->slots[d->first];
+    *slot = &d->slots[d->first];
     uint32_t job = get(d, VF_REG_DONE_JOB), errors = get(d, VF_REG_DONE_ERRORS);
     d->first = (d->first + 1) % d->depth;
     d->used--;
     put(d, VF_REG_DONE_POP, 1);
-    if (number)
-        *number = job;
-    if (differs(d, "job's number", job, slot->number))
+    if (differs(d, "job's number", job, (*slot)->number))
         return VF_MISMATCH;
     if (errors) {
         note_errors(d, errors);
         put(d, VF_REG_ERRORS, errors);
         return fail(d, VF_JOB_FAILED, "job failed");
     }
+    return VF_OK;
+}
+
+enum vf_result vf_wait(struct vf_device *d, double *logits, uint64_t timeout_us, uint32_t *number)
+{
+    const struct vf_model *m = d->model;
+    struct vf_slot *slot;
+    uint64_t end = now(d) + timeout_us;
+    uint32_t ready, job;
+    do {
+        if (!d->used)
+            return fail(d, VF_ARGUMENT, d->owed ? "its logits come with the next job: submit one" : "no job is under way");
+        enum vf_result result = next_status(d, end, &slot);
+        if (result == VF_TIMEOUT)
+            return result;
+        if (number)
+            *number = slot->number;
+        if (result != VF_OK) {
+            d->owed = 0;
+            return result;
+        }
+        ready = m->job_lag ? d->owed : 1;
+        job = m->job_lag ? d->owed_number : slot->number;
+        d->owed = m->job_lag;
+        d->owed_number = slot->number;
+    } while (!ready);
+    if (number)
+        *number = job;
     d->system->invalidate(d->system->context, &slot->result);
     for (uint32_t i = 0; i < m->job_images; i++)
         vf_unpack_logits(m, slot->result.cpu + (size_t)i * m->result_stride, logits + (size_t)i * m->classes);
@@ -199,7 +246,7 @@ static enum vf_result until_zero(struct vf_device *d, uint32_t reg, uint32_t mas
             return timed_out(d, what);
         d->system->wait_us(d->system->context, 10);
     }
-    d->first = d->used = 0;
+    forget(d);
     return VF_OK;
 }
 

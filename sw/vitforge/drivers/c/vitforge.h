@@ -22,7 +22,7 @@ enum vf_result {
     VF_QUEUE_FULL,   /* no job slot is free; nothing was submitted */
     VF_JOB_FAILED,   /* the job's result is not valid: device.errors; the next job is not concerned */
     VF_TIMEOUT,      /* nothing came in time: device.errors, device.status; vf_reset recovers */
-    VF_ARGUMENT      /* no job under way, a buffer too small or not aligned */
+    VF_ARGUMENT      /* no job under way, a buffer too small or not aligned; logits that come with a later job */
 };
 
 /* Memory of processor and accelerator, aligned to VF_ALIGNMENT; bus: as the accelerator sees it. */
@@ -45,10 +45,10 @@ struct vf_system {
     uint32_t (*set_clock_khz)(void *context, uint32_t khz); /* asks, returns what the clock is; may be NULL */
 };
 
-/* The record of build.json (docs/driver.md). */
+/* The record of build.json (docs/package.md). */
 struct vf_model {
     uint32_t ident, version, config_hash, build_hash, magic, masters;
-    uint32_t image_bytes, program_beats;                       /* of the memory image */
+    uint32_t image_bytes, image_crc32, program_beats;          /* of the memory image */
     uint32_t job_images, job_lag, job_image_bytes, job_result_bytes;
     uint32_t height, width, channels, kernel, stride, padding, rows, columns, cores, word, beat_bytes, run_bytes;
     uint32_t image_stride;
@@ -72,6 +72,7 @@ struct vf_device {
     const struct vf_model *model;
     struct vf_slot slots[VF_MAX_JOBS];
     uint32_t depth, first, used;   /* slots under way: used of them from first on, modulo depth */
+    uint32_t owed, owed_number;    /* job_lag 1: whether a job is done whose logits come with the next one; which */
     /* of the last result that is not VF_OK: */
     const char *what;              /* which rule */
     uint32_t errors, status;       /* bits of registers errors (or done_errors) and status */
@@ -83,13 +84,16 @@ struct vf_device {
 enum vf_result vf_open(struct vf_device *device, const struct vf_system *system, const struct vf_model *model);
 /* Slot `index` (0 to device->depth - 1) gets its buffers: job_image_bytes and job_result_bytes at least. */
 enum vf_result vf_buffers(struct vf_device *device, uint32_t index, struct vf_buffer image, struct vf_buffer result);
-/* Check the memory image's first words and load it; jobs are allowed then. */
+/* Check that the memory image is this model's (first words, CRC-32) and load it; jobs are allowed then. Answers to reads
+ * from before aresetn (error `stray`) are dropped by the hardware and do not matter. */
 enum vf_result vf_start(struct vf_device *device, const struct vf_buffer *memory_image, uint64_t timeout_us);
 /* The same without looking at the image: the hardware checks it. */
 enum vf_result vf_load(struct vf_device *device, const struct vf_buffer *memory_image, uint64_t timeout_us);
 /* Queue one job of model->job_images images, one behind the other: uint8 height * width * channels each. */
 enum vf_result vf_submit(struct vf_device *device, const uint8_t *pixels, uint32_t *number);
-/* The oldest job: job_images * classes logits. */
+/* The oldest job whose logits were not given: job_images * classes logits. Where job_lag is 1 a job's logits come with
+ * the status of the next job: submit one more (any pixels) behind the last one that counts. A job that fails takes the
+ * logits of the one before it with it. */
 enum vf_result vf_wait(struct vf_device *device, double *logits, uint64_t timeout_us, uint32_t *number);
 enum vf_result vf_stop(struct vf_device *device, uint64_t timeout_us);
 enum vf_result vf_reset(struct vf_device *device, uint64_t timeout_us); /* then vf_start again */

@@ -1,11 +1,12 @@
 """What a driver needs of a build, and all that it may know: the entry ``driver`` of build.json.
 
 Numbers, no code of ours: which bytes an image becomes, where a result's logits lie and what they are worth, what the
-hardware must answer. ``FIELDS`` says what each one means; docs/driver.md shows the same table.
+hardware must answer. ``FIELDS`` says what each one means; docs/package.md shows the same table.
 """
 
 import hashlib
 import math
+import zlib
 from typing import Any
 
 from vitforge_hw.arch import memmap, registers
@@ -16,7 +17,7 @@ from ...graph.ir import Graph
 from . import image
 from .build import Build
 
-SCHEMA = "vitforge-driver-1"
+SCHEMA = "vitforge-driver-2"
 #: section.field -> meaning
 FIELDS: dict[str, str] = {
     "schema": SCHEMA,
@@ -31,6 +32,7 @@ FIELDS: dict[str, str] = {
     "memory.file": "the memory image, beside build.json",
     "memory.bytes": "its length",
     "memory.sha256": "its SHA-256",
+    "memory.crc32": "its CRC-32 (zlib's), for drivers that have no SHA-256",
     "memory.program_beats": "register `program_beats`",
     "memory.alignment": "of every base and stride in DRAM, bytes",
     "job.images": "images of one job",
@@ -88,6 +90,7 @@ def record(build: Build, graph: Graph) -> dict[str, Any]:
             "file": "memory.bin",
             "bytes": len(build.memory_image),
             "sha256": hashlib.sha256(build.memory_image).hexdigest(),
+            "crc32": zlib.crc32(build.memory_image),
             "program_beats": build.program_beats,
             "alignment": memmap.BASE_ALIGNMENT,
         },

@@ -22,6 +22,8 @@ from .record import Record
 
 ENABLE, SOFT_RESET = 1, 2
 BOTH = 0b11  #: irq_enable, irq_status: image_done and error
+#: answers to reads from before aresetn: dropped by the hardware, of no concern to what is loaded now
+STRAY = sum(1 << code for code, (name, _) in registers.ERRORS.items() if name == "stray")
 
 
 class Job:
@@ -46,6 +48,7 @@ class Accelerator:
         self._slots: list[dict[str, Buffer]] = []
         self._free: list[int] = []
         self._jobs: list[Job] = []
+        self._owed: list[Job] = []  # done; their logits come with later jobs
         found = {"ident": "id", "version": "version", "config_hash": "config_hash", "build_hash": "build_hash"}
         for name, register in found.items():
             value, wanted = self.read(register), record.hardware[name]
@@ -102,15 +105,16 @@ class Accelerator:
         self.write("irq_enable", BOTH)
         for name in ("job_image_stride", "job_result_stride"):
             self.write(name, 0)
-        self._jobs, self._free = [], list(range(self.depth))
+        self._jobs, self._owed, self._free = [], [], list(range(self.depth))
         self.write("control", ENABLE)
         end = self.system.now() + timeout
         while not self.field("status", "ready"):
-            self._raise_errors("program refused")
+            self._raise_errors("program refused", ~STRAY)
             if self.system.now() > end:
                 raise self._timeout("program is not loaded", timeout)
             self._sleep(1e-5)
-        self._raise_errors("program refused")
+        self._raise_errors("program refused", ~STRAY)
+        self.write("errors", STRAY)
 
     def stop(self, timeout: float = 1.0) -> None:
         """Disable; jobs that are queued are dropped. TimeoutWithStatus: the memory does not answer."""
@@ -122,7 +126,7 @@ class Accelerator:
         does not answer, only aresetn helps."""
         self.write("control", SOFT_RESET)
         self._until(lambda: self.read("control") == 0, timeout, "soft reset does not end")
-        self._jobs, self._free = [], []
+        self._jobs, self._owed, self._free = [], [], []
 
     # ---- jobs
     def submit(self, images: Sequence[np.ndarray]) -> Job:
@@ -146,11 +150,27 @@ class Accelerator:
         return job
 
     def wait(self, timeout: float = 1.0) -> Job:
-        """The oldest job, done, with its logits. JobError: it failed, the next one is not concerned;
-        TimeoutWithStatus: nothing came in time."""
-        if not self._jobs:
-            raise ValueError("wait: no job was submitted")
+        """The oldest job whose logits were not given, with its logits. With ``record.job["lag"]`` of 1 a job's logits
+        come with the status of the next job: submit one more (any images) behind the last one that counts.
+
+        JobError: a job failed, the next one is not concerned (with a lag, the logits of the one before are lost too);
+        TimeoutWithStatus: nothing came in time; ValueError: no job is under way, or none behind the one that is owed.
+        """
         end = self.system.now() + timeout
+        while True:
+            if not self._jobs:
+                owed = f"the logits of job {self._owed[0].number} come with the next job: submit one" * bool(self._owed)
+                raise ValueError(f"wait: {owed or 'no job was submitted'}")
+            done = self._next_status(end, timeout)
+            self._owed.append(done)
+            if len(self._owed) > self.record.job["lag"]:
+                break
+        job, result = self._owed.pop(0), self._slots[done.slot]["result"]
+        result.invalidate()
+        job.logits = unpack_logits(np.asarray(result[: self.record.job["result_bytes"]]), self.record)
+        return job
+
+    def _next_status(self, end: float, timeout: float) -> Job:
         while self.read("done_count") == 0:
             left = end - self.system.now()
             if left <= 0:
@@ -162,29 +182,33 @@ class Accelerator:
         number, errors, job.cycles = (self.read(f"done_{name}") for name in ("job", "errors", "cycles"))
         self.write("done_pop", 1)
         if number != job.number:
+            self._owed = []
             raise HardwareError(f"status of job {number} came, job {job.number} was expected", [])
         if errors:
+            self._owed = []
             address, response = self._read64("error_addr"), self.read("error_resp")
             self.write("errors", errors)
             at = f"; first at {address:#x}, response {response}"
             raise JobError(number, names_of(errors), describe(errors) + at, address, response)
-        result = self._slots[job.slot]["result"]
-        result.invalidate()
-        job.logits = unpack_logits(np.asarray(result[: self.record.job["result_bytes"]]), self.record)
         return job
 
     def run(self, images: Sequence[np.ndarray], timeout: float = 1.0) -> np.ndarray:
-        """Logits (images, classes) of any number of images, jobs queued back to back. Errors as :meth:`wait`."""
+        """Logits (images, classes) of any number of images, jobs queued back to back. Errors as :meth:`wait`.
+        ValueError: no images, or jobs under way."""
+        if not len(images) or self._jobs:
+            raise ValueError(f"run: must have images and an empty queue, not {len(images)} and {len(self._jobs)} jobs")
         batch, lag = self.record.job["images"], self.record.job["lag"]
         count = -(-len(images) // batch)
         padded = [*images, *[images[-1]] * ((count + lag) * batch - len(images))]
         waiting = [padded[n * batch : (n + 1) * batch] for n in range(count + lag)]
         found: list[np.ndarray] = []
-        while waiting or self._jobs:
+        self._owed = []
+        while len(found) < count:
             while waiting and self._free and self.read("job_free"):
                 self.submit(waiting.pop(0))
             found.append(np.asarray(self.wait(timeout).logits))
-        return np.concatenate(found[lag:])[: len(images)]
+        self._owed = []
+        return np.concatenate(found)[: len(images)]
 
     # ---- state
     def status(self) -> dict[str, object]:
@@ -230,9 +254,10 @@ class Accelerator:
                 raise self._timeout(what, timeout)
             self._sleep(1e-5)
 
-    def _raise_errors(self, what: str) -> None:
+    def _raise_errors(self, what: str, which: int = -1) -> None:
+        """Raise for errors whose bits are in ``which``."""
         errors = self.read("errors")
-        if errors:
+        if errors & which:
             address, response = self._read64("error_addr"), self.read("error_resp")
             self.write("errors", errors)
             text = f"{what}: {describe(errors)}; first at {address:#x}, response {response}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import MismatchError
 
-SCHEMA = "vitforge-driver-1"
+SCHEMA = "vitforge-driver-2"
 
 
 class Record:

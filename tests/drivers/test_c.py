@@ -157,6 +157,17 @@ def test_every_file_compiles_without_a_warning(tmp_path, compiler):
         assert (done.returncode, done.stderr.replace(f"{path}:", "")) == (0, ""), path
 
 
+def test_example_program(libraries, models, tmp_path):
+    """vitforge_run links with every file and the model, and says what it lacks."""
+    folder = Path(libraries["digits_vit"]._name).parent
+    command = ["gcc", *FLAGS, *sorted(folder.glob("vitforge*.c")), "-o", tmp_path / "vitforge_run"]
+    subprocess.run(command, check=True)
+    run = lambda *argv: subprocess.run([tmp_path / "vitforge_run", *argv], capture_output=True, text=True)  # noqa: E731
+    assert (run().returncode, run().stderr[:19]) == (2, "usage: vitforge_run")
+    missing = run("/dev/uio_none", "udmabuf_none", "memory.bin", "image.raw")
+    assert (missing.returncode, missing.stderr) == (1, "vitforge_run: /dev/uio_none: No such file or directory\n")
+
+
 def test_layouts(libraries, model):
     lib, record = libraries[model.name], model.record
     for pixels, job in zip(model.pixels, model.jobs):

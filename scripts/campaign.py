@@ -87,7 +87,7 @@ def whole(scheme: str, count: int, bounds: dict) -> dict:
     build, folder = compiled(graph, f"whole_{scheme}")
     figures = simulated(graph, build, folder, count, True)
     if count > 1:
-        need(figures["utilization"] >= 0.9, f"utilization is {figures['utilization']}")
+        need(figures["utilization"] >= 0.975, f"utilization is {figures['utilization']}, must be at least 0.975")
         need(figures["run_seconds"] < 900, f"simulation took {figures['run_seconds']} s")
     bounds = {"first_image_cycles": 0.02} | ({"steady_state_cycles": 0.02, "run_cycles": 0.02} if count > 1 else {})
     return out | figures | against_estimate(build, figures, bounds)

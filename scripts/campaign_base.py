@@ -96,6 +96,7 @@ def simulated(
         "steady_state_cycles": info["steady_state_cycles"],
         "run_cycles": sum(info["cycles_per_image"]),
         "utilization": round(info["utilization"], 5),
+        **({"backbone_utilization": round(backbone, 5)} if (backbone := info["backbone_utilization"]) else {}),
         "dram_read_bytes_per_cycle": round(info["dram_read_bytes"] / sum(info["cycles_per_image"]), 2),
         "cycles_per_second": round(info["simulated_cycles_per_second"]),
         "build_seconds": round(built - begin, 1),

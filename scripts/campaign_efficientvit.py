@@ -160,7 +160,10 @@ def jobs(count: int, rate: int = 64, tensors: bool = False, **options) -> dict:
 def jobs_of_seven() -> dict:
     """Jobs of seven images, the classifier deferred, i.e. beside the next job's first layers: every tensor of eight
     images (the last one six times more, and in a third job)."""
-    return jobs(8, tensors=True, batch=TRIO.cores, defer=True)
+    figures = jobs(8, tensors=True, batch=TRIO.cores, defer=True)
+    for name, least in (("utilization", 0.96), ("backbone_utilization", 0.955)):
+        need(figures[name] >= least, f"{name} is {figures[name]}, must be at least {least}")
+    return figures
 
 
 def batch() -> dict:

@@ -1,5 +1,6 @@
 """The record of build.json as C: ``vitforge_model.c`` and its header."""
 
+import re
 from typing import Any
 
 HEADER = """/* The compiled model, from build.json's record. */
@@ -31,8 +32,21 @@ def c_model(record: dict[str, Any]) -> str:
     fields |= {"classes": f"{out['classes']}u", "out_word": f"{out['word']}u", "planes": f"{out['planes']}u"}
     fields |= {"result_stride": f"{out['image_stride']}u", "out_scale": repr(float(out["scale"]))}
     fields["out_zero_point"] = out["zero_point"]
-    lines = [f"/* Model {record['model_hash'][:16]} for {record['preset']}. */", '#include "vitforge_model.h"', ""]
+    name, preset = _comment(record["model_hash"][:16]), _comment(record["preset"])
+    lines = [f"/* Model {name} for {preset}. */", '#include "vitforge_model.h"', ""]
     lines += ["const struct vf_model vitforge_model = {", *(f"    .{n} = {v}," for n, v in fields.items()), "};", ""]
-    labels = [str(x).replace("\\", "\\\\").replace('"', '\\"') for x in out["labels"]] or [""]
-    lines += ["const char *const vitforge_labels[] = {", *(f'    "{x}",' for x in labels), "};", ""]
+    labels = out["labels"] or [""]
+    lines += ["const char *const vitforge_labels[] = {", *(f"    {literal(x)}," for x in labels), "};", ""]
     return "\n".join(lines)
+
+
+def literal(text: str) -> str:
+    """A C string of the UTF-8 bytes, in ASCII. Octal: a hexadecimal escape would swallow the digits behind it; and no
+    question mark as it is: two of them begin a trigraph."""
+    plain = {byte for byte in range(0x20, 0x7F)} - set(b'"?\\')
+    return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in text.encode()) + '"'
+
+
+def _comment(text: str) -> str:
+    """Text that can end no comment and no line."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "?", text)

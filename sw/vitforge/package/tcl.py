@@ -97,6 +97,7 @@ def block_design(board: dict[str, Any], masters: int) -> str:
 def project(board: dict[str, Any]) -> str:
     """``project.tcl``: project for the board, the design, bitstream and hardware hand-off; fails where a run does."""
     return f"""{HEAD.format(name="project.tcl")}{HERE}
+if {{![file exists $here/ip/component.xml]}} {{ error "missing file $here/ip/component.xml: the IP of this project" }}
 create_project -force -part {board["part"]} vitforge_{board["name"]} $here/build
 set found [get_board_parts {board["board_part"]}:* -latest_file_version]
 if {{$found eq ""}} {{ error "board files of {board["board_part"]} are not installed" }}

@@ -87,7 +87,7 @@ def _current(rtl: Path, config: AcceleratorConfig, primitives: str) -> bool:
         files = all((rtl / name).exists() for name in info["files"])
         files = files and info["primitives"] == primitives
         return files and info["config_hash"] == f"{config.hash:08x}" and (rtl / "generator").read_text() == GENERATOR
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 

@@ -43,6 +43,7 @@ OBJECTS = {
     "project": "board_part ip_repo_paths", "fileset": "top", "run": "PROGRESS STATUS",
     "core": "vendor library name version",
 }  # fmt: skip
+HANDED = ("vitforge.bit", "vitforge.hwh")  #: files that project.tcl leaves, beside vitforge.xsa
 RULES = {"xilinx.com:bd_rule:zynq_ultra_ps_e": {"apply_board_preset": "1"}}
 
 PRELUDE = r"""
@@ -104,6 +105,7 @@ proc check {name options words} {
         create_project {
             if {[dict get $chosen -part] ni $::parts} { error "$name: no part [dict get $chosen -part]" }
             set ::project $first
+            set ::place [lindex $found 1]
         }
         current_project {
             if {$::project eq ""} { error "$name: none is open" }
@@ -159,6 +161,11 @@ proc check {name options words} {
             if {$name eq "wait_on_run"} {
                 if {[name $first] ni $::launched} { error "$name: $first was not launched" }
                 lappend ::waited [name $first]
+                set run $::place/$::project.runs/[name $first]
+                set design $::place/$::project.gen/sources_1/bd/$::design/hw_handoff
+                file mkdir $run $design
+                close [open $run/$::top.bit w]
+                close [open $design/$::design.hwh w]
             } else {
                 set step [dict get $chosen -to_step]
                 if {$step ne "write_bitstream"} { error "$name: no step $step" }
@@ -443,8 +450,8 @@ def interface_faults(log: list[Call], cells: dict[str, Cell]) -> tuple[dict[str,
     return peers, found
 
 
-def project_faults(log: list[Call], data: dict) -> list[str]:
-    """What is wrong around the design: part, board, top, and a bitstream whose run is looked at."""
+def project_faults(log: list[Call], data: dict, folder: Path) -> list[str]:
+    """What is wrong around the design: part, board, top, a bitstream whose run is looked at, what is handed off."""
     found = []
     (made,) = [c for c in log if c.name == "create_project"]
     if made.options["-part"] != data["part"]:
@@ -455,6 +462,10 @@ def project_faults(log: list[Call], data: dict) -> list[str]:
     if values.get("top") != "vitforge_wrapper":
         found.append(f"top: must be the wrapper, not {values.get('top')}")
     steps = [(c.name, c.words[-1]) for c in log if c.name in ("launch_runs", "wait_on_run", "get_property")]
+    platform = [(c.options.get("-file", ""), sorted(c.options)) for c in log if c.name == "write_hw_platform"]
+    if platform != [(str(folder / "vitforge.xsa"), ["-file", "-fixed", "-force", "-include_bit"])]:
+        found.append(f"the platform is vitforge.xsa with the bitstream, not {platform}")
+    found += [f"{name} is not handed off" for name in HANDED if not (folder / name).exists()]
     if steps != [("launch_runs", "impl_1"), ("wait_on_run", "impl_1"), ("get_property", "run:impl_1")]:
         found.append(f"the run is launched, waited for and looked at, not {steps}")
     return found
@@ -480,11 +491,14 @@ class Design:
         """Of the scripts, some of them exchanged (name without suffix); what tclsh says where they do not run."""
         for name, text in self.texts.items():
             (self.folder / name).write_text(texts.get(name.removesuffix(".tcl"), text))
+        shutil.rmtree(self.folder / "build", ignore_errors=True)
+        for name in HANDED:
+            (self.folder / name).unlink(missing_ok=True)
         try:
             log = run_tcl(self.folder, "project.tcl")
         except AssertionError as error:
             return [str(error).splitlines()[0]]
-        return design_faults(log, self.data, self.masters) + project_faults(log, self.data)
+        return design_faults(log, self.data, self.masters) + project_faults(log, self.data, self.folder)
 
 
 @needs_tcl
@@ -538,7 +552,7 @@ def test_design_check_can_fail(tmp_path, script, old, new, says):
 
 
 #: names that the user sees and nothing else, a pattern, and what Tcl itself takes abbreviated
-FREE = {"vitforge_zcu104", "build", "Reg", "exists"}
+FREE = {"vitforge_zcu104", "build", "Reg", "exists", "copy"}
 
 
 @needs_tcl
@@ -649,7 +663,7 @@ def test_packaged_project(packaged, tmp_path):
     """The scripts of the folder as users get them, on its own component.xml."""
     shutil.copytree(packaged, tmp_path / "x")
     log = run_tcl(tmp_path / "x", "project.tcl")
-    assert design_faults(log, board("zcu104"), 1) == [] and project_faults(log, board("zcu104")) == []
+    assert design_faults(log, board("zcu104"), 1) == project_faults(log, board("zcu104"), tmp_path / "x") == []
 
 
 @needs_tcl

@@ -4,10 +4,13 @@ Writes BUILD/rtl/*.v, the file list files.f, and verilog.json. The hardware depe
 the model. The top module is vitforge_top: clock aclk, reset aresetn, AXI4-Lite s_axi_ctrl, AXI4 masters m_axi_gmem0
 and on, interrupt. The text is the same byte for byte from run to run; what is up to date is not written again.
 
-example: vitforge verilog --preset tiny -o build/tiny
+example: vitforge verilog --preset tiny -o build/tiny --source-lines
 """
 
 from pathlib import Path
+
+from vitforge_sw.graph.serialize import write_atomic
+from vitforge_sw.progress import working
 
 from .options import hardware, output_folder
 
@@ -20,6 +23,12 @@ def arguments(parser) -> None:
         choices=("dsp48e2",),
         help="write the engines' multipliers out as this DSP block with its cascade (Xilinx UltraScale+), instead of "
         "leaving them to the synthesis tool",
+    )
+    parser.add_argument(
+        "--source-lines",
+        action="store_true",
+        help="write BUILD/rtl_source_lines too: the same files with a comment behind each declaration that names the "
+        "line of Python it comes from",
     )
 
 
@@ -34,4 +43,14 @@ def run(args, command: str) -> int:
         f"{args.output}/rtl: preset {config.name} ({config.multipliers} multipliers), {len(files)} files, "
         f"{size / 1e6:.2f} MB, configuration {config.hash:08x}, top vitforge_top"
     )
+    if args.source_lines:
+        from ..source_lines import commented, places
+
+        folder = Path(args.output) / "rtl_source_lines"
+        folder.mkdir(exist_ok=True)
+        with working("naming source lines", True, after=5):
+            texts = commented(files, places(config, args.primitives or ""))
+        for name, text in texts.items():
+            write_atomic(folder / name, text.encode())
+        print(f"{folder}: the same with the line of Python behind each declaration")
     return 0

@@ -95,7 +95,8 @@ def block_design(board: dict[str, Any], masters: int) -> str:
 
 
 def project(board: dict[str, Any]) -> str:
-    """``project.tcl``: project for the board, the design, bitstream and hardware hand-off; fails where a run does."""
+    """``project.tcl``: project for the board, the design, bitstream; fails where a run does. Hands off vitforge.bit and
+    .hwh (PYNQ wants one stem) and vitforge.xsa, beside itself."""
     return f"""{HEAD.format(name="project.tcl")}{HERE}
 if {{![file exists $here/ip/component.xml]}} {{ error "missing file $here/ip/component.xml: the IP of this project" }}
 create_project -force -part {board["part"]} vitforge_{board["name"]} $here/build
@@ -110,6 +111,9 @@ set_property top vitforge_wrapper [current_fileset]
 launch_runs impl_1 -to_step write_bitstream -jobs 4
 wait_on_run impl_1
 if {{[get_property PROGRESS [get_runs impl_1]] ne "100%"}} {{ error "implementation failed" }}
+file copy -force $here/build/vitforge_{board["name"]}.runs/impl_1/vitforge_wrapper.bit $here/vitforge.bit
+file copy -force [lindex [glob $here/build/*/sources_1/bd/vitforge/hw_handoff/vitforge.hwh] 0] $here/vitforge.hwh
+write_hw_platform -fixed -include_bit -force -file $here/vitforge.xsa
 """
 
 

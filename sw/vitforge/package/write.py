@@ -14,6 +14,7 @@ from . import tcl
 from .boards import board as board_of
 from .folder import PACKAGE, SCHEMA, install, replaceable
 from .ipxact import component
+from .linux import device_tree
 from .model import HEADER, c_model
 from .record import read_build, read_synth
 from .registers import DRIVERS, systemrdl
@@ -51,6 +52,7 @@ def package(build: Path, board: str, folder: Path, command: str = "") -> dict:
         "driver/vitforge.rdl": systemrdl({"watchdog": 1 << config.watchdog_bits}),
         "driver/c/vitforge_model.c": c_model(compiled.driver),
         "driver/c/vitforge_model.h": HEADER,
+        "driver/c/vitforge.dtso": device_tree(data, compiled.driver, config.job_depth),
         "driver/build.json": json.dumps({"driver": compiled.driver}, indent=1) + "\n",
     }
     written = {

@@ -78,7 +78,7 @@ def _build(folder: Path, data: dict, memory: bytes, config: AcceleratorConfig | 
     digest = hashlib.sha256(memory).hexdigest()
     wanted = [
         ("configuration", f"{own.hash:08x}", data["config_hash"]),
-        ("memory.bin", digest, data["memory_sha256"]),
+        ("memory.bin", data["memory_sha256"], digest),
     ]
     if config is not None:
         wanted.append(("configuration", f"{config.hash:08x}", data["config_hash"]))

@@ -1,6 +1,7 @@
 """Compiled programs: memory image, build directories, expected writes, refusals."""
 
 import dataclasses
+import hashlib
 import json
 
 import numpy as np
@@ -88,7 +89,8 @@ def test_build_directory_mismatches(build, tmp_path):
     memory = bytearray(build.memory_image)
     memory[-1] ^= 1
     (tmp_path / "memory.bin").write_bytes(memory)
-    with pytest.raises(ValueError, match="memory.bin hash must be"):
+    was, is_ = (hashlib.sha256(m).hexdigest() for m in (build.memory_image, memory))
+    with pytest.raises(ValueError, match=f"memory.bin hash must be {was}, is {is_}"):
         load_build(tmp_path)
     data = json.loads((tmp_path / "build.json").read_text())
     (tmp_path / "build.json").write_text(json.dumps(data | {"schema": "other"}))

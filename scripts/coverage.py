@@ -1,7 +1,7 @@
 """Line, toggle and functional coverage of `tiny_hybrid`'s Verilog over the tests; writes docs/coverage.md.
 
     .venv/bin/python scripts/coverage.py run [TESTS ...] run tests (default: all that simulate) and add their counts
-    .venv/bin/python scripts/coverage.py report             docs/coverage.md and build/coverage/missed.txt; fails < 90 %
+    .venv/bin/python scripts/coverage.py report             docs/coverage.md and docs/coverage-missed.txt; fails < 90 %
 
 Counts lie in build/coverage/counts.json and add up over calls, as long as the Verilog stays the same.
 """
@@ -25,7 +25,8 @@ from vitforge_sim.run.cache import cache_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "coverage"
-COUNTS, MISSED, DATA = FOLDER / "counts.json", FOLDER / "missed.txt", FOLDER / "data"
+COUNTS, DATA = FOLDER / "counts.json", FOLDER / "data"
+MISSED = ROOT / "docs" / "coverage-missed.txt"  #: a line for each signal or branch of which some point is missed
 CONFIG = get_config("tiny_hybrid")
 TESTS = ("tests/hw", "tests/sim", "tests/drivers", "tests/e2e")
 SAVE_S = 120  #: what an interrupted run loses at most
@@ -111,7 +112,8 @@ def report() -> int:
     whole, plain = waivers.shares(own, left_out), waivers.shares(own)
     missed = sorted(point for point, count in own.items() if not count and point not in left_out)
     never = [name for name, count in wanted.items() if not count]
-    MISSED.write_text("".join(f"{p.module} {p.kind} {p.line} {p.name}\n" for p in missed))
+    heading = "# module, kind, signal or branch (line of the module): missed of all points"
+    MISSED.write_text("\n".join([heading, *signals(own, missed), ""]))
     by_module = collections.defaultdict(dict)
     for point, count in own.items():
         by_module[point.module][point] = count
@@ -143,6 +145,17 @@ def report() -> int:
     return 0 if all(reached >= LEAST * total for reached, total in whole.values()) and not unseen else 1
 
 
+def signals(own: dict[Point, int], missed: list[Point]) -> list[str]:
+    """What is missed, by signal (toggle) or by place (line)."""
+
+    def named(p: Point) -> str:
+        what = p.name.split("[")[0].split(":")[0] if p.kind == "toggle" else f"{p.name} ({p.line})"
+        return f"{p.module} {p.kind} {what}"
+
+    every, these = collections.Counter(map(named, own)), collections.Counter(map(named, missed))
+    return [f"{name}: {count} of {every[name]}" for name, count in sorted(these.items())]
+
+
 def most(missed) -> list[str]:
     """The 60 signals (or branches of a module) with the most missed points."""
     count = collections.Counter((p.module, p.kind, p.name.split("[")[0].split(":")[0]) for p in missed)
@@ -158,7 +171,7 @@ module counts where any bench simulates the same Verilog. Functional points (sim
 instructions and their fields, waits, stalls, errors and extreme codes of the whole accelerator. Made by
 `make coverage` (`scripts/coverage.py`); what may stay unreached, and why, is in
 sim/vitforge_sim/coverage/waivers.toml (at most 5 % of the points; a waiver that nothing needs is an error).
-All misses: build/coverage/missed.txt.
+Every signal and branch with a miss: docs/coverage-missed.txt.
 
 """
 

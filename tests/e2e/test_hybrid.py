@@ -19,8 +19,9 @@ from vitforge_sim.run.build import BENCH
 from vitforge_sim.run.machine import Machine, Script
 from vitforge_sim.run.mutants import Mutant, Mutated, mutate
 from vitforge_sim.run.topbench import BenchProgram, MemorySettings
-from vitforge_sw.compiler import Build
+from vitforge_sw.compiler import Build, CompileOptions, compile_graph
 from vitforge_sw.compiler.program.image import seal
+from vitforge_sw.families.vit.random import random_graph
 from vitforge_sw.golden import Golden
 from vitforge_sw.graph.ir import Graph
 from vitforge_sw.ops import Depthwise
@@ -105,6 +106,23 @@ def test_every_tensor(models, bench, name):
     for engine in ("mat", "rmac"):  # matmuls of either family go to both
         assert run.units[engine]["busy"] > 0, engine
     assert np.array_equal(verdict.rtl_logits, model.logits[:IMAGES])
+
+
+@pytest.mark.parametrize("what", ["R-MAC alone", "log2 codes, 8-bit residual"])
+def test_instructions_that_the_models_do_not_need(evit, bench, what):
+    """Grouped layers and the division on R-MAC; the other rule of softmax and shifter array, LayerNorm of 8 bits."""
+    if what == "R-MAC alone":
+        graph, patches = evit.graph, evit.patches[:IMAGES]
+        build = compile_graph(graph, CONFIG, CompileOptions(engines="rmac"))
+    else:
+        graph = random_graph(3, rule="log2", residual="int8", depth=2, dim=16, heads=2, mlp=16, tokens=6, classes=3)
+        t = graph.tensors[graph.input]
+        patches = np.random.default_rng(3).integers(-128, 128, (IMAGES, t.tokens, t.channels)).astype(np.int8)
+        build = compile_graph(graph, CONFIG)
+    run = simulate(Model(graph, build, patches, np.empty(0)), bench)
+    verdict = verify(graph, build, patches, run)
+    assert verdict.bit_exact, verdict.first
+    assert (run.units["mat"]["busy"] > 0) == (what != "R-MAC alone")
 
 
 @pytest.mark.campaign

@@ -32,12 +32,18 @@ def _of(body: str) -> dict[str, str]:
     source = ""  # of the wire, cell or process that follows or is being read
     for line in body.split("\n"):
         if at := _SOURCE.match(line):
-            source = relative(at[1].split("|")[-1])
+            source = _ours(at[1])
         elif (name := _NAMED.match(line) or _COMPUTED.match(line)) and source:
             found.setdefault(name[1], source)
         elif not line:
             source = ""
     return found
+
+
+def _ours(sources: str) -> str:
+    """The innermost place in a unit; "" where there is none: clock, reset, what Amaranth or the emission adds."""
+    found = [relative(source) for source in sources.split("|")]
+    return next((p for p in reversed(found) if p.startswith("vitforge_hw/") and "/emit.py:" not in p), "")
 
 
 def commented(files: Mapping[str, str], found: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

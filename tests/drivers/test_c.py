@@ -165,7 +165,8 @@ def test_example_program(libraries, models, tmp_path):
     run = lambda *argv: subprocess.run([tmp_path / "vitforge_run", *argv], capture_output=True, text=True)  # noqa: E731
     assert (run().returncode, run().stderr[:19]) == (2, "usage: vitforge_run")
     missing = run("/dev/uio_none", "udmabuf_none", "memory.bin", "image.raw")
-    assert (missing.returncode, missing.stderr) == (1, "vitforge_run: /dev/uio_none: No such file or directory\n")
+    assert (missing.returncode, missing.stderr) == (1, "vitforge_run: /dev/uio_none, /dev/udmabuf_none or "
+                                                   "/sys/class/u-dma-buf/udmabuf_none: No such file or directory\n")
 
 
 def test_layouts(libraries, model):
@@ -247,8 +248,9 @@ def test_wrong_memory_image(started):
 def test_memory_image_of_another_model(models, libraries, link, memory, system, another):
     """The same shape, length and hashes of hardware: the CRC-32 tells them apart."""
     board = Board(libraries["digits_vit"], models["digits_vit"], link, memory, system)
-    assert board.open() == OK and len(another) == board.model.record["memory"]["bytes"]
-    assert board.start(another) == MISMATCH and "memory image's CRC-32: must be" in board.text(MISMATCH)
+    data = (another / "memory.bin").read_bytes()
+    assert board.open() == OK and len(data) == board.model.record["memory"]["bytes"]
+    assert board.start(data) == MISMATCH and "memory image's CRC-32: must be" in board.text(MISMATCH)
     assert board.start() == OK
     board.right(0)
 
@@ -284,6 +286,24 @@ def test_logits_a_job_later(tmp_path, deferred, link, memory, system):
     assert (code, job) == (JOB_FAILED, 4)
     code, logits, job = board.wait()
     assert (code, job) == (OK, 5) and np.array_equal(logits.reshape(2, -1), golden[[2, 2]])
+
+
+def test_start_while_a_program_runs(started):
+    """Another buffer is really loaded, jobs that were queued are dropped; nothing is taken before a start."""
+    assert started.submit(0) == started.submit(1) == OK
+    old, (started.image, started.c_image) = started.image, started.allocate(started.model.record["memory"]["bytes"])
+    assert started.start() == OK
+    old[:] = 0
+    old.flush()
+    started.right(2, 1)
+    assert started.lib.vf_stop(started.device, SECOND) == OK
+    assert started.submit(0) == ARGUMENT and started.text(ARGUMENT) == "not started"
+    assert started.start() == OK
+    started.right(0)
+
+
+def test_the_longest_time_out(started):
+    assert started.submit(0) == OK and started.wait(timeout=(1 << 64) - 1)[0] == OK
 
 
 @pytest.mark.parametrize("response", [2, 3])

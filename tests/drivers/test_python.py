@@ -150,9 +150,36 @@ def test_axi_error(driver, machine, model, link, response):
     link.fault(machine._slots[0]["result"].device_address, 1, response)
     with pytest.raises(driver.JobError, match="write .*AXI error"):
         machine.run([model.pixels[0]] * machine.depth)
+    right(machine, model, (1, 0))  # of that call nothing is left
     machine.reset()
     machine.start()
     right(machine, model, (2,))
+
+
+def test_start_while_another_program_runs(driver, link, memory, system, models, another):
+    """Another model's program is really loaded, whoever runs; jobs that were queued are dropped."""
+    model = models["digits_vit"]
+    first, second = (driver.Record.load(folder) for folder in (model.folder, another))
+    machine = driver.Accelerator(link, memory, system, first)
+    with pytest.raises(ValueError, match=r"submit: the accelerator must be started \(start\), and is not"):
+        machine.submit(model.pixels[:1])
+    machine.start()
+    right(machine, model)
+    machine.submit(model.pixels[:1])
+    other = driver.Accelerator(link, memory, system, second)
+    other.start()
+    assert not np.array_equal(other.run(model.pixels), model.stored * first.output["scale"])
+    machine.start()
+    right(machine, model)
+    for i in range(3):
+        machine.submit([model.pixels[i]])
+    machine.stop()
+    with pytest.raises(ValueError, match="wait: no job was submitted"):
+        machine.wait()
+    with pytest.raises(ValueError, match="must be started"):
+        machine.submit(model.pixels[:1])
+    machine.start()
+    right(machine, model, (1,))
 
 
 def test_hang(driver, machine, model, link):

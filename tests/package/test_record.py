@@ -91,12 +91,23 @@ def put(path, value):
     ("job.lag", 1, "driver.job.lag must be 0, not 1"),
     ("input.height", 9, "driver.input.height must be input.prepare.size = 8, not 9"),
     ("input.kernel", 4, "driver.input: size, kernel, stride and padding must give input.rows * input.columns = 16"),
+    ("input.scale", 1e-300, "driver.input.scale must be 2^-16 to 2^16, not 1e-300"),
     ("input.prepare.crop_mode", "x", "driver.input: crop_mode must be one of"),
     ("input.prepare.crop_mode", [], "driver.input.prepare.crop_mode must be text"),
 ])  # fmt: skip
 def test_damaged_records(damaged, path, value, says):
     line = damaged("build.json", put(path, value))
     assert "/build.json: " in line and says in line, line
+
+
+def test_windows_of_another_size(damaged):
+    """As many windows as the network has tokens, each with more pixels: the driver would write beyond the image."""
+
+    def change(data):
+        data["driver"]["input"] |= dict(channels=3, pad=[0, 0, 0], kernel=4, stride=2, padding=1)
+
+    line = damaged("build.json", change)
+    assert "driver.input: must have channels * kernel^2 = 4, the tokens' channels, not 48" in line
 
 
 def test_damaged_files(damaged, build):

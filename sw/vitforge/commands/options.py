@@ -140,6 +140,10 @@ def output_file(path: str | None) -> None:
 def output_folder(path: str) -> None:
     """Refuse a folder that could not be made or written, before the work; makes nothing."""
     folder = Path(path)
+    try:
+        folder.resolve()
+    except (RuntimeError, OSError):  # RuntimeError before Python 3.13
+        raise ValueError(f"output {path}: must be a folder, is a loop of links") from None
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():

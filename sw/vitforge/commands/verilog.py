@@ -27,8 +27,8 @@ def arguments(parser) -> None:
     parser.add_argument(
         "--source-lines",
         action="store_true",
-        help="write BUILD/rtl_source_lines too: the same files with a comment behind each declaration that names the "
-        "line of Python it comes from",
+        help="write BUILD/rtl_source_lines too: the same Verilog with a comment behind each declaration that names the "
+        "line of Python it comes from, where there is one",
     )
 
 
@@ -37,6 +37,9 @@ def run(args, command: str) -> int:
 
     config = load_config(args.preset, args.config)
     output_folder(args.output)
+    lines = Path(args.output) / "rtl_source_lines"
+    if args.source_lines:
+        output_folder(str(lines))
     files = ensure_rtl(config, Path(args.output), command, progress=True, primitives=args.primitives or "")
     size = sum(map(len, files.values()))
     print(
@@ -46,11 +49,12 @@ def run(args, command: str) -> int:
     if args.source_lines:
         from ..source_lines import commented, places
 
-        folder = Path(args.output) / "rtl_source_lines"
-        folder.mkdir(exist_ok=True)
         with working("naming source lines", True, after=5):
             texts = commented(files, places(config, args.primitives or ""))
-        for name, text in texts.items():
-            write_atomic(folder / name, text.encode())
-        print(f"{folder}: the same with the line of Python behind each declaration")
+        lines.mkdir(exist_ok=True)
+        for stale in lines.glob("*.v"):
+            stale.unlink()
+        for name, text in (texts | {"files.f": "".join(f"{name}\n" for name in texts)}).items():
+            write_atomic(lines / name, text.encode())
+        print(f"{lines}: the same with the line of Python behind each declaration")
     return 0

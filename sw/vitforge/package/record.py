@@ -169,7 +169,7 @@ def read_build(build: Path) -> Build:
         if (found := _at(record, name)) != wanted:
             show = hex if type(wanted) is int and name.startswith("hardware.") else repr
             raise ValueError(f"{path}: driver.{name} must be {show(wanted)}, not {shown(show(found))}")
-    _layout(record, f"{path}: driver.")
+    _layout(record, f"{path}: driver.", compiled.tensors[compiled.input]["channels"])
     return compiled
 
 
@@ -221,8 +221,9 @@ def _belongs(build: Build) -> dict[str, Any]:
     }
 
 
-def _layout(record: dict[str, Any], where: str) -> None:
-    """ValueError where the image's numbers do not make up the tokens of the network, or labels its classes."""
+def _layout(record: dict[str, Any], where: str, depth: int) -> None:
+    """ValueError where the image's numbers do not make up the tokens of the network (of ``depth`` channels), or labels
+    its classes."""
     image, out = record["input"], record["output"]
     prepare, channels, stride = image["prepare"], image["channels"], image["stride"]
     for name in ("height", "width"):
@@ -242,6 +243,11 @@ def _layout(record: dict[str, Any], where: str) -> None:
     if config.side**2 != image["rows"] * image["columns"]:
         text = f"input.rows * input.columns = {image['rows'] * image['columns']} windows"
         raise ValueError(f"{where}input: size, kernel, stride and padding must give {text}, not {config.side**2}")
+    if channels * image["kernel"] ** 2 != depth:
+        text = f"channels * kernel^2 = {depth}, the tokens' channels"
+        raise ValueError(f"{where}input: must have {text}, not {channels * image['kernel'] ** 2}")
+    if not 2**-16 <= image["scale"] <= 2**16:  # pixel / scale is an int32 in C
+        raise ValueError(f"{where}input.scale must be 2^-16 to 2^16, not {image['scale']}")
     if out["labels"] and len(out["labels"]) != out["classes"]:
         count = f"no names or output.classes = {out['classes']}"
         raise ValueError(f"{where}output.labels must have {count}, not {len(out['labels'])}")

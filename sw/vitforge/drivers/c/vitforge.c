@@ -26,6 +26,12 @@ static uint64_t now(struct vf_device *d)
     return d->system->now_us(d->system->context);
 }
 
+static uint64_t after(struct vf_device *d, uint64_t us)
+{
+    uint64_t at = now(d);
+    return us > UINT64_MAX - at ? UINT64_MAX : at + us;
+}
+
 static enum vf_result fail(struct vf_device *d, enum vf_result result, const char *what)
 {
     d->what = what;
@@ -42,7 +48,7 @@ static void note_errors(struct vf_device *d, uint32_t errors)
 
 static void forget(struct vf_device *d)
 {
-    d->first = d->used = d->owed = 0;
+    d->first = d->used = d->owed = d->started = 0;
 }
 
 static enum vf_result refused(struct vf_device *d, const char *what)
@@ -134,6 +140,9 @@ enum vf_result vf_load(struct vf_device *d, const struct vf_buffer *image, uint6
 {
     if (image->bus % VF_ALIGNMENT || !d->slots[d->depth - 1].image.cpu)
         return fail(d, VF_ARGUMENT, "memory image's alignment, or a slot without buffers");
+    enum vf_result stopped = vf_stop(d, timeout_us); /* a program is taken over when enable is set */
+    if (stopped != VF_OK)
+        return stopped;
     d->system->flush(d->system->context, image);
     put64(d, VF_REG_PROGRAM_LO, image->bus);
     put(d, VF_REG_PROGRAM_BEATS, d->model->program_beats);
@@ -144,9 +153,8 @@ enum vf_result vf_load(struct vf_device *d, const struct vf_buffer *image, uint6
     put(d, VF_REG_IRQ_ENABLE, BOTH);
     put(d, VF_REG_JOB_IMAGE_STRIDE, 0);
     put(d, VF_REG_JOB_RESULT_STRIDE, 0);
-    forget(d);
     put(d, VF_REG_CONTROL, ENABLE);
-    uint64_t end = now(d) + timeout_us;
+    uint64_t end = after(d, timeout_us);
     while (!(get(d, VF_REG_STATUS) & VF_STATUS_READY_MASK)) {
         if (get(d, VF_REG_ERRORS) & ~VF_ERRORS_STRAY_MASK)
             return refused(d, "program refused");
@@ -157,12 +165,15 @@ enum vf_result vf_load(struct vf_device *d, const struct vf_buffer *image, uint6
     if (get(d, VF_REG_ERRORS) & ~VF_ERRORS_STRAY_MASK)
         return refused(d, "program refused");
     put(d, VF_REG_ERRORS, VF_ERRORS_STRAY_MASK);
+    d->started = 1;
     return VF_OK;
 }
 
 enum vf_result vf_submit(struct vf_device *d, const uint8_t *pixels, uint32_t *number)
 {
     const struct vf_model *m = d->model;
+    if (!d->started)
+        return fail(d, VF_ARGUMENT, "not started");
     if (d->used == d->depth || get(d, VF_REG_JOB_FREE) == 0)
         return fail(d, VF_QUEUE_FULL, "queue full");
     struct vf_slot *slot = &d->slots[(d->first + d->used) % d->depth];
@@ -211,7 +222,7 @@ enum vf_result vf_wait(struct vf_device *d, double *logits, uint64_t timeout_us,
 {
     const struct vf_model *m = d->model;
     struct vf_slot *slot;
-    uint64_t end = now(d) + timeout_us;
+    uint64_t end = after(d, timeout_us);
     uint32_t ready, job;
     do {
         if (!d->used)
@@ -240,13 +251,13 @@ enum vf_result vf_wait(struct vf_device *d, double *logits, uint64_t timeout_us,
 
 static enum vf_result until_zero(struct vf_device *d, uint32_t reg, uint32_t mask, uint64_t timeout_us, const char *what)
 {
-    uint64_t end = now(d) + timeout_us;
+    uint64_t end = after(d, timeout_us);
+    forget(d);
     while (get(d, reg) & mask) {
         if (now(d) > end)
             return timed_out(d, what);
         d->system->wait_us(d->system->context, 10);
     }
-    forget(d);
     return VF_OK;
 }
 

@@ -1,8 +1,8 @@
-/* Driver of a vitforge accelerator: C99, no library but string.h, bare metal or Linux.
+/* Driver of a vitforge accelerator: C99, no library but string.h and stdio.h (snprintf), bare metal or Linux.
  *
  * The system offers struct vf_system (registers, cache maintenance, time, clock); vitforge_baremetal.c and
  * vitforge_uio.c have two. The model comes as struct vf_model, which `vitforge package` writes from build.json
- * (vitforge_model.c); the driver knows nothing else. Every function returns enum vf_result.
+ * (vitforge_model.c); the driver knows nothing else. What can fail returns enum vf_result.
  */
 #ifndef VITFORGE_H
 #define VITFORGE_H
@@ -22,7 +22,7 @@ enum vf_result {
     VF_QUEUE_FULL,   /* no job slot is free; nothing was submitted */
     VF_JOB_FAILED,   /* the job's result is not valid: device.errors; the next job is not concerned */
     VF_TIMEOUT,      /* nothing came in time: device.errors, device.status; vf_reset recovers */
-    VF_ARGUMENT      /* no job under way, a buffer too small or not aligned; logits that come with a later job */
+    VF_ARGUMENT      /* not started, no job under way, a buffer too small or not aligned; logits that come with a later job */
 };
 
 /* Memory of processor and accelerator, aligned to VF_ALIGNMENT; bus: as the accelerator sees it. */
@@ -72,6 +72,7 @@ struct vf_device {
     const struct vf_model *model;
     struct vf_slot slots[VF_MAX_JOBS];
     uint32_t depth, first, used;   /* slots under way: used of them from first on, modulo depth */
+    uint32_t started;
     uint32_t owed, owed_number;    /* job_lag 1: whether a job is done whose logits come with the next one; which */
     /* of the last result that is not VF_OK: */
     const char *what;              /* which rule */
@@ -84,8 +85,8 @@ struct vf_device {
 enum vf_result vf_open(struct vf_device *device, const struct vf_system *system, const struct vf_model *model);
 /* Slot `index` (0 to device->depth - 1) gets its buffers: job_image_bytes and job_result_bytes at least. */
 enum vf_result vf_buffers(struct vf_device *device, uint32_t index, struct vf_buffer image, struct vf_buffer result);
-/* Check that the memory image is this model's (first words, CRC-32) and load it; jobs are allowed then. Answers to reads
- * from before aresetn (error `stray`) are dropped by the hardware and do not matter. */
+/* Check that the memory image is this model's (first words, CRC-32) and load it; jobs are allowed then. A program that
+ * runs is stopped first, its jobs are dropped. Answers to reads from before aresetn (error `stray`) are dropped by the hardware and do not matter. */
 enum vf_result vf_start(struct vf_device *device, const struct vf_buffer *memory_image, uint64_t timeout_us);
 /* The same without looking at the image: the hardware checks it. */
 enum vf_result vf_load(struct vf_device *device, const struct vf_buffer *memory_image, uint64_t timeout_us);
@@ -95,8 +96,10 @@ enum vf_result vf_submit(struct vf_device *device, const uint8_t *pixels, uint32
  * the status of the next job: submit one more (any pixels) behind the last one that counts. A job that fails takes the
  * logits of the one before it with it. */
 enum vf_result vf_wait(struct vf_device *device, double *logits, uint64_t timeout_us, uint32_t *number);
+/* No more jobs; those that are queued are dropped. */
 enum vf_result vf_stop(struct vf_device *device, uint64_t timeout_us);
-enum vf_result vf_reset(struct vf_device *device, uint64_t timeout_us); /* then vf_start again */
+/* After a time-out; then vf_start again. VF_TIMEOUT: the memory does not answer, only aresetn helps. */
+enum vf_result vf_reset(struct vf_device *device, uint64_t timeout_us);
 uint32_t vf_set_clock_khz(struct vf_device *device, uint32_t khz);      /* returns what it is; 0: cannot be set */
 
 /* Layouts, without hardware. */

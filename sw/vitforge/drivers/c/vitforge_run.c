@@ -1,7 +1,7 @@
 /* Classifies images on Linux: an example of the driver, and a first test of a board (docs/package.md).
  *
  *     cc -O2 -o vitforge_run vitforge*.c
- *     ./vitforge_run /dev/uio4 udmabuf0 memory.bin image.raw ...
+ *     ./vitforge_run /dev/uio0 udmabuf0 memory.bin image.raw ...
  *
  * A file holds the pixels of one job: uint8 height * width * channels for each of its images.
  */
@@ -90,8 +90,10 @@ int main(int argc, char **argv)
     char memory[80], folder[120];
     snprintf(memory, sizeof memory, "/dev/%s", argv[2]);
     snprintf(folder, sizeof folder, "/sys/class/u-dma-buf/%s", argv[2]);
-    if (vf_uio_open(&uio, argv[1], memory, folder, NULL))
-        return say(argv[1], strerror(errno));
+    if (vf_uio_open(&uio, argv[1], memory, folder, NULL)) {
+        fprintf(stderr, "vitforge_run: %s, %s or %s: %s\n", argv[1], memory, folder, strerror(errno));
+        return 1;
+    }
     vf_uio_system(&uio, &system);
     enum vf_result result = vf_open(&device, &system, m);
     if (result != VF_OK)

@@ -1,6 +1,7 @@
 /* struct vf_system on Linux: UIO for registers and interrupt, u-dma-buf for memory. */
 #define _POSIX_C_SOURCE 200809L
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -114,7 +115,7 @@ static void wait_us(void *context, uint64_t us)
     uint32_t value = 1;
     if (write(uio->fd, &value, sizeof value) != sizeof value) /* allow the interrupt again */
         return;
-    if (poll(&one, 1, (int)(us / 1000u) + 1) > 0 && read(uio->fd, &value, sizeof value) != sizeof value)
+    if (poll(&one, 1, us / 1000u < INT_MAX ? (int)(us / 1000u) + 1 : -1) > 0 && read(uio->fd, &value, sizeof value) != sizeof value)
         return;
 }
 

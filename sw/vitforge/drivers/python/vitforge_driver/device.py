@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,6 +50,7 @@ class Accelerator:
         self._free: list[int] = []
         self._jobs: list[Job] = []
         self._owed: list[Job] = []  # done; their logits come with later jobs
+        self._started = False
         found = {"ident": "id", "version": "version", "config_hash": "config_hash", "build_hash": "build_hash"}
         for name, register in found.items():
             value, wanted = self.read(register), record.hardware[name]
@@ -81,13 +83,15 @@ class Accelerator:
 
     # ---- program
     def start(self, timeout: float = 1.0) -> None:
-        """Place the memory image, load its program, allow jobs. MismatchError: another memory image; HardwareError:
-        the hardware refuses it; TimeoutWithStatus: the memory does not answer."""
+        """Place the memory image, load its program, allow jobs; a program that runs is stopped first, its jobs are
+        dropped. MismatchError: another memory image; HardwareError: the hardware refuses it; TimeoutWithStatus: the
+        memory does not answer."""
         image = self.record.check_memory_image()
         self.load(image, timeout)
 
     def load(self, image: bytes, timeout: float = 1.0) -> None:
         """:meth:`start` without looking at the memory image: the hardware checks it."""
+        self.stop(timeout)  # a program is taken over when enable is set: somebody's may be running
         if self._program is None:
             self._program = self.memory.allocate(len(image))
         if not self._slots:
@@ -105,7 +109,7 @@ class Accelerator:
         self.write("irq_enable", BOTH)
         for name in ("job_image_stride", "job_result_stride"):
             self.write(name, 0)
-        self._jobs, self._owed, self._free = [], [], list(range(self.depth))
+        self._free = list(range(self.depth))
         self.write("control", ENABLE)
         end = self.system.now() + timeout
         while not self.field("status", "ready"):
@@ -115,22 +119,30 @@ class Accelerator:
             self._sleep(1e-5)
         self._raise_errors("program refused", ~STRAY)
         self.write("errors", STRAY)
+        self._started = True
 
     def stop(self, timeout: float = 1.0) -> None:
         """Disable; jobs that are queued are dropped. TimeoutWithStatus: the memory does not answer."""
+        self._forget()
         self.write("control", 0)
         self._until(lambda: not self.field("status", "stopping"), timeout, "does not stop")
 
     def reset(self, timeout: float = 1.0) -> None:
         """Soft reset: after a time-out or to drop everything; then :meth:`start` again. TimeoutWithStatus: the memory
         does not answer, only aresetn helps."""
+        self._forget()
         self.write("control", SOFT_RESET)
         self._until(lambda: self.read("control") == 0, timeout, "soft reset does not end")
-        self._jobs, self._owed, self._free = [], [], []
+
+    def _forget(self) -> None:
+        self._started, self._jobs, self._owed, self._free = False, [], [], []
 
     # ---- jobs
     def submit(self, images: Sequence[np.ndarray]) -> Job:
-        """Queue one job of ``record.job["images"]`` images. QueueFullError: no slot; HardwareError: refused."""
+        """Queue one job of ``record.job["images"]`` images. QueueFullError: no slot; HardwareError: refused;
+        ValueError: not started."""
+        if not self._started:
+            raise ValueError("submit: the accelerator must be started (start), and is not")
         data = pack_job(images, self.record)
         if not self._free or self.read("job_free") == 0:
             raise QueueFullError(f"queue full: {len(self._jobs)} jobs of at most {self.depth} are under way")
@@ -159,8 +171,10 @@ class Accelerator:
         end = self.system.now() + timeout
         while True:
             if not self._jobs:
-                owed = f"the logits of job {self._owed[0].number} come with the next job: submit one" * bool(self._owed)
-                raise ValueError(f"wait: {owed or 'no job was submitted'}")
+                if self._owed:
+                    job = self._owed[0].number
+                    raise ValueError(f"wait: the logits of job {job} come with the next job: submit one")
+                raise ValueError("wait: no job was submitted")
             done = self._next_status(end, timeout)
             self._owed.append(done)
             if len(self._owed) > self.record.job["lag"]:
@@ -193,8 +207,8 @@ class Accelerator:
         return job
 
     def run(self, images: Sequence[np.ndarray], timeout: float = 1.0) -> np.ndarray:
-        """Logits (images, classes) of any number of images, jobs queued back to back. Errors as :meth:`wait`.
-        ValueError: no images, or jobs under way."""
+        """Logits (images, classes) of any number of images, jobs queued back to back. Errors as :meth:`wait`; after a
+        JobError the other jobs of this call are waited for and dropped. ValueError: no images, or jobs under way."""
         if not len(images) or self._jobs:
             raise ValueError(f"run: must have images and an empty queue, not {len(images)} and {len(self._jobs)} jobs")
         batch, lag = self.record.job["images"], self.record.job["lag"]
@@ -203,11 +217,18 @@ class Accelerator:
         waiting = [padded[n * batch : (n + 1) * batch] for n in range(count + lag)]
         found: list[np.ndarray] = []
         self._owed = []
-        while len(found) < count:
-            while waiting and self._free and self.read("job_free"):
-                self.submit(waiting.pop(0))
-            found.append(np.asarray(self.wait(timeout).logits))
-        self._owed = []
+        try:
+            while len(found) < count:
+                while waiting and self._free and self.read("job_free"):
+                    self.submit(waiting.pop(0))
+                found.append(np.asarray(self.wait(timeout).logits))
+        except JobError:
+            while self._jobs:
+                with contextlib.suppress(JobError):
+                    self._next_status(self.system.now() + timeout, timeout)
+            raise
+        finally:
+            self._owed = []
         return np.concatenate(found)[: len(images)]
 
     # ---- state

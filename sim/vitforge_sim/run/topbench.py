@@ -79,11 +79,11 @@ class BenchResult:
     memory: np.ndarray
     monitors: dict[str, np.ndarray]
     axi_errors: list[str]
-    attributes: dict[str, set[int]]
     read_beats: list[int]
     write_beats: list[int]
     seconds: float
     log: str
+    attributes: dict[str, set[int]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,6 @@ example: vitforge verilog --preset tiny -o build/tiny --source-lines
 
 from pathlib import Path
 
-from vitforge_sw.graph.serialize import write_atomic
-from vitforge_sw.progress import working
-
 from .options import hardware, output_folder
 
 
@@ -47,6 +44,9 @@ def run(args, command: str) -> int:
         f"{size / 1e6:.2f} MB, configuration {config.hash:08x}, top vitforge_top"
     )
     if args.source_lines:
+        from vitforge_sw.graph.serialize import write_atomic
+        from vitforge_sw.progress import working
+
         from ..source_lines import commented, places
 
         with working("naming source lines", True, after=5):

@@ -201,7 +201,10 @@ def equivalent_step(chosen):
 
 
 def report(_):
-    found, known = results(), reasons.load()
+    """Of the blocks that the design has; says which have changed since they were judged."""
+    sources, _ = design()
+    found, known = {b: entry for b, entry in results().items() if f"{b}.v" in sources}, reasons.load()
+    stale = [b for b, entry in found.items() if entry["verilog"] != digest(sources, b)]
     text = (ROOT / "docs" / "mutation.md").read_text()
     head = text[: text.index("## Result")]
     rows, sums = [], {True: [0] * 5, False: [0] * 5}
@@ -219,6 +222,7 @@ def report(_):
     titles = "mutants | killed | proved equivalent | explained | killed of those not equivalent |"
     lines = [
         "## Result", "",
+        *([f"Judged on earlier Verilog, to be judged again: {', '.join(stale)}.", ""] if stale else []),
         f"| | blocks | {titles}", "|---|---|---|---|---|---|---|", *totals, "",
         f"| block | kind | {titles}", "|---|---|---|---|---|---|---|", *rows, "",
         *survivors([(block, m["what"]) for block, entry in found.items() for m in entry["survivors"]]),

@@ -126,7 +126,7 @@ def test_damaged_memory_image(damaged, build):
     image = (build / "memory.bin").read_bytes()
     bad = image[:-1] + bytes([image[-1] ^ 1])
     wanted, found = (hashlib.sha256(x).hexdigest() for x in (image, bad))
-    says = f"memory.bin: SHA-256 must be {wanted}, as build.json says, not {found}"
+    says = f"memory.bin hash must be {wanted}, is {found}"
     assert says in damaged("memory.bin", bad)
 
 

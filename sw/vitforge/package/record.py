@@ -4,7 +4,6 @@ A record is written by the compiler, and later read by C that checks nothing: wh
 """
 
 import hashlib
-import json
 import math
 import re
 import zlib
@@ -158,7 +157,6 @@ def _fault(rule: Rule, value: Any) -> str:
 def read_build(build: Path) -> Build:
     """The build directory. ValueError: it is damaged, has no record, or one that does not belong to it."""
     path = build / "build.json"
-    _memory(build)
     compiled = load_build(build)
     if compiled.driver == {}:
         raise ValueError(f"build directory {build}: has no record for drivers; compile again")
@@ -171,18 +169,6 @@ def read_build(build: Path) -> Build:
             raise ValueError(f"{path}: driver.{name} must be {show(wanted)}, not {shown(show(found))}")
     _layout(record, f"{path}: driver.", compiled.tensors[compiled.input]["channels"])
     return compiled
-
-
-def _memory(build: Path) -> None:
-    """ValueError where memory.bin is not the file of build.json. What cannot be read at all, load_build refuses."""
-    try:
-        data = json.loads((build / "build.json").read_text())
-        found = hashlib.sha256((build / "memory.bin").read_bytes()).hexdigest()
-    except (OSError, ValueError, RecursionError):
-        return
-    wanted = data.get("memory_sha256") if isinstance(data, dict) else None
-    if isinstance(wanted, str) and wanted != found:
-        raise ValueError(f"{build / 'memory.bin'}: SHA-256 must be {shown(wanted)}, as build.json says, not {found}")
 
 
 def _belongs(build: Build) -> dict[str, Any]:

@@ -13,7 +13,7 @@ help:
 	@echo "make test      lint and the test suite (PYTEST_ARGS='...' to choose)"
 	@echo "make lint      ruff and mypy only"
 	@echo "make docs      the documentation as a site: build/site/README.html, warnings are errors"
-	@echo "make bench     unit and top-level benches on both simulators only"
+	@echo "make bench     unit and top-level benches only, each unit's Verilog in both simulators"
 	@echo "make board     bitstream of the digits ViT for a ULX3S 85F in build/ulx3s: half an hour or more on one core"
 	@echo "make campaign  full-size runs (the p2vit preset, slow tests): tens of minutes"
 	@echo "make mutation  small errors in every block of tiny_hybrid: docs/mutation.md; hours"
@@ -37,7 +37,7 @@ docs: setup
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: setup
-	@$(BIN)/python -m pytest $(PYTEST_ARGS) tests/hw tests/sim
+	@VITFORGE_REPLAY=both $(BIN)/python -m pytest $(PYTEST_ARGS) tests/hw tests/sim
 
 BOARD := build/ulx3s
 DIGITS := sw/vitforge/models/digits_vit
@@ -49,7 +49,7 @@ board: setup
 	@$(BIN)/python boards/ulx3s bitstream $(BOARD)/digits -o $(BOARD)
 
 campaign: setup
-	@$(BIN)/python -m pytest -m "slow or campaign" -s --timeout 7200
+	@VITFORGE_REPLAY=both $(BIN)/python -m pytest -m "slow or campaign" -s --timeout 7200
 	@$(BIN)/python scripts/campaign.py
 	@$(BIN)/python scripts/fuzz.py --page docs/fuzzing.md
 	@$(BIN)/python scripts/wheel.py

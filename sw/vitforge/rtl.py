@@ -1,9 +1,12 @@
 """The generated Verilog of a configuration: emitted once per configuration and generator version, then reused."""
 
+import contextlib
+import gc
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from vitforge_hw.arch.build_hash import generator_hash
@@ -63,13 +66,26 @@ def _emission(config: AcceleratorConfig, command: str, progress: bool, primitive
             from vitforge_hw.verilog import write
 
             shown = working(f"emitting Verilog of {config.name}", progress)
-            with shown, tempfile.TemporaryDirectory(dir=cache_folder(), prefix=".rtl-") as temporary:
+            with shown, _no_collection(), tempfile.TemporaryDirectory(dir=cache_folder(), prefix=".rtl-") as temporary:
                 write(config, Path(temporary) / "new", command, primitives)
                 (Path(temporary) / "new" / "rtl" / "generator").write_text(GENERATOR)
                 shutil.rmtree(entry, ignore_errors=True)
                 os.rename(Path(temporary) / "new", entry)
         used(entry)
     return entry / "rtl"
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """No garbage collection inside: an emission makes millions of objects, and looking for circles takes a third of its
+    time. Without it `hybrid`, the largest preset, needs 1.1 GB instead of 0.2."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _files(rtl: Path) -> list[str]:

@@ -11,7 +11,7 @@ from vitforge_hw.arch.registers import REGISTERS
 from vitforge_hw.host.host import Host
 
 from .axi_model import AxiLite, AxiMemory, ChunkDriver, ReadSource, World, WriteSink
-from .replay import BOTH, Resettable, Simulator
+from .replay import USUAL, Resettable, Simulator
 from .reuse import reused
 
 DRAM = 0x5_4321_0000_0000  #: byte address of the memory where a test says nothing else
@@ -99,7 +99,7 @@ class HostBench:
 
     def run(self, test, simulators: Sequence[str] = ()):
         """``simulators``: of the replay, by default those that the configuration leaves time for."""
-        chosen = simulators or (BOTH if self.config.name == "tiny" else ("verilator",))
+        chosen = simulators or (USUAL if self.config.name == "tiny" else ("verilator",))
         simulator = Simulator(self.top, simulators=chosen)
         simulator.add_clock(1e-8)
 

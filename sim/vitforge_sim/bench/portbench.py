@@ -7,7 +7,7 @@ import numpy as np
 from amaranth import Const
 from amaranth.lib import wiring
 
-from .replay import BOTH, Simulator
+from .replay import USUAL, Simulator
 
 
 @dataclasses.dataclass
@@ -30,7 +30,7 @@ class PortBench:
     emitted Verilog of dut, or of its components, repeats the run.
     """
 
-    def __init__(self, dut, *, stall: float = 0.0, stalled=("rd", "wr", "go", "op"), seed: int = 1, simulators=BOTH):
+    def __init__(self, dut, *, stall: float = 0.0, stalled=("rd", "wr", "go", "op"), seed: int = 1, simulators=USUAL):
         self.dut, self.stall, self.stalled = dut, stall, stalled
         self.rng = random.Random(seed)
         self.record = Record()

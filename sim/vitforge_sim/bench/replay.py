@@ -1,14 +1,15 @@
 """What a test did to a component in Amaranth's simulator, done again to its emitted Verilog, cycle by cycle.
 
 `Simulator` takes the place of amaranth.sim.Simulator: it records every port at every clock edge, and when the run has
-ended, plays the inputs to the component's Verilog in Verilator and Icarus and compares every output in every cycle.
+ended, plays the inputs to the component's Verilog (where: USUAL) and compares every output in every cycle.
 Unknown bits are differences, but for the payload of a stream or AXI channel that is not valid (where a test resets the
 component, known bits neither: a memory's output register keeps its value then, in Amaranth's simulator not). So each
-test of values, latency, stalls and gaps is a test of the Verilog too; what it asserts in one simulator holds in all
-three, or `ReplayDiffers` names simulator, cycle and port.
+test of values, latency, stalls and gaps is a test of the Verilog too; what it asserts in one simulator holds in the
+others, or `ReplayDiffers` names simulator, cycle and port.
 """
 
 import dataclasses
+import os
 import re
 import subprocess
 import tempfile
@@ -27,6 +28,9 @@ from ..run.topbench import ports_of
 from . import reuse
 
 BOTH = ("verilator", "icarus")
+#: where a test replays unless it says so itself: Icarus, which knows X. Verilator runs the whole accelerator's tests,
+#: and these too where points are counted or VITFORGE_REPLAY is "both" (make bench); building them is long
+USUAL = BOTH if os.environ.get("VITFORGE_REPLAY") == "both" or os.environ.get("VITFORGE_COVERAGE") else ("icarus",)
 #: a memory's output register: unknown in the Verilog until the first read, 0 in Amaranth's simulator
 _READ_REGISTER = re.compile(r"^(  reg (?:\[\d+:0\] )?_\d+_);$", re.M)
 
@@ -219,7 +223,7 @@ class Simulator(amaranth.sim.Simulator):
     what comes from `reuse.reused` starts once. The reset of a `Resettable` is replayed too, if the test ever sets it.
     """
 
-    def __init__(self, toplevel, *, components: Sequence[wiring.Component] | None = None, simulators=BOTH):
+    def __init__(self, toplevel, *, components: Sequence[wiring.Component] | None = None, simulators=USUAL):
         if start := reuse.started(toplevel):
             self._design, self._engine = start.design, start.again()
             self._clocked, self._running = set(), False

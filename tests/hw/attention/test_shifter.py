@@ -13,7 +13,7 @@ from vitforge_hw.attention.code_ring import CodeRing
 from vitforge_hw.attention.shifter import ShifterArray
 from vitforge_hw.attention.softmax import Softmax
 from vitforge_sim.bench.chunkbench import ChunkBench
-from vitforge_sim.bench.replay import BOTH
+from vitforge_sim.bench.replay import USUAL
 from vitforge_sim.bench.reuse import reused
 
 TINY = get_config("tiny")
@@ -141,7 +141,7 @@ def run(config, seed, ops, stall=0.0, stalled=("rd", "wr", "go", "op"), early=0,
             accs += a
             writes += w
     dut = reused(Dut, config)
-    simulators = BOTH if config is TINY else ()
+    simulators = USUAL if config is TINY else ()
     bench = LateBench(dut, instructions, seed=seed, stall=stall, stalled=stalled, simulators=simulators)
     bench.early = early
     bench.read_port(dut.shifter.rd, memory.__getitem__)
@@ -268,7 +268,7 @@ def run_coupled(config, seed, ops, stall):
             accs += a
             writes += w
     dut = reused(Dut, config, True)
-    bench = ChunkBench(dut, attends, seed=seed, stall=stall, simulators=BOTH if config is TINY else ())
+    bench = ChunkBench(dut, attends, seed=seed, stall=stall, simulators=USUAL if config is TINY else ())
     bench.read_port(dut.shifter.rd, memory.__getitem__)
     bench.write_port(dut.shifter.wr)
     bench.watch("acc", dut.shifter.acc_valid, dut.shifter.acc)

@@ -12,7 +12,7 @@ from vitforge_hw.arch.config import get_config
 from vitforge_hw.attention.code_ring import CodeRing
 from vitforge_hw.attention.softmax import Softmax
 from vitforge_sim.bench.chunkbench import ChunkBench
-from vitforge_sim.bench.replay import BOTH
+from vitforge_sim.bench.replay import USUAL
 from vitforge_sim.bench.reuse import reused
 
 TINY = get_config("tiny")
@@ -120,7 +120,7 @@ def run(config, seed, ops, stall=0.0, pop_delay=0, **options):
     rng = random.Random(seed)
     instructions, memory, expected = build(config, rng, ops, **options)
     dut = reused(Dut, config)
-    bench = ChunkBench(dut, instructions, seed=seed, stall=stall, simulators=BOTH if config is TINY else ())
+    bench = ChunkBench(dut, instructions, seed=seed, stall=stall, simulators=USUAL if config is TINY else ())
     bench.read_port(dut.softmax.rd, memory.__getitem__)
     pop, push = dut.ring.pop, dut.ring.push
     words, logs, factors = expect(config, expected)

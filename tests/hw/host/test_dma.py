@@ -62,7 +62,7 @@ def image_rows(c, data):
 @pytest.mark.parametrize(
     "config",
     [get_config("tiny"), pytest.param(SMALL, marks=pytest.mark.slow), get_config("p2vit"),
-     pytest.param(TRIO, marks=pytest.mark.slow), FIVE],
+     pytest.param(TRIO, marks=pytest.mark.slow), pytest.param(FIVE, marks=pytest.mark.slow)],
     ids=lambda c: c.name,
 )  # fmt: skip
 @pytest.mark.parametrize("stall,latency,pause", [(0, (1, 1), 0), (0.4, (1, 60), 0.4)])

@@ -12,7 +12,7 @@ from vitforge_hw.arch.latency import CYCLES
 from vitforge_hw.layernorm.layernorm import LayerNorm
 from vitforge_hw.layernorm.stats import s1_bits, s2_bits, v_bits
 from vitforge_sim.bench.chunkbench import ChunkBench, pack_entries
-from vitforge_sim.bench.replay import BOTH
+from vitforge_sim.bench.replay import USUAL
 from vitforge_sim.bench.reuse import reused
 
 SEED = 4711
@@ -128,7 +128,7 @@ class Case:
 def run(config, shapes, *, stall=0.0, stalled=("rd", "wr", "go", "op"), seed=SEED, **options):
     case = Case(config, shapes, seed, **options)
     dut = reused(LayerNorm, config)
-    simulators = BOTH if config.name.startswith("tiny") else ()
+    simulators = USUAL if config.name.startswith("tiny") else ()
     bench = ChunkBench(dut, case.instructions, stall=stall, stalled=stalled, seed=seed, simulators=simulators)
     bench.read_port(dut.rd, case.memory.__getitem__)
     bench.write_port(dut.wr)
@@ -221,6 +221,7 @@ def test_longest_row(preset):
     run(config, [(rows, config.max_channels // config.word, True, config.trio)])
 
 
+@pytest.mark.slow
 def test_b1_classifier():
     """1600 channels of 12 bits, Hardswish: EfficientViT-B1; then the longest row of 8 bits with PTF exponents."""
     config = get_config("trio")

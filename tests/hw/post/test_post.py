@@ -370,7 +370,9 @@ def test_long_instructions():
     check(c, {"mat": ops, "rmac": [z, *ops]}, seed=8, gaps=0.6, stall=0.1)
 
 
-@pytest.mark.parametrize("config", [FAST, SEVEN, SLOW], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "config", [FAST, *(pytest.param(c, marks=pytest.mark.slow) for c in (SEVEN, SLOW))], ids=lambda c: c.name
+)
 def test_other_shapes(config):
     """A tile a cycle; odd cores and no GELU, parameters of two beats at once, or of a beat for two phases."""
     check(config, programs(config, 5, 8), seed=5, gaps=0.2, stall=0.3, late=0.3, simulators=())
@@ -389,7 +391,7 @@ def stream_op(c, n, **fields):
     [
         pytest.param(c, names, id=f"{'-'.join(names)}-{c.name}", marks=alone)
         for c in (HYBRID, FAST) for names in (("mat", "rmac"), ("rmac",), ("mat",))
-        for alone in [pytest.mark.slow if c is FAST and len(names) == 1 else ()]  # the same as on the other
+        for alone in [pytest.mark.slow if c is FAST else ()]  # the same as on the other
     ],
 )  # fmt: skip
 def test_rate(config, names):

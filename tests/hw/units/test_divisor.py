@@ -89,7 +89,7 @@ def tiles(cores, word, width, count, rng):
 
 
 @pytest.mark.parametrize("gaps", [False, True])
-@pytest.mark.parametrize("shape", [(7, 16, 8), (4, 8, 8), (5, 16, 16)])
+@pytest.mark.parametrize("shape", [(7, 16, 8), (4, 8, 8), pytest.param((5, 16, 16), marks=pytest.mark.slow)])
 def test_divisor_lane(shape, gaps):
     """Tiles one after the other, also of a single step; between them operands that do not count."""
     cores, word, _ = shape

@@ -95,18 +95,12 @@ class Depthwise(WindowKind):
         y = op["first"] + row
         top = min(op["height"] - 1, y * stride + half)
         if row == 0:
-            e.rows = []
             low = max(0, y * stride - half)
         else:
             low = min(op["height"] - 1, (y - 1) * stride + half) + 1
-        held = c.window_rows // op["window_stride"]
         for m in range(low, top + 1):
-            # map row m takes the place of row m - held; the last output row that needs that one must have ended
-            freed = (m - held + half) // stride - op["first"]
-            if 0 <= freed < len(e.rows):
-                begin = max(begin, e.rows[freed])
-            elif row == 0:
-                begin = max(begin, e.window)  # the window buffer belongs to an instruction before
+            last = (m + half) // stride - op["first"]  # output row that needs it
+            begin = e.window.take(op["window_stride"], begin, e.rows, last, c.window_rows)
             begin = e.fetched = clock.reads(op["in_addr"], begin, op["in_groups"] * op["blocks"])
         start = max(before, e.fetched + t.rmac_window_to_step)
         return start, start + self.row_cycles(op, c, t)

@@ -40,7 +40,6 @@ class WindowKind(InstructionKind):
     """R-MAC's kinds other than pointwise: they work on whole maps through the window buffer, or beside it."""
 
     chunks = (Chunk.RMAC,)
-    holds_window = True  #: its rows keep the window buffer from other instructions
 
     def work(self, clock: Clock, op: Op, begin: int, before: int, row: int) -> tuple[int, int]:
         """(start, end) of a row whose reads can begin at ``begin`` and whose work can begin at ``before``."""
@@ -57,11 +56,11 @@ class WindowKind(InstructionKind):
             before, e.kind = max(before, e.drained + t.rmac_switch), self.code
         go = max(go, e.free)
         begin = max(go + 3, e.fetched)
+        if row == 0:
+            e.rows = []
         start, end = self.work(clock, op, begin, before, row)
         e.free = begin
         end = clock.post(start, end, self.tile_count(op, c))
-        if self.holds_window:
-            e.window = end
         e.rows.append(end)
         e.drained = end - 1 + self.tail(op, c, t)
         clock.set(chunk, number, go, start, end, e.drained + post_tail(op, c, t))

@@ -70,6 +70,8 @@ class KeyValue(WindowKind):
 
     def work(self, clock: Clock, op: Op, begin: int, before: int, row: int) -> tuple[int, int]:
         e = clock.engines[self.chunks[0]]
+        groups = op["in_groups"] * op["height"]
+        begin = e.window.take(groups, begin, e.rows, row, clock.c.window_rows)
         e.fetched = clock.reads(op["in_addr"], begin, _words(op))
         start = max(before, e.fetched + clock.t.rmac_window_to_step)
         return start, start + self._passes(op, clock.c)

@@ -1,6 +1,7 @@
 """What a kind of instruction declares, and what its parts may ask of the cycle model."""
 
 import abc
+import collections
 import dataclasses
 from typing import Any
 
@@ -35,14 +36,38 @@ class Output:
     whole: bool = False
 
 
+class Window:
+    """The window buffer in the cycle model: a ring that instructions fill one behind the other, without a border.
+
+    Each map row (K^T V: the groups of a head) is kept until the row of its instruction that needs it last has ended.
+    """
+
+    def __init__(self) -> None:
+        self._held: collections.deque[tuple[int, list[int], int]] = collections.deque()
+        self._rows = 0
+
+    def take(self, rows: int, time: int, ends: list[int], until: int, capacity: int) -> int:
+        """When ``rows`` more of ``capacity`` window rows are free, not before ``time``; they are then in use.
+
+        ends: of the instruction's rows, filled as they end; until: the one that needs these rows last (or its last).
+        """
+        while self._held and self._rows + rows > capacity:
+            size, before, number = self._held.popleft()
+            self._rows -= size
+            if before:
+                time = max(time, before[min(number, len(before) - 1)])
+        self._held.append((rows, ends, until))
+        self._rows += rows
+        return time
+
+
 @dataclasses.dataclass
 class Engine:
     """The front end of MAT or R-MAC in the cycle model: group register, window buffer.
 
     words: token groups in the group register [(words, end of their steps)], held: their words. free: the next row's go
     can be taken; fetched: the last word is asked for; kind: of the last instruction; drained: its last tile is handed
-    over; rows: end of each output row of the present depthwise instruction; window: end of the last instruction that
-    used the window buffer.
+    over; rows: end of each row of the present window instruction; window: the window buffer.
     """
 
     words: list[tuple[int, int]] = dataclasses.field(default_factory=list)
@@ -52,7 +77,7 @@ class Engine:
     kind: Kind = Kind.POINTWISE
     drained: int = 0
     rows: list[int] = dataclasses.field(default_factory=list)
-    window: int = 0
+    window: Window = dataclasses.field(default_factory=Window)
 
 
 class Clock(abc.ABC):

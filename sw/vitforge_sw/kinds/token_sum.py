@@ -21,7 +21,6 @@ class TokenSum(WindowKind):
     partial = True  # one bank
     padded = False
     adds = True
-    holds_window = False
 
     # ------------------------------------------------------------ accesses and rows
 

@@ -19,6 +19,8 @@ from .api import FloatModel
 from .estimation import model_shapes
 from .rtl import load_config
 
+STATE = "vitforge-search-2"  #: what a state file holds; one of another kind is not gone on with
+
 __all__ = ["cost", "key", "layer_wbits", "plot", "run", "task"]
 
 
@@ -33,7 +35,8 @@ def task(model: FloatModel, calib: str, base: str, options: dict, limit: int | N
 
 def key(of: Task, model: FloatModel) -> str:
     """Names everything that sensitivities depend on."""
-    parts = [float_hash(model.model), json.dumps(asdict(of.scheme)), hashlib.sha256(of.patches.tobytes()).hexdigest()]
+    parts = [STATE, float_hash(model.model), json.dumps(asdict(of.scheme))]
+    parts.append(hashlib.sha256(of.patches.tobytes()).hexdigest())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -62,7 +65,7 @@ def plot(result: dict, by: str, path: str) -> None:
     figure, axes = plt.subplots(figsize=(7, 4.5))
     axes.plot(*zip(*result["front"], strict=True), "o-", label="Pareto front (predicted)")
     axes.plot(*zip(*result["candidates"], strict=True), ".", color="grey", label="candidates (predicted)")
-    measured = [(c, db) for c, _, db in result["finalists"]]
+    measured = [(c, db) for c, _, db, _ in result["finalists"]]
     axes.plot(*zip(*measured, strict=True), "x", color="red", markersize=9, label="finalists (measured)")
     axes.set_xlabel(unit)
     axes.set_ylabel("logit SQNR, dB (held-back calibration images)")

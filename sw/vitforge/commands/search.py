@@ -2,10 +2,11 @@
 
 Coarse to fine as P2-ViT, on the calibration images alone: what 4 bits in each layer do to the logits of held-back
 calibration images (every fourth), random assignments and their Pareto front, evolution of the best, the finalists
-quantized in full and measured. The first and the last layer keep 8 bits. The result is a file for
-`vitforge quantize --scheme F.json`. The work is kept beside it (F.state.json): a search that was stopped goes on, and
-the same seed gives the same answer. The budget counts bits per weight (size), bits per multiplication (macs) or
-predicted cycles of an image (cycles, with --preset); cycles are refused where a preset has no faster 4-bit weights.
+quantized in full and measured: the one whose class probabilities diverge least from the float model's wins. The first
+and the last layer keep 8 bits. The result is a file for `vitforge quantize --scheme F.json`. The work is kept beside
+it (F.state.json): a search that was stopped goes on, and the same seed gives the same answer. The budget counts bits
+per weight (size), bits per multiplication (macs) or predicted cycles of an image (cycles, with --preset); cycles are
+refused where a preset has no faster 4-bit weights.
 
 example: vitforge search deit_tiny_patch16_224 --checkpoint deit.safetensors --calib images --budget 6 -o mixed.json
 """
@@ -28,7 +29,7 @@ def arguments(parser) -> None:
     parser.add_argument("--preset", metavar="NAME", help="accelerator whose cycles count (--by cycles)")
     text = "what ranks the coarse stage: noise of single layers (default), or Hutchinson's trace x rounding error"
     parser.add_argument("--rank", choices=("noise", "hessian"), default="noise", help=text)
-    parser.add_argument("--finalists", type=positive, default=3, metavar="N", help="default: %(default)s")
+    parser.add_argument("--finalists", type=positive, default=6, metavar="N", help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument("--plot", metavar="F.png", help="the Pareto front: bits or cycles against predicted SQNR")
     parser.add_argument("-o", "--output", metavar="F.json", required=True, help="the scheme with the layers' bits")
@@ -71,6 +72,6 @@ def run(args, command: str) -> int:
         f"{args.output}: {low} of {len(result['bits'])} groups at 4 bits (embedding and classifier at 8), "
         f"{args.by} {result['cost']:.6g} of {args.budget:.6g}, predicted {result['predicted_db']:.2f} dB, "
         f"measured {result['measured_db']:.2f} dB on held-back calibration images (all at 8 bits: "
-        f"{result['base_db']:.2f}), hash {digest[:16]}"
+        f"{result['base_db']:.2f}), divergence {result['divergence']:.4f}, hash {digest[:16]}"
     )
     return 0

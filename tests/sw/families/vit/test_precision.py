@@ -3,6 +3,7 @@
 import json
 import random
 
+import numpy as np
 import PIL.Image
 import pytest
 import torch
@@ -12,7 +13,7 @@ from vitforge.cli import main
 from vitforge_hw.arch.config import PRESETS
 from vitforge_sw.families.vit.frontend import import_vit
 from vitforge_sw.families.vit.precision.costs import cycles_cost, mean_bits, mean_mac_bits, table_cost
-from vitforge_sw.families.vit.precision.run import verified
+from vitforge_sw.families.vit.precision.run import apart, mirrored, verified
 from vitforge_sw.families.vit.precision.search import greedy, groups, layer_wbits, pareto, sample, search
 from vitforge_sw.families.vit.precision.sensitivity import hessian_traces, omegas, single_noises
 from vitforge_sw.families.vit.schemes import get_scheme
@@ -83,6 +84,20 @@ def test_finalists_are_compiled():
     kept = list(verified(found, lambda b: 9.5, lambda b: true[b["a"]], 10.0, 2, said.append))
     assert kept == [{"a": 1}, {"a": 3}] and len(said) == 3 and "compiled 11 (+15.79%)" in said[1]
     assert list(verified(found, lambda b: 9.5, None, 10.0, 2, said.append)) == found[:2]
+
+
+def test_finalists_differ():
+    low = lambda groups: {g: 4 if g in groups else 8 for g in "abcdef"}  # noqa: E731
+    found = [low(""), low("a"), low("abcd"), low("abcdef")]
+    assert apart(found) == [found[0], found[2], found[1], found[3]]  # the last is 2 from the third, 6 from the first
+    assert apart(found[:1]) == found[:1] and sorted(map(str, apart(found))) == sorted(map(str, found))
+
+
+def test_mirror_images(digits):
+    patches = digits.test[:3]
+    pixels = patches_to_float(patches, digits.image)
+    assert np.array_equal(patches_to_float(mirrored(patches, digits.image), digits.image), pixels[..., ::-1])
+    assert np.array_equal(mirrored(mirrored(patches, digits.image), digits.image), patches)
 
 
 def test_hutchinson_against_differences(digits):

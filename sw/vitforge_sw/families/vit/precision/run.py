@@ -25,6 +25,7 @@ from .sensitivity import hessian_traces, omegas, single_noises
 
 HELD = 4  #: every fourth calibration image is held back: candidates are measured on it
 HESSIAN_IMAGES = 16
+APART = 4  #: groups that finalists differ in
 STEPS = 24  #: budgets on the plotted front
 
 
@@ -74,13 +75,25 @@ def sensitivities(
         save()
 
 
-def measured(task: Task, bits: dict[str, int]) -> float:
-    """Logit SQNR in dB of the integer model, quantized on the fitted part and measured on the held-back part."""
+def mirrored(patches: np.ndarray, image: ImageConfig) -> np.ndarray:
+    """The images of ``patches`` (B, patches, C * ps * ps), left and right exchanged."""
+    shape = (-1, image.side, image.side, image.in_chans, image.patch_size, image.patch_size)
+    return np.ascontiguousarray(patches.reshape(shape)[:, :, ::-1, :, :, ::-1]).reshape(patches.shape)
+
+
+def measured(task: Task, bits: dict[str, int]) -> list[float]:
+    """[logit SQNR in dB, divergence] of the integer model, quantized on the fitted part: SQNR on the held-back part,
+    divergence (Kullback-Leibler, of the classes' probabilities from the float model's, mean) on it and its mirror
+    images. It looks at what decides, the largest logits, where SQNR counts all thousand alike."""
     options = tuple((name, b) for name, b in layer_wbits(bits)) + task.scheme.layer_wbits
     scheme = dataclasses.replace(task.scheme, layer_wbits=options)
     graph = quantize_model(task.model, task.spec, task.image, scheme, task.fit, trained=task.trained, progress=False)
-    want = float_logits(task.model, task.held, task.image)
-    return sqnr_db(want, real_logits(graph, Golden(graph).logits(task.held)))
+    images = np.concatenate([task.held, mirrored(task.held, task.image)])
+    want = float_logits(task.model, images, task.image)
+    got = real_logits(graph, Golden(graph).logits(images))
+    log_p, log_q = want.double().log_softmax(1), got.double().log_softmax(1)
+    divergence = F.kl_div(log_q, log_p, log_target=True, reduction="batchmean")
+    return [sqnr_db(want[: len(task.held)], got[: len(task.held)]), float(divergence)]
 
 
 def run(
@@ -88,7 +101,7 @@ def run(
     cost: Callable,
     budget: float,
     *,
-    finalists: int = 3,
+    finalists: int = 6,
     rank: str = "noise",
     seed: int = 0,
     state: dict | None = None,
@@ -96,7 +109,9 @@ def run(
     say: Callable[[str], None] = lambda line: None,
     verify: Callable | None = None,
 ) -> dict:
-    """The best assignment within ``budget``: {bits, cost, predicted_db, measured_db, finalists, candidates}.
+    """The best assignment within ``budget``: {bits, cost, predicted_db, measured_db, divergence, finalists, ...}.
+
+    Of the finalists, which differ in ``APART`` groups at least, the one with the least divergence.
 
     ``rank``: what ranks the samples of the coarse stage, noise | hessian. ``verify``: the true cost where ``cost`` only
     comes near it; a finalist must keep the budget by both.
@@ -108,9 +123,10 @@ def run(
     found = search(names, noise, cost, budget, seed, coarse)
     base = state.get("base_db")
     if base is None:
-        base = state["base_db"] = measured(task, dict.fromkeys(names, 8))
+        base, divergence = measured(task, dict.fromkeys(names, 8))
+        state["base_db"] = base
         save()
-        say(f"all at 8 bits: {base:.2f} dB on {len(task.held)} held-back images")
+        say(f"all at 8 bits: {base:.2f} dB on {len(task.held)} held-back images, divergence {divergence:.4f}")
 
     def predicted(bits: dict[str, int]) -> float:
         total = 10 ** (-base / 10) + sum(noise[g] for g in names if bits[g] != 8)
@@ -118,23 +134,38 @@ def run(
 
     done = state.setdefault("finalists", {})
     best = None
-    for bits in (kept := list(verified(found, cost, verify, budget, finalists, say))):
+    for bits in (kept := list(verified(apart(found), cost, verify, budget, finalists, say))):
         key = "".join(str(bits[g]) for g in names)
         if key not in done:
             done[key] = measured(task, bits)
             save()
-        say(f"finalist: cost {cost(bits):.4g}, predicted {predicted(bits):.2f} dB, measured {done[key]:.2f} dB")
-        if best is None or done[key] > best[1]:
-            best = (bits, done[key])
+        db, divergence = done[key]
+        say(
+            f"finalist: cost {cost(bits):.4g}, predicted {predicted(bits):.2f} dB, measured {db:.2f} dB, "
+            f"divergence {divergence:.4f}"
+        )
+        if best is None or divergence < best[2]:
+            best = (bits, db, divergence)
     if best is None:
         raise ValueError(f"search: no candidate keeps the budget of {budget:.6g} when it is compiled")
-    bits, db = best
+    bits, db, divergence = best
     return {
-        "bits": bits, "cost": cost(bits), "predicted_db": predicted(bits), "measured_db": db, "base_db": base,
-        "finalists": [[cost(b), predicted(b), done["".join(str(b[g]) for g in names)]] for b in kept],
+        "bits": bits, "cost": cost(bits), "predicted_db": predicted(bits), "measured_db": db, "divergence": divergence,
+        "base_db": base,
+        "finalists": [[cost(b), predicted(b), *done["".join(str(b[g]) for g in names)]] for b in kept],
         "candidates": [[cost(b), predicted(b)] for b in found],
         "front": front(names, noise, cost, predicted),
     }  # fmt: skip
+
+
+def apart(found: list[dict[str, int]]) -> list[dict[str, int]]:
+    """``found`` in an order in which each differs in ``APART`` groups at least from those before, as long as there are
+    such: the first ones by predicted noise are all but the same, and the prediction is not that good."""
+    first, rest = [], []
+    for bits in found:
+        near = any(sum(bits[g] != other[g] for g in bits) < APART for other in first)
+        (rest if near else first).append(bits)
+    return first + rest
 
 
 def verified(

@@ -11,6 +11,7 @@ Assignment = dict[str, int]
 HIGH, LOW = 8, 4
 FIXED = ("embed", "head")  #: 8 bits: first and last layer (3 % of DeiT-Tiny's MACs, 16 dB at 4 bits)
 SAMPLES, SEEDS, GENERATIONS, P_MUTATE = 500, 25, 8, 0.5
+KEPT = 200  #: of the last generation
 MUTATIONS, CROSSOVERS = 200, 200  #: a generation; 20 times P2-ViT's, since asking costs nothing
 
 
@@ -111,7 +112,7 @@ def search(
         children = [mutate(rng.choice(pool), rng) for _ in range(MUTATIONS)]
         children += [cross(rng.choice(pool), rng.choice(pool), rng) for _ in range(CROSSOVERS)]
         pool += [c for c in children if cost(c) <= budget]
-    return best(pool, SEEDS)
+    return best(pool, KEPT)
 
 
 def layer_wbits(bits: Assignment) -> list[list]:

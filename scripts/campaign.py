@@ -245,7 +245,6 @@ def main() -> int:
         return 0
     WORK.mkdir(parents=True, exist_ok=True)
     store = ROOT / "docs" / "campaign.json"
-    results = json.loads(store.read_text()) if store.exists() else {}
     failed = []
     for name in chosen:
         print(f"[{name}]", flush=True)
@@ -260,6 +259,7 @@ def main() -> int:
             result, status = {"failed": f"{type(error).__name__}: {error}"}, "FAILED"
         if status != "passed":
             failed.append(name)
+        results = json.loads(store.read_text()) if store.exists() else {}  # another run may have added to it
         results[name] = {"status": status, "date": datetime.date.today().isoformat(), "doc": STEPS[name][0].__doc__,
                          "seconds": round(time.monotonic() - begin, 1), "result": result}  # fmt: skip
         results = {k: results[k] for k in STEPS if k in results}

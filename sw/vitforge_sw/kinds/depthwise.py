@@ -16,6 +16,9 @@ from .engine import WindowKind, finish, parameters, phases
 from .kind import Clock, Op, Output
 from .memories import Memories
 
+#: cycles from an instruction to its first step, behind the last step of the one before (engines/window/issue.py)
+PREPARED = 4
+
 
 def narrow_mapping(blocks: int, stride: int) -> bool:
     """Slots hold token groups of the one block (docs/hybrid.md); otherwise blocks of one group."""
@@ -102,7 +105,7 @@ class Depthwise(WindowKind):
             last = (m + half) // stride - op["first"]  # output row that needs it
             begin = e.window.take(op["window_stride"], begin, e.rows, last, c.window_rows)
             begin = e.fetched = clock.reads(op["in_addr"], begin, op["in_groups"] * op["blocks"])
-        start = max(before, e.fetched + t.rmac_window_to_step)
+        start = max(before + (PREPARED if row == 0 else 0), e.fetched + t.rmac_window_to_step)
         return start, start + self.row_cycles(op, c, t)
 
     # ------------------------------------------------------------ emulator

@@ -55,7 +55,7 @@ class Window:
             size, before, number = self._held.popleft()
             self._rows -= size
             if before:
-                time = max(time, before[min(number, len(before) - 1)])
+                time = max(time, before[min(number, len(before) - 1)] + 1)
         self._held.append((rows, ends, until))
         self._rows += rows
         return time

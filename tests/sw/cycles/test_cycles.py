@@ -5,18 +5,19 @@ import dataclasses
 import pytest
 
 from vitforge_hw.arch.config import PRESETS
-from vitforge_hw.arch.isa import Chunk
+from vitforge_hw.arch.isa import DEPTHWISE, Chunk
 from vitforge_hw.arch.latency import CYCLES
 from vitforge_sw.compiler import BlockSchedule, CompileOptions, compile_graph
 from vitforge_sw.cycles.dram import Dram, ReadQueue
 from vitforge_sw.cycles.estimate import estimate
-from vitforge_sw.cycles.model import Shared
+from vitforge_sw.cycles.model import Shared, simulate
 from vitforge_sw.families.efficientvit.frontend import import_efficientvit
 from vitforge_sw.families.efficientvit.shapes import efficientvit_shapes
 from vitforge_sw.families.vit.random import random_graph
 from vitforge_sw.families.vit.shapes import SHAPES, shape_graph
 from vitforge_sw.kinds import kind_of
 from vitforge_sw.kinds.attend import Attend as AttendKind
+from vitforge_sw.kinds.depthwise import PREPARED
 from vitforge_sw.kinds.layernorm import LayerNorm
 from vitforge_sw.models.resolve import ModelSpec, build_model
 from vitforge_sw.ops import Attend, Softmax
@@ -186,6 +187,18 @@ def test_both_engines_add_up(small_trio):
     backbone = result["backbone"]
     assert 0 < backbone["macs"] < result["macs"]
     assert backbone["first_image_cycles"] < result["first_image_cycles"]
+
+
+def test_gaps_of_depthwise_instructions(small_trio):
+    """None between rows of an instruction whose map rows are there, PREPARED cycles at least between instructions."""
+    trace, gaps = simulate(small_trio, images=1), {True: [], False: []}
+    start, end = trace.start[Chunk.RMAC], trace.end[Chunk.RMAC]
+    places = trace.events.rows[Chunk.RMAC]
+    depthwise = [small_trio.programs[Chunk.RMAC][n].op["kind"] == DEPTHWISE for n, _ in places]
+    for k in range(1, len(places)):
+        if depthwise[k] and depthwise[k - 1]:
+            gaps[places[k][1] == 0].append(int(start[k] - end[k - 1]))
+    assert min(gaps[True]) >= PREPARED and min(gaps[False]) == 0
 
 
 def test_rows_of_the_window_engine():

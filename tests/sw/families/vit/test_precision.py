@@ -154,14 +154,18 @@ def test_search_command(digits, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(PIL.Image, "open", only_calibration)
     base = ["search", digits.paths.model, "--checkpoint", digits.paths.checkpoint, "--calib", digits.paths.calib]
-    argv = [str(a) for a in (*base, "--limit", 8, "--budget", 6, "--finalists", 1)]
+    argv = [str(a) for a in (*base, "--limit", 8, "--budget", 6, "--finalists", 2)]
     for name in ("a", "b"):
         plot = ["--plot", str(tmp_path / f"{name}.png")]
         assert main([*argv, *plot, "-o", str(tmp_path / f"{name}.json")]) == 0
     assert opened and (tmp_path / "a.png").stat().st_size > 1000
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     state = json.loads((tmp_path / "a.state.json").read_text())
-    assert state["result"]["cost"] <= 6 and state["result"]["predicted_db"] < state["base_db"]
+    result = state["result"]
+    assert result["cost"] <= 6 and result["predicted_db"] < state["base_db"]
+    divergences = [finalist[3] for finalist in result["finalists"]]
+    assert len(set(divergences)) == 2 and result["divergence"] == min(divergences) > 0, "the least one wins"
+    assert [result["measured_db"], result["divergence"]] in [finalist[2:] for finalist in result["finalists"]]
     capsys.readouterr()
     assert main([*argv, "-o", str(tmp_path / "a.json")]) == 0  # everything is in the state: nothing measured again
     assert "noise 1/16" not in capsys.readouterr().out

@@ -255,7 +255,7 @@ def test_memory_image_of_another_model(models, libraries, link, memory, system, 
     board.right(0)
 
 
-@pytest.mark.parametrize("wait", [200, 900, 2500])
+@pytest.mark.parametrize("wait", [900, *(pytest.param(w, marks=pytest.mark.slow) for w in (200, 2500))])
 def test_aresetn_with_reads_in_flight(models, libraries, slow_link, wait):
     """Late answers to reads from before it keep nobody from starting again."""
     board = Board(libraries["digits_vit"], models["digits_vit"], slow_link, Memory(slow_link), System(slow_link))

@@ -199,7 +199,7 @@ def test_hang(driver, machine, model, link):
     right(machine, model)
 
 
-@pytest.mark.parametrize("wait", [200, 900, 2500])
+@pytest.mark.parametrize("wait", [900, *(pytest.param(w, marks=pytest.mark.slow) for w in (200, 2500))])
 def test_aresetn_with_reads_in_flight(driver, models, slow_link, wait):
     """Late answers to reads from before it (error stray) keep nobody from starting again."""
     model = models["digits_vit"]

@@ -33,7 +33,7 @@ STALLS = {
 }
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(s, marks=pytest.mark.slow) for s in (2, 3))])
 @pytest.mark.parametrize("name", STALLS)
 def test_stalls_change_no_result(digits, name, seed):
     s = digits.machine.enable(Script())

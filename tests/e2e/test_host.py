@@ -45,7 +45,7 @@ def test_anywhere_in_64_bits_of_address(digits, seed):
 
 
 @pytest.mark.parametrize("cycles", [1, 8, 64])
-@pytest.mark.parametrize("wait", [30, 300, 900, 2500, 5000, 7900])
+@pytest.mark.parametrize("wait", [30, 900, 2500, 7900, *(pytest.param(w, marks=pytest.mark.slow) for w in (300, 5000))])
 @pytest.mark.parametrize("latency", [100, 400])
 def test_aresetn_with_reads_in_flight(digits, cycles, wait, latency):
     """The memory answers what was asked before: dropped and reported; the next images are right, soft reset ends."""

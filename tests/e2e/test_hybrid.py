@@ -271,11 +271,13 @@ def mutated(tmp_path_factory) -> BenchProgram:
     return build_accelerator(CONFIG, sources, "verilator", 1 << 24, cflags="-O0")
 
 
+@pytest.mark.slow  # `make mutation` tries every operator of this preset
 def test_mutants_are_off(evit, mutated):
     run = simulate(evit, mutated, settings=Mutated(bandwidth=CONFIG.beat_bytes))
     assert verify(evit.graph, evit.build, evit.patches[:IMAGES], run).first is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(1, len(MUTANTS) + 1), ids=[m.name for m in MUTANTS])
 def test_wrong_operator(evit, mutated, number):
     mutant = MUTANTS[number - 1]

@@ -135,7 +135,7 @@ def test_another_program_after_disabling(digits):
 # ---- watchdog
 
 
-@pytest.mark.parametrize("part", ["load", 0.02, 0.5, 0.99])
+@pytest.mark.parametrize("part", ["load", 0.5, *(pytest.param(p, marks=pytest.mark.slow) for p in (0.02, 0.99))])
 def test_watchdog(digits, cycles, part):
     """A memory that answers nothing for longer than the watchdog: code 5 and the interrupt, and a soft reset that ends
     as soon as the memory has answered what is outstanding; then a good run."""

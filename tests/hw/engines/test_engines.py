@@ -210,7 +210,7 @@ def spacing(record):
     return cycles[0], [b - a for a, b in zip(cycles, cycles[1:], strict=False)]
 
 
-@pytest.mark.parametrize("ksteps", [1, 4, 5])
+@pytest.mark.parametrize("ksteps", [1, pytest.param(4, marks=pytest.mark.slow), 5])
 @pytest.mark.parametrize("res_mode, out_wide", [(0, 0), (1, 0), (0, 1), (2, 1)])
 def test_no_gaps(ksteps, res_mode, out_wide):
     """One tile in max(ksteps, word / post_channels) cycles, across tiles, rows and instructions; exact latencies."""

@@ -22,7 +22,7 @@ def run(test, config=TINY, **settings):
     return bench
 
 
-@pytest.mark.parametrize("preset", ["tiny", "p2vit"])
+@pytest.mark.parametrize("preset", ["tiny", pytest.param("p2vit", marks=pytest.mark.slow)])
 def test_every_declared_register(preset):
     """Read-only registers keep their values, read-write ones their bits, byte strobes count, gaps read 0."""
     config = get_config(preset)

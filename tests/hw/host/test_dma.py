@@ -11,7 +11,7 @@ from vitforge_hw.host.host import Host
 from vitforge_sim.bench.axi_model import WriteSink
 from vitforge_sim.bench.host_bench import DRAM, IMAGE, JOB, RESULT, HostBench
 
-PRESETS = ["tiny", "p2vit"]
+PRESETS = ["tiny", pytest.param("p2vit", marks=pytest.mark.slow)]
 #: rows of 112 bytes in two beats of 64 / of 80 bytes in five beats of 16
 TRIO = get_config("trio")
 FIVE = replace(get_config("trio"), name="five", cores=5, masters=1, read_fifo_beats=64)
@@ -61,8 +61,7 @@ def image_rows(c, data):
 
 @pytest.mark.parametrize(
     "config",
-    [get_config("tiny"), pytest.param(SMALL, marks=pytest.mark.slow), get_config("p2vit"),
-     pytest.param(TRIO, marks=pytest.mark.slow), pytest.param(FIVE, marks=pytest.mark.slow)],
+    [get_config("tiny"), *(pytest.param(c, marks=pytest.mark.slow) for c in (SMALL, get_config("p2vit"), TRIO, FIVE))],
     ids=lambda c: c.name,
 )  # fmt: skip
 @pytest.mark.parametrize("stall,latency,pause", [(0, (1, 1), 0), (0.4, (1, 60), 0.4)])

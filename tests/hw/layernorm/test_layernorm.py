@@ -18,6 +18,11 @@ from vitforge_sim.bench.reuse import reused
 SEED = 4711
 
 
+def slow(*values):
+    """A case that the others leave little to find: in the campaign."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def random_row(rng, kind, channels, wide):
     lo, hi = (-2048, 2047) if wide else (-128, 127)
     match kind:
@@ -181,14 +186,15 @@ def test_values(preset):
     "preset, stall, stalled",
     [
         ("tiny", 0.3, ("rd", "wr", "go", "op")),
-        ("tiny", 0.9, ("wr",)),
-        ("tiny", 0.8, ("rd",)),
         ("tiny", 0.98, ("go", "op")),
-        ("p2vit", 0.5, ("rd", "wr", "go", "op")),
         ("p2vit", 0.95, ("wr",)),
-        ("tiny_hybrid", 0.4, ("rd", "wr", "go", "op")),
-        ("tiny_hybrid", 0.9, ("wr",)),
-        ("trio", 0.6, ("rd", "wr", "go", "op")),
+        ("tiny_hybrid", 0.8, ("rd",)),
+        slow("tiny", 0.9, ("wr",)),
+        slow("tiny", 0.8, ("rd",)),
+        slow("p2vit", 0.5, ("rd", "wr", "go", "op")),
+        slow("tiny_hybrid", 0.4, ("rd", "wr", "go", "op")),
+        slow("tiny_hybrid", 0.9, ("wr",)),
+        slow("trio", 0.6, ("rd", "wr", "go", "op")),
     ],
 )
 def test_stalls(preset, stall, stalled):
@@ -197,9 +203,19 @@ def test_stalls(preset, stall, stalled):
 
 
 @pytest.mark.parametrize(
-    "preset, blocks", [("tiny", 3), ("tiny", 6), ("tiny", 16), ("p2vit", 12), ("tiny_hybrid", 6), ("trio", 10)]
+    "preset, blocks, wide",
+    [
+        ("tiny", 6, False),
+        ("tiny", 16, True),
+        ("p2vit", 12, True),
+        ("tiny_hybrid", 6, False),
+        ("trio", 10, True),
+        *(slow("tiny", blocks, wide) for blocks, wide in ((3, False), (3, True), (6, True), (16, False))),
+        slow("p2vit", 12, False),
+        slow("tiny_hybrid", 6, True),
+        slow("trio", 10, False),
+    ],
 )
-@pytest.mark.parametrize("wide", [False, True])
 def test_cycles(preset, blocks, wide):
     """Latency in an idle machine, and rows of successive instructions every C cycles."""
     config = get_config(preset)
@@ -213,7 +229,7 @@ def test_cycles(preset, blocks, wide):
     assert set(np.diff(record.done)) == {max(channels, config.cores + CYCLES.ln_between_rows)}
 
 
-@pytest.mark.parametrize("preset", ["tiny", "p2vit", "tiny_hybrid", pytest.param("trio", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("preset", ["tiny", "p2vit", slow("tiny_hybrid"), slow("trio")])
 def test_longest_row(preset):
     """Every width at its bound: sums, V, z."""
     config = get_config(preset)
@@ -238,7 +254,7 @@ def test_variances():
     "first",
     [
         (0x7FFB, 0x3FF9, 0x1FD),
-        *(pytest.param(v, marks=pytest.mark.slow) for v in ((0x5555, 0xAAA5, 0xF5), (0xBFFE, 0xDFF7, 0xFB))),
+        *map(slow, ((0x5555, 0xAAA5, 0xF5), (0xBFFE, 0xDFF7, 0xFB))),
     ],
 )
 def test_far_addresses(first):
@@ -246,7 +262,7 @@ def test_far_addresses(first):
     run(get_config("tiny_hybrid"), [(2, 2, True, True), (1, 3, False), (1, 11, False, True)], stall=0.2, first=first)
 
 
-@pytest.mark.parametrize("cores", [5, 13, 16])
+@pytest.mark.parametrize("cores", [5, slow(13), 16])
 def test_cores(cores):
     """Any number of tokens side by side."""
     config = dataclasses.replace(get_config("tiny_hybrid"), name=f"cores{cores}", attention=False, cores=cores)

@@ -310,8 +310,8 @@ def programs(c, seed, count):
 @pytest.mark.parametrize("seed, options", [
     (1, {}),
     (2, dict(gaps=0.3, stall=0.3, late=0.5)),
-    (3, dict(gaps=0.1, stall=0.8)),
-    (4, dict(gaps=0.8, stall=0.1, late=0.9)),
+    pytest.param(3, dict(gaps=0.1, stall=0.8), marks=pytest.mark.slow),
+    pytest.param(4, dict(gaps=0.8, stall=0.1, late=0.9), marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_every_kind_of_instruction(seed, options):
     """All destinations, formats and activations of two engines at once."""
@@ -391,7 +391,7 @@ def stream_op(c, n, **fields):
     [
         pytest.param(c, names, id=f"{'-'.join(names)}-{c.name}", marks=alone)
         for c in (HYBRID, FAST) for names in (("mat", "rmac"), ("rmac",), ("mat",))
-        for alone in [pytest.mark.slow if c is FAST else ()]  # the same as on the other
+        for alone in [pytest.mark.slow if c is FAST or names == ("mat",) else ()]  # the same as the others
     ],
 )  # fmt: skip
 def test_rate(config, names):

@@ -19,7 +19,7 @@ from .api import FloatModel
 from .estimation import model_shapes
 from .rtl import load_config
 
-STATE = "vitforge-search-2"  #: what a state file holds; one of another kind is not gone on with
+STATE = "vitforge-search-3"  #: what a state file holds; one of another kind is not gone on with
 
 __all__ = ["cost", "key", "layer_wbits", "plot", "run", "task"]
 

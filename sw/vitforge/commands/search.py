@@ -69,7 +69,7 @@ def run(args, command: str) -> int:
     digest = hashlib.sha256(json.dumps(chosen).encode()).hexdigest()
     low = sum(b != 8 for b in result["bits"].values())
     print(
-        f"{args.output}: {low} of {len(result['bits'])} groups at 4 bits (embedding and classifier at 8), "
+        f"{args.output}: {low} of {len(result['bits'])} layers at 4 bits (embedding and classifier at 8), "
         f"{args.by} {result['cost']:.6g} of {args.budget:.6g}, predicted {result['predicted_db']:.2f} dB, "
         f"measured {result['measured_db']:.2f} dB on held-back calibration images (all at 8 bits: "
         f"{result['base_db']:.2f}), divergence {result['divergence']:.4f}, hash {digest[:16]}"

@@ -144,7 +144,7 @@ def test_job_queue_against_a_list(cycles):
     simulator.run()
 
 
-@pytest.mark.parametrize("preset", ["tiny", "p2vit"])
+@pytest.mark.parametrize("preset", ["tiny", pytest.param("p2vit", marks=pytest.mark.slow)])
 def test_header_reaches_the_sequencers(preset):
     """All bits of it; most of what they can say does not fit the program, which is refused."""
 
@@ -233,7 +233,7 @@ def test_a_program_with_a_read_error_does_not_run():
     run(test)
 
 
-@pytest.mark.parametrize("preset", ["tiny", "trio"])
+@pytest.mark.parametrize("preset", ["tiny", pytest.param("trio", marks=pytest.mark.slow)])
 def test_counters(preset):
     """Each chunk's own registers; those of absent chunks read 0."""
     config = get_config(preset)

@@ -1,12 +1,12 @@
 """What an assignment of weight bits costs: bytes, MACs x bits, or predicted cycles. Lower is better.
 
-A cost is any function from {group: bits} to a number. ``cycles_cost`` asks the
+A cost is any function from {layer: bits} to a number. ``cycles_cost`` asks the
 cycle model of a configuration that has a 4-bit datapath.
 """
 
 from collections.abc import Callable, Mapping
 
-from .search import FIXED, groups, layers_of
+from .search import FIXED, free
 
 Cost = Callable[[Mapping[str, int]], float]
 
@@ -14,15 +14,14 @@ Cost = Callable[[Mapping[str, int]], float]
 def table_cost(
     per_bit: Mapping[str, float], rate: Callable[[int], float] = lambda bits: bits, fixed: float = 0
 ) -> Cost:
-    """Sum over groups of ``per_bit`` x ``rate(bits)``, and ``fixed``."""
-    return lambda bits: fixed + sum(value * rate(bits[group]) for group, value in per_bit.items())
+    """Sum over layers of ``per_bit`` x ``rate(bits)``, and ``fixed``."""
+    return lambda bits: fixed + sum(value * rate(bits[name]) for name, value in per_bit.items())
 
 
 def mean_bits(weights: Mapping[str, int]) -> Cost:
     """Bits per weight over all layers of ``weights`` (layer: number), the fixed ones at 8 bits included."""
     total = sum(weights.values())
-    per_group = {g: sum(weights[n] for n in layers_of(g)) / total for g in groups(weights)}
-    return table_cost(per_group, fixed=8 * sum(weights[n] for n in FIXED) / total)
+    return table_cost({n: weights[n] / total for n in free(weights)}, fixed=8 * sum(weights[n] for n in FIXED) / total)
 
 
 def mean_mac_bits(weights: Mapping[str, int], tokens: int, prefix: int) -> Cost:
@@ -42,4 +41,4 @@ def cycles_cost(quick: Callable[[Mapping[str, int]], float], config) -> Cost:
             f"budget cycles: preset {config.name} has no faster 4-bit weights (w4 is false), all assignments take the "
             "same cycles; give another preset, or a budget by size or macs"
         )
-    return lambda bits: quick({name: b for group, b in bits.items() for name in layers_of(group)})
+    return quick

@@ -20,12 +20,12 @@ from ..frontend import FloatViT, import_vit
 from ..rotation import mixing, rotate
 from ..schemes import Scheme
 from ..walk import weight_layers
-from .search import greedy, groups, layer_wbits, search
+from .search import free, greedy, layer_wbits, search
 from .sensitivity import hessian_traces, omegas, single_noises
 
 HELD = 4  #: every fourth calibration image is held back: candidates are measured on it
 HESSIAN_IMAGES = 16
-APART = 4  #: groups that finalists differ in
+APART = 4  #: layers that finalists differ in
 STEPS = 24  #: budgets on the plotted front
 
 
@@ -60,14 +60,14 @@ class Task:
 def sensitivities(
     task: Task, state: dict, save: Callable[[], None], say: Callable[[str], None], seed: int, traces: bool
 ) -> None:  # fmt: skip
-    """Fill state["noise"], and with ``traces`` state["omega"], {group: value}."""
+    """Fill state["noise"], and with ``traces`` state["omega"], {layer: value}."""
     vit = task.vit()
-    names = groups(weight_layers(vit))
+    names = free(weight_layers(vit))
     noise = state.setdefault("noise", {})
     if len(noise) < len(names):
-        for i, (group, value) in enumerate(single_noises(vit, task.floats(task.fit), task.floats(task.held))):
-            noise[group] = value
-            say(f"noise {i + 1}/{len(names)}: {group} {-10 * math.log10(value):.1f} dB at 4 bits")
+        for i, (name, value) in enumerate(single_noises(vit, task.floats(task.fit), task.floats(task.held))):
+            noise[name] = value
+            say(f"noise {i + 1}/{len(names)}: {name} {-10 * math.log10(value):.1f} dB at 4 bits")
         save()
     if traces and "omega" not in state:
         found = hessian_traces(vit, task.floats(task.fit[:HESSIAN_IMAGES]), seed=seed)
@@ -111,7 +111,7 @@ def run(
 ) -> dict:
     """The best assignment within ``budget``: {bits, cost, predicted_db, measured_db, divergence, finalists, ...}.
 
-    Of the finalists, which differ in ``APART`` groups at least, the one with the least divergence.
+    Of the finalists, which differ in ``APART`` layers at least, the one with the least divergence.
 
     ``rank``: what ranks the samples of the coarse stage, noise | hessian. ``verify``: the true cost where ``cost`` only
     comes near it; a finalist must keep the budget by both.
@@ -159,7 +159,7 @@ def run(
 
 
 def apart(found: list[dict[str, int]]) -> list[dict[str, int]]:
-    """``found`` in an order in which each differs in ``APART`` groups at least from those before, as long as there are
+    """``found`` in an order in which each differs in ``APART`` layers at least from those before, as long as there are
     such: the first ones by predicted noise are all but the same, and the prediction is not that good."""
     first, rest = [], []
     for bits in found:
@@ -190,7 +190,7 @@ def verified(
 
 
 def front(names: list[str], noise: dict[str, float], cost: Callable, predicted: Callable) -> list[list]:
-    """[cost, predicted dB] from all 8 bits to all 4, the groups with the least noise for what they save first."""
+    """[cost, predicted dB] from all 8 bits to all 4, the layers with the least noise for what they save first."""
     low, high = (cost(dict.fromkeys(names, b)) for b in (4, 8))
     chain = [greedy(names, noise, cost, low + (high - low) * k / STEPS) for k in range(STEPS + 1)]
     return sorted([cost(b), predicted(b)] for b in chain)

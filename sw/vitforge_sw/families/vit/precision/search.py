@@ -1,7 +1,7 @@
 """The search itself, on numbers alone: sampled assignments, their Pareto front, evolution of the best. Seeded.
 
-An assignment is {group: bits}. Noise powers of single layers add (measured: 13.5 dB predicted, 13.3 found), so the
-fitness of an assignment is the sum of its groups' noises and costs nothing to ask for.
+An assignment is {layer: bits}. Noise powers of single layers add (measured: 13.5 dB predicted, 13.3 found), so the
+fitness of an assignment is the sum of its layers' noises and costs nothing to ask for.
 """
 
 import random
@@ -15,21 +15,9 @@ KEPT = 200  #: of the last generation
 MUTATIONS, CROSSOVERS = 200, 200  #: a generation; 20 times P2-ViT's, since asking costs nothing
 
 
-def layers_of(group: str) -> list[str]:
-    """Weight layers of a group: q, k and v share one activation and one choice."""
-    if group.endswith(".qkv"):
-        return [group.removesuffix("qkv") + part for part in "qkv"]
-    return [group]
-
-
-def groups(layers: Iterable[str]) -> list[str]:
-    """The groups whose bits are chosen, in the model's order."""
-    found = []
-    for name in layers:
-        group = name[:-1] + "qkv" if name.endswith((".q", ".k", ".v")) else name
-        if name not in FIXED and group not in found:
-            found.append(group)
-    return found
+def free(layers: Iterable[str]) -> list[str]:
+    """The layers whose bits are chosen, in the model's order."""
+    return [name for name in layers if name not in FIXED]
 
 
 def pareto(points: Iterable[tuple[float, float]]) -> list[int]:
@@ -43,7 +31,7 @@ def pareto(points: Iterable[tuple[float, float]]) -> list[int]:
 
 
 def greedy(names: list[str], noise: Mapping[str, float], cost: Callable, budget: float) -> Assignment:
-    """4 bits to the groups with the least noise for what they save until the budget holds."""
+    """4 bits to the layers with the least noise for what they save until the budget holds."""
     bits = dict.fromkeys(names, HIGH)
     whole = cost(bits)
     saved = {g: whole - cost(bits | {g: LOW}) for g in names}
@@ -55,7 +43,7 @@ def greedy(names: list[str], noise: Mapping[str, float], cost: Callable, budget:
 
 
 def sample(names: list[str], cost: Callable, budget: float, rng: random.Random) -> Assignment:
-    """A random assignment within the budget: groups in random order get 4 bits until it holds."""
+    """A random assignment within the budget: layers in random order get 4 bits until it holds."""
     bits = dict.fromkeys(names, HIGH)
     for g in rng.sample(names, len(names)):
         if cost(bits) <= budget:
@@ -65,7 +53,7 @@ def sample(names: list[str], cost: Callable, budget: float, rng: random.Random) 
 
 
 def mutate(bits: Assignment, rng: random.Random) -> Assignment:
-    """Each group flips with a chance that changes about two of them, or (P_MUTATE) two groups swap."""
+    """Each layer flips with a chance that changes about two of them, or (P_MUTATE) two layers swap."""
     names = list(bits)
     if rng.random() < P_MUTATE:
         low, high = ([g for g in names if bits[g] == b] for b in (LOW, HIGH))
@@ -88,7 +76,7 @@ def search(
 ) -> list[Assignment]:
     """Assignments within ``budget``, the least noise first, all different.
 
-    ``noise``: what 4 bits in a group add, {group: power}; ``coarse``: what ranks the samples (default: ``noise``).
+    ``noise``: what 4 bits in a layer add, {layer: power}; ``coarse``: what ranks the samples (default: ``noise``).
     Raises ValueError for a budget that all groups at 4 bits exceed.
     """
     least = cost(dict.fromkeys(names, LOW))
@@ -117,4 +105,4 @@ def search(
 
 def layer_wbits(bits: Assignment) -> list[list]:
     """A scheme's ``layer_wbits`` of an assignment."""
-    return [[name, b] for group, b in bits.items() if b != HIGH for name in layers_of(group)]
+    return [[name, b] for name, b in bits.items() if b != HIGH]

@@ -9,7 +9,7 @@ from ....quant.scales import pot
 from ....quant.weights import quantize_weight
 from ..frontend import Affine, FloatViT
 from ..walk import Tap, walk, walk_block, walk_embed, walk_head, weight_layers, with_layers
-from .search import groups, layers_of
+from .search import free
 
 
 class Moments(Tap):
@@ -41,7 +41,7 @@ def rounded(layer: Affine, mean: torch.Tensor, moment: torch.Tensor, bits: int) 
 
 @torch.inference_mode()
 def single_noises(vit: FloatViT, fit: torch.Tensor, held: torch.Tensor, bits: int = 4) -> Iterator[tuple[str, float]]:
-    """(group, noise power over signal power of the logits) with that group alone at ``bits``, group by group.
+    """(layer, noise power over signal power of the logits) with that layer alone at ``bits``, layer by layer.
 
     ``fit``: normalised patches that rounding is fitted to, ``held``: others that the noise is measured on.
     """
@@ -55,22 +55,22 @@ def single_noises(vit: FloatViT, fit: torch.Tensor, held: torch.Tensor, bits: in
     want = walk_head(vit, stream[-1], tap)
     power = want.square().sum(1)
     layers = weight_layers(vit)
-    for group in groups(layers):
-        changed = {name: rounded(layers[name], *moments.of(name), bits) for name in layers_of(group)}
-        other, first = with_layers(vit, changed), int(group.split(".")[1])
+    for name in free(layers):
+        other = with_layers(vit, {name: rounded(layers[name], *moments.of(name), bits)})
+        first = int(name.split(".")[1])
         x = stream[first]
         for i in range(first, len(vit.blocks)):
             x = walk_block(i, other.blocks[i], x, tap)
         got = walk_head(other, x, tap)
-        yield group, float(((got - want).square().sum(1) / power).mean())
+        yield name, float(((got - want).square().sum(1) / power).mean())
 
 
 def hessian_traces(vit: FloatViT, patches: torch.Tensor, vectors: int = 8, seed: int = 0) -> dict[str, float]:
-    """Hutchinson's estimate of tr H of each group's weights, H the Hessian of the cross-entropy with the model's own
+    """Hutchinson's estimate of tr H of each layer's weights, H the Hessian of the cross-entropy with the model's own
     answers as labels; v' H v for Rademacher v over all layers at once, of which each layer takes its part."""
     generator = torch.Generator().manual_seed(seed)
     layers = weight_layers(vit)
-    names = [name for group in groups(layers) for name in layers_of(group)]
+    names = free(layers)
     weights = [layers[name].weight.clone().requires_grad_() for name in names]
     model = with_layers(vit, {n: Affine(w, layers[n].bias) for n, w in zip(names, weights, strict=True)})
     total = torch.zeros(len(names), dtype=torch.float64)
@@ -82,19 +82,14 @@ def hessian_traces(vit: FloatViT, patches: torch.Tensor, vectors: int = 8, seed:
             v = [torch.randint(0, 2, w.shape, generator=generator).float() * 2 - 1 for w in weights]
             product = torch.autograd.grad(grads, weights, v, retain_graph=k + 1 < vectors)
             total += torch.tensor([float((a * b).sum()) for a, b in zip(v, product, strict=True)]).double()
-    each = dict(zip(names, (total / vectors).tolist(), strict=True))
-    return {group: sum(each[name] for name in layers_of(group)) for group in groups(layers)}
+    return dict(zip(names, (total / vectors).tolist(), strict=True))
 
 
 def omegas(vit: FloatViT, traces: dict[str, float], bits: int = 4) -> dict[str, float]:
     """P2-ViT's Omega: mean trace x ||W - Q(W)||^2, Q to nearest. Negative traces (saddle, few vectors) count as 0."""
     layers, out = weight_layers(vit), {}
-    for group, trace in traces.items():
-        count = error = 0.0
-        for name in layers_of(group):
-            w = layers[name].weight
-            q, e = quantize_weight(w, torch.eye(w.shape[1]), bits)
-            error += float((q * pot(e)[:, None] - w).square().sum())
-            count += w.numel()
-        out[group] = max(trace, 0.0) / count * error
+    for name, trace in traces.items():
+        w = layers[name].weight
+        q, e = quantize_weight(w, torch.eye(w.shape[1]), bits)
+        out[name] = max(trace, 0.0) / w.numel() * float((q * pot(e)[:, None] - w).square().sum())
     return out

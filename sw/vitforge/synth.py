@@ -36,7 +36,7 @@ def synthesise(
     progress : takes a line for each finished job
     """
     # Yosys folds no sums into a DSP48E2 and finds no cascade, as the vendor's tool does: they are written out
-    primitives = "dsp48e2" if part.target == "xcup" else ""
+    primitives = "dsp48e2" if part.target == "xcup" and config.packed else ""
     files = ensure_rtl(config, folder, command, progress is not None, primitives)
     found = blocks(files)
 

@@ -1,5 +1,6 @@
 """The digits network on the whole road by the command line, step by step, and on a second simulator."""
 
+import dataclasses
 import json
 
 import pytest
@@ -62,14 +63,15 @@ def test_verilator(road):
 
 
 def test_small_network_in_both_simulators(tmp_path):
-    """The same cycles and every tensor; Icarus tells unknown values apart."""
-    graph = random_graph(2, dim=8, heads=1, mlp=16)
-    build, images, found = compile_graph(graph, get_config("tiny")), random_images(graph, 1), {}
-    for simulator in ("verilator", "icarus"):
-        found[simulator] = simulate(graph, build, images, tmp_path, simulator=simulator, tensors=True).info
-        assert found[simulator]["bit_exact"] and found[simulator]["simulator"] == simulator
-    for figure in SAME:
-        assert found["icarus"][figure] == found["verilator"][figure], figure
+    """The same cycles and every tensor, also with a multiplier for each product; Icarus tells unknown values apart."""
+    graph, tiny, found = random_graph(2, dim=8, heads=1, mlp=16), get_config("tiny"), []
+    plain = dataclasses.replace(tiny, name="plain", packed=False)
+    for simulator, config in (("verilator", tiny), ("icarus", tiny), ("icarus", plain)):
+        build = compile_graph(graph, config)
+        info = simulate(graph, build, random_images(graph, 1), tmp_path, simulator=simulator, tensors=True).info
+        assert info["bit_exact"] and info["simulator"] == simulator
+        found.append({figure: info[figure] for figure in SAME})
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.slow

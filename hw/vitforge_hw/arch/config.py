@@ -34,6 +34,10 @@ class AcceleratorConfig:
         False, "weights of 4 bits run at twice the rate: four products a multiplier, two output tiles a step; without "
         "trio",
     )  # fmt: skip
+    packed: bool = parameter(
+        True, "two int8 products share a multiplier of 27 x 18 bits (UltraScale+); false: each has its own, of 8 x 8 "
+        "bits (7-series, ECP5), without trio and w4",
+    )  # fmt: skip
     window_rows: int = parameter(
         128, "R-MAC's window buffer (width words of every core each)", "rows", most=256, power_of_two=True
     )
@@ -153,6 +157,8 @@ class AcceleratorConfig:
             # R-MAC: a 7 x 7 window reaches into the neighbouring groups alone
             (self.cores >= 4 or not self.trio, f"cores must be 4 to 16 with trio, not {self.cores}"),
             (not (self.w4 and self.trio), "w4 must be false with trio: R-MAC has no cells for it"),
+            (self.packed or not self.trio, "packed must be true with trio: R-MAC has no cells without it"),
+            (self.packed or not self.w4, "packed must be true with w4: its multipliers hold four products"),
             (
                 self.window_lut_cores <= self.cores * self.trio,
                 f"window_lut_cores must be at most {self.cores * self.trio}, not {self.window_lut_cores}",
@@ -220,8 +226,10 @@ class AcceleratorConfig:
         """32-bit hash of everything but the name; the program header and the ID register carry it."""
         data = dataclasses.asdict(self)
         data.pop("name")
-        if not self.w4:  # the others keep the hash that they had before there was w4
+        if not self.w4:  # the others keep the hash that they had before there was w4, and packed
             data.pop("w4")
+        if self.packed:
+            data.pop("packed")
         return int.from_bytes(hashlib.sha256(json.dumps(data, sort_keys=True).encode()).digest()[:4], "little")
 
 

@@ -8,7 +8,7 @@ from ..arch.config import ACC_BITS, AcceleratorConfig
 from ..units import w4_cell
 from ..units.packed import skewed_bytes
 from ..units.pe_cell import LATENCY as CELL_LATENCY
-from ..units.pe_cell import packed_inputs, packed_register, pe_cell
+from ..units.pe_cell import packed_inputs, pair_register, pe_cell
 from ..units.w4_cell import w4_lanes
 
 LATENCY = 1 + CELL_LATENCY  #: operands to accumulators: broadcast registers, cell
@@ -23,7 +23,8 @@ class PEArray(wiring.Component):
     """cores/2 x lanes cells; every weight row is broadcast to all tokens, every token's word to all lanes.
 
     Operands are skewed here, once for all cells (units.packed). The last of an odd number of tokens has lanes / 2
-    cells, in which the weights of two lanes share a multiplier, not the inputs of two tokens.
+    cells, in which the weights of two lanes share a multiplier, not the inputs of two tokens. Where the configuration
+    is not ``packed`` every product has a multiplier of its own (units.plain_cell), in the same cycles.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ class PEArray(wiring.Component):
         valid = Signal()
         first = Signal(reset_less=True)
         m.d.sync += [valid.eq(self.valid), first.eq(self.first)]
-        pairs = packed_inputs(m, self.x, self.half, c.cores, c.word, c.width)
+        pairs = packed_inputs(m, self.x, self.half, c.cores, c.word, c.width, c.packed)
         if c.w4:
             lanes = w4_lanes(m, pairs, self.x, self.w, self.four, valid, first, c.cores, c.lanes)
             return self._two_tiles(m, lanes)
@@ -85,12 +86,12 @@ class PEArray(wiring.Component):
             w = Signal(c.width * 8, name=f"w{lane}", reset_less=True)
             m.d.sync += w.eq(late[lane])
             for n in range(c.cores // 2):
-                cell = pe_cell(m, pairs[n], w, valid, first, f"cell{lane}_{n}")
+                cell = pe_cell(m, pairs[n], w, valid, first, f"cell{lane}_{n}", c.packed)
                 acc[2 * n][lane], acc[2 * n + 1][lane] = cell.acc0, cell.acc1
         if c.cores % 2:
             for lane in range(0, c.lanes, 2):
                 low, high = ([late[lane + n].word_select(i, 8) for i in range(c.width)] for n in range(2))
-                packed = packed_register(m, low, high, f"lanes{lane}_")
+                packed = pair_register(m, low, high, f"lanes{lane}_")
                 cell = pe_cell(m, packed, Cat(pairs[-1]), valid, first, f"last{lane}")
                 acc[-1][lane], acc[-1][lane + 1] = cell.acc0, cell.acc1
         ended = Signal(LATENCY)

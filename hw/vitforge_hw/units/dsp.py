@@ -28,6 +28,7 @@ class Dsp(wiring.Component):
     Parameters
     ----------
     b_bits : width of ``b``, at most 18
+    a_bits, p_bits : width of ``a`` and of the sum, at most 27 and 48: smaller ones for multipliers that are smaller
 
     Members
     -------
@@ -46,41 +47,43 @@ class Dsp(wiring.Component):
 
     Reference
     ---------
-    a * b + z modulo 2^48
+    a * b + z modulo 2^p_bits
     """
 
-    def __init__(self, b_bits: int = 8):
-        if not 1 <= b_bits <= B_BITS:
-            raise ValueError(f"DSP: b must have 1 to {B_BITS} bits, not {b_bits}")
-        self._b_bits = b_bits
+    def __init__(self, b_bits: int = 8, a_bits: int = A_BITS, p_bits: int = P_BITS):
+        for name, bits, most in (("a", a_bits, A_BITS), ("b", b_bits, B_BITS), ("p", p_bits, P_BITS)):
+            if not 1 <= bits <= most:
+                raise ValueError(f"DSP: {name} must have 1 to {most} bits, not {bits}")
+        self._a_bits, self._b_bits, self._p_bits = a_bits, b_bits, p_bits
         super().__init__(
             {
-                "a": In(signed(A_BITS)),
+                "a": In(signed(a_bits)),
                 "b": In(signed(b_bits)),
                 "source": In(2),
                 "enable": In(1),
-                "below": In(signed(P_BITS)),
-                "p": Out(signed(P_BITS)),
-                "above": Out(signed(P_BITS)),
+                "below": In(signed(p_bits)),
+                "p": Out(signed(p_bits)),
+                "above": Out(signed(p_bits)),
             }
         )
 
     @property
     def module_name(self) -> str:
         """For ``block``."""
-        return f"vf_dsp_{A_BITS}x{self._b_bits}"
+        return f"vf_dsp_{self._a_bits}x{self._b_bits}"
 
     def elaborate(self, platform):
         m = Module()
         if primitives() == "dsp48e2":
             m.submodules.dsp = self._dsp48e2()
             return m
-        a = Signal(signed(A_BITS), reset_less=True)
+        bits = self._p_bits
+        a = Signal(signed(self._a_bits), reset_less=True)
         b = Signal(signed(self._b_bits), reset_less=True)
-        product = Signal(signed(P_BITS), reset_less=True)
+        product = Signal(signed(bits), reset_less=True)
         source = Signal(2, reset_less=True)
-        p = Signal(signed(P_BITS), reset_less=True)
-        z = Signal(signed(P_BITS))
+        p = Signal(signed(bits), reset_less=True)
+        z = Signal(signed(bits))
         with m.Switch(source):
             with m.Case(Source.OWN):
                 m.d.comb += z.eq(p)
@@ -88,7 +91,7 @@ class Dsp(wiring.Component):
                 m.d.comb += z.eq(self.below)
         m.d.sync += [a.eq(self.a), b.eq(self.b), product.eq(a * b), source.eq(self.source)]
         with m.If(self.enable):
-            m.d.sync += p.eq((product + z)[:P_BITS])
+            m.d.sync += p.eq((product + z)[:bits])
         m.d.comb += [self.p.eq(p), self.above.eq(p)]
         return m
 
@@ -112,7 +115,7 @@ class Dsp(wiring.Component):
             **{f"i_{name}": Const(value, 1) for name, value in (ones | zeros).items()},
             **{f"i_{name}": Const(0, bits) for name, bits in wide.items()},
             i_CLK=ClockSignal(),
-            i_A=Cat(self.a, self.a[-1].replicate(30 - A_BITS)),
+            i_A=Cat(self.a, self.a[-1].replicate(30 - self._a_bits)),
             i_B=Cat(self.b, self.b[-1].replicate(B_BITS - self._b_bits)),
             i_OPMODE=Cat(Const(0b0101, 4), z[:3], Const(0, 2)),
             i_CEP=self.enable,
@@ -122,9 +125,9 @@ class Dsp(wiring.Component):
         )
 
 
-def dsp(m: Module, name: str, a, b, source, enable, below=None, b_bits: int = 8) -> Dsp:
-    """A Dsp with its inputs connected, submodule ``name`` of ``m``; ``below``: the neighbour."""
-    part = Dsp(b_bits)
+def dsp(m: Module, name: str, a, b, source, enable, below=None, **bits: int) -> Dsp:
+    """A Dsp with its inputs connected, submodule ``name`` of ``m``; ``below``: the neighbour; ``bits``: of Dsp."""
+    part = Dsp(**bits)
     part = block(part, part.module_name)
     m.submodules[name] = part
     m.d.comb += [part.a.eq(a), part.b.eq(b), part.source.eq(source), part.enable.eq(enable)]

@@ -7,12 +7,16 @@ from amaranth.lib.wiring import In, Out
 from ..arch.config import ACC_BITS
 from ..emit import block
 from .packed import CHAIN_LATENCY, PACKED_BITS, TREE, chains, forward, pack, reg, skew, stages
+from .plain_cell import PlainCell
 
 LATENCY = CHAIN_LATENCY + 2  #: cycles from the operands of position 0 to the accumulator that holds their sum
 
 
-def packed_inputs(m: Module, x, half, cores: int, word: int, width: int) -> list[list[Signal]]:
-    """Registers with the packed inputs of one step, skewed: per pair of tokens ``width`` of them.
+def packed_inputs(
+    m: Module, x, half, cores: int, word: int, width: int, packed: bool = True
+) -> list[list[Signal]]:  # fmt: skip
+    """Registers with the packed inputs of one step, skewed: per pair of tokens ``width`` of them, or each token's bytes
+    where multipliers are not ``packed``.
 
     x: a group's words (byte ``token * word + i``); half: which ``width`` bytes of each word. The last of an odd number
     of tokens comes behind the pairs as plain bytes, in a register as well.
@@ -24,24 +28,26 @@ def packed_inputs(m: Module, x, half, cores: int, word: int, width: int) -> list
 
     # bytes are skewed, not what they are packed into: fewer bits
     late = [skew(m, [byte(token, i) for i in range(width)], f"x{token}_") for token in range(cores)]
-    pairs = [packed_register(m, late[n], late[n + 1], f"packed{n // 2}_") for n in range(0, cores - 1, 2)]
+    pairs = [pair_register(m, late[n], late[n + 1], f"packed{n // 2}_", packed) for n in range(0, cores - 1, 2)]
     if cores % 2:
         pairs.append([reg(m, b, f"x{i}") for i, b in enumerate(late[-1])])
     return pairs
 
 
-def packed_register(m: Module, low: list, high: list, name: str) -> list[Signal]:
-    """Registers with two rows of bytes, packed."""
+def pair_register(m: Module, low: list, high: list, name: str, packed: bool = True) -> list[Signal]:
+    """Registers with two rows of bytes, ``packed``, or one row behind the other."""
+    if not packed:
+        return [reg(m, b.as_signed(), f"{name}{i}") for i, b in enumerate([*low, *high])]
     return [reg(m, pack(a.as_signed(), b.as_signed()), f"{name}{i}") for i, (a, b) in enumerate(zip(low, high))]
 
 
-def pe_cell(m: Module, packed: list, w, valid, first, name: str) -> "PECell":
-    """A cell with its inputs connected, submodule ``name`` of ``m``."""
-    width = len(packed)
-    cell = block(PECell(width), f"vf_pe_cell_{width}")
+def pe_cell(m: Module, inputs: list, w, valid, first, name: str, packed: bool = True) -> "PECell | PlainCell":
+    """A cell with its inputs connected, submodule ``name`` of ``m``: of multipliers that are ``packed``, or not."""
+    width = len(inputs) // (1 if packed else 2)
+    cell = block((PECell if packed else PlainCell)(width), f"vf_{'pe' if packed else 'plain'}_cell_{width}")
     m.submodules[name] = cell
     m.d.comb += [
-        *(cell.a[i].eq(p) for i, p in enumerate(packed)),
+        *(cell.a[i].eq(x) for i, x in enumerate(inputs)),
         cell.w.eq(w),
         cell.valid.eq(valid),
         cell.first.eq(first),

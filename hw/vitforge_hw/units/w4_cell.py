@@ -125,7 +125,7 @@ class W4Cell(wiring.Component):
             below = parts[-1] if place else None
             cut = four[place] if place % 2 == 0 else 0  # a chain of two
             source = Source.ZERO if below is None else Mux(cut, Source.ZERO, Source.BELOW)
-            parts.append(dsp(m, f"dsp{i}", self.a[i], self.w[i], source, Const(1), below, WEIGHT_BITS))
+            parts.append(dsp(m, f"dsp{i}", self.a[i], self.w[i], source, Const(1), below, b_bits=WEIGHT_BITS))
         fields, above = self._split(m, parts)
         # ---- two lanes of 4-bit weights, from LATENCY - 2 on
         lower, upper = (self._whole(n, fields, above) for n in range(2))

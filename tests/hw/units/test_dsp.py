@@ -16,10 +16,11 @@ from vitforge_sim.run.build import BENCH, build
 CYCLES = 20_000
 
 
-def test_definition():
+@pytest.mark.parametrize("a_bits, p_bits", [(27, 48), (8, 18)])
+def test_definition(a_bits, p_bits):
     """Random operands, extremes among them; every order of sources and of enable, random neighbours."""
     rng = random.Random(1)
-    dut = Dsp()
+    dut = Dsp(a_bits=a_bits, p_bits=p_bits)
     sim = Simulator(dut)
     sim.add_clock(1e-6)
     pick = lambda bits: rng.choice((rng.randrange(-(1 << bits - 1), 1 << bits - 1), -(1 << bits - 1), 0, -1))  # noqa: E731
@@ -28,9 +29,9 @@ def test_definition():
         # what each register stage holds, by the cycle in which the operands came
         operands, sources, p = [(0, 0)] * LATENCY, [Source.ZERO] * 2, 0
         for _ in range(2000):
-            operands = [(pick(27), pick(8)), *operands[:-1]]
+            operands = [(pick(a_bits), pick(8)), *operands[:-1]]
             sources = [rng.choice(list(Source)), *sources[:-1]]
-            below, enable = pick(48), rng.randrange(2)
+            below, enable = pick(p_bits), rng.randrange(2)
             a, b = operands[0]
             for name, value in dict(a=a, b=b, source=sources[0], below=below, enable=enable).items():
                 ctx.set(getattr(dut, name), int(value))
@@ -39,7 +40,7 @@ def test_definition():
             if enable:
                 a, b = operands[2]  # two cycles ago; its source came one cycle later
                 z = {Source.ZERO: 0, Source.BELOW: below, Source.OWN: p}[sources[1]]
-                p = (a * b + z + (1 << 47)) % (1 << 48) - (1 << 47)
+                p = (a * b + z + (1 << p_bits - 1)) % (1 << p_bits) - (1 << p_bits - 1)
 
     sim.add_testbench(bench)
     sim.run()

@@ -1,4 +1,4 @@
-"""The packed multiplier cell against plain products."""
+"""The multiplier cells, packed and not, against plain products."""
 
 import itertools
 import random
@@ -8,8 +8,10 @@ from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from vitforge_hw.units import plain_cell
 from vitforge_hw.units.packed import PACKED_BITS, TREE, pack
 from vitforge_hw.units.pe_cell import LATENCY, PECell
+from vitforge_hw.units.plain_cell import PlainCell
 from vitforge_sim.bench.replay import Simulator
 
 A = (-128, -127, -1, 0, 1, 127)
@@ -20,9 +22,9 @@ def packed(a0, a1):
     return (a1 << 18) + a0
 
 
-def run(width, steps, gaps=False):
+def run(width, steps, gaps=False, cell=PECell):
     """Feeds (a0, a1, w, first) a cycle; returns (acc0, acc1) LATENCY cycles after each step, and checks it is held."""
-    dut = PECell(width)
+    dut = cell(width)
     sim = Simulator(dut)
     sim.add_clock(1e-6)
     rng = random.Random(1)
@@ -43,7 +45,12 @@ def run(width, steps, gaps=False):
             fed = [(a0, a1, w), *fed][:TREE]
             late = [fed[min(i % TREE, len(fed) - 1)] for i in range(width)]  # input i comes i % 8 cycles late
             for i in range(width):
-                ctx.set(dut.a[i], packed(late[i][0][i], late[i][1][i]))
+                a0, a1 = late[i][0][i], late[i][1][i]
+                if cell is PECell:
+                    ctx.set(dut.a[i], packed(a0, a1))
+                else:
+                    ctx.set(dut.a[i], a0)
+                    ctx.set(dut.a[width + i], a1)
             ctx.set(dut.w, sum((late[i][2][i] & 255) << (8 * i) for i in range(width)))
             ctx.set(dut.first, first)
             await ctx.tick()
@@ -63,32 +70,38 @@ def expected(steps):
     return out
 
 
+CELLS = pytest.mark.parametrize("cell", [PECell, PlainCell], ids=["packed", "plain"])
+
+
+@CELLS
 @pytest.mark.parametrize("width", [8, 16])
-def test_extremes(width):
+def test_extremes(width, cell):
     """Every combination of extreme operands on all inputs, and each alone among extreme neighbours."""
     steps = [([a0] * width, [a1] * width, [w] * width, 1) for a0, a1, w in itertools.product(A, A, W)]
     for i, (b0, b1) in itertools.product(range(width), itertools.product((-128, 127), repeat=2)):
         a0, a1, w = [-128] * width, [127] * width, [127] * width
         a0[i], a1[i], w[i] = b0, b1, -127
         steps.append((a0, a1, w, 1))
-    assert run(width, steps) == expected(steps)
+    assert run(width, steps, cell=cell) == expected(steps)
 
 
+@CELLS
 @pytest.mark.parametrize("gaps", [False, True])
-def test_sums(gaps):
+def test_sums(gaps, cell):
     """Accumulation over several steps, random values; idle cycles with wild operands change nothing."""
     rng = random.Random(2)
     steps = [
         (*(rng.choices(range(lo, 128), k=16) for lo in (-128, -128, -127)), i == 0 or rng.random() < 0.2)
         for i in range(400)
     ]
-    assert run(16, steps, gaps) == expected(steps)
+    assert run(16, steps, gaps, cell) == expected(steps)
 
 
-def test_longest_reduction():
+@CELLS
+def test_longest_reduction(cell):
     """4128 products of the largest magnitude, the bound of AcceleratorConfig.max_k, fit the accumulators."""
     steps = [([-128] * 16, [127] * 16, [-127] * 16, i == 0) for i in range(258)]
-    out = run(16, steps)
+    out = run(16, steps, cell=cell)
     assert out[-1] == (4128 * 128 * 127, -4128 * 127 * 127) == expected(steps)[-1]
 
 
@@ -123,3 +136,6 @@ def test_pack_exhaustive():
 def test_width_is_checked():
     with pytest.raises(ValueError, match="PE cell: width must be a multiple of 8, not 12"):
         PECell(12)
+    with pytest.raises(ValueError, match="plain cell: width must be a multiple of 8, not 12"):
+        PlainCell(12)
+    assert plain_cell.LATENCY == LATENCY

@@ -145,7 +145,8 @@ class Core(wiring.Component):
         sequencers = {}
         counters = Signal(32 * len(Chunk))
         for chunk in c.chunks:
-            sequencers[chunk] = s = block(Sequencer(chunk, c.w4), f"vf_sequencer_{chunk.name.lower()}")
+            s = block(Sequencer(chunk, c.w4, c.beat_bytes * 8), f"vf_sequencer_{chunk.name.lower()}")
+            sequencers[chunk] = s
             m.submodules[f"sequencer_{chunk.name.lower()}"] = s
             connect(m, s.ctl, controls[chunk])
             connect(m, s.fetch, getattr(program, f"fetch{int(chunk)}"))

@@ -11,13 +11,20 @@ from ..emit import block
 from ..interfaces import WeightWrite
 from ..memory.ram import Ram
 
+INSTRUCTION_BITS = isa.INSTRUCTION_BYTES * 8
+
 
 class InstructionFetch(Signature):
     """A sequencer's fetch port, seen from the sequencer: ``valid`` is held with ``index`` until ``done``, one cycle,
-    when ``data`` is the 512-bit instruction."""
+    when ``data`` is the 512-bit instruction.
 
-    def __init__(self):
-        super().__init__({"valid": Out(1), "index": Out(16), "done": In(1), "data": In(isa.INSTRUCTION_BYTES * 8)})
+    bits : of ``data``. With fewer than 512 the instruction comes in parts, the lowest first: ``part`` is high for each,
+    and ``done`` comes behind the last. A bus to all sequencers is then as narrow as a beat.
+    """
+
+    def __init__(self, bits: int = INSTRUCTION_BITS):
+        parts = {"part": In(1)} if bits < INSTRUCTION_BITS else {}
+        super().__init__({"valid": Out(1), "index": Out(16), "done": In(1), "data": In(bits), **parts})
 
 
 class ProgramMemory(wiring.Component):
@@ -26,7 +33,7 @@ class ProgramMemory(wiring.Component):
     Members
     -------
     write : In(WeightWrite) of one beat, from the boot DMA
-    fetch<n> : In(InstructionFetch), one per chunk of the configuration
+    fetch<n> : In(InstructionFetch(8 * beat_bytes)), one per chunk of the configuration
 
     Latency: instruction_beats + 4 cycles from an idle memory's request to ``done``.
     """
@@ -34,7 +41,7 @@ class ProgramMemory(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         members = {"write": In(WeightWrite(config.beat_bytes * 8, 1))}
-        members |= {f"fetch{int(n)}": In(InstructionFetch()) for n in config.chunks}
+        members |= {f"fetch{int(n)}": In(InstructionFetch(config.beat_bytes * 8)) for n in config.chunks}
         super().__init__(members)
 
     def elaborate(self, platform):
@@ -49,7 +56,8 @@ class ProgramMemory(wiring.Component):
         owner = Signal(range(n))
         busy = Signal()
         step = Signal(range(beats + 3))
-        data = Signal(isa.INSTRUCTION_BYTES * 8, reset_less=True)
+        part = Signal()
+        data = Signal(INSTRUCTION_BITS, reset_less=True, name="data") if beats == 1 else ram.read_data
         wanted = Array(f.valid for f in fetch)
         index = Array(f.index for f in fetch)
         finish = Signal()
@@ -69,11 +77,14 @@ class ProgramMemory(wiring.Component):
                 m.d.sync += owner.eq(Mux(owner == n - 1, 0, owner + 1))
         with m.Else():
             m.d.sync += step.eq(step + 1)
-            # a beat arrives two steps after its address and is shifted in from the top
+            # a beat arrives two steps after its address
             with m.If((step >= 2) & (step < beats + 2)):
-                m.d.sync += data.eq((ram.read_data << (isa.INSTRUCTION_BYTES * 8 - bits)) | (data >> bits))
+                m.d.sync += data.eq(ram.read_data) if beats == 1 else ()
+                m.d.comb += part.eq(1) if beats > 1 else ()
             with m.If(finish):
                 m.d.sync += [busy.eq(0), step.eq(0), owner.eq(Mux(owner == n - 1, 0, owner + 1))]
         for i, f in enumerate(fetch):
             m.d.comb += [f.done.eq(finish & (owner == i)), f.data.eq(data)]
+            if beats > 1:
+                m.d.comb += f.part.eq(part & (owner == i))
         return m

@@ -1,13 +1,13 @@
 """The in-order instruction queue of one chunk: fetch, waits, progress counter."""
 
-from amaranth import Array, Module, Signal, signed
+from amaranth import Array, Cat, Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arch import isa
 from ..interfaces import ChunkControl, fields_layout
 from ..units.booth import multiply
-from .program import InstructionFetch
+from .program import INSTRUCTION_BITS, InstructionFetch
 
 
 class Sequencer(wiring.Component):
@@ -17,6 +17,7 @@ class Sequencer(wiring.Component):
     ----------
     chunk : which chunk's op fields are decoded
     w4 : ... with the field that a configuration with w4 has
+    fetch_bits : of an instruction that come at once from the program memory
 
     Members
     -------
@@ -36,8 +37,8 @@ class Sequencer(wiring.Component):
     previous row.
     """
 
-    def __init__(self, chunk: isa.Chunk, w4: bool = False):
-        self._chunk = chunk
+    def __init__(self, chunk: isa.Chunk, w4: bool = False, fetch_bits: int = INSTRUCTION_BITS):
+        self._chunk, self._fetch_bits = chunk, fetch_bits
         super().__init__(
             {
                 "run": In(1),
@@ -45,7 +46,7 @@ class Sequencer(wiring.Component):
                 "count": In(16),
                 "submitted": In(16),
                 "counters": In(32 * len(isa.Chunk)),
-                "fetch": Out(InstructionFetch()),
+                "fetch": Out(InstructionFetch(fetch_bits)),
                 "ctl": Out(ChunkControl(chunk, w4)),
                 "counter": Out(32),
                 "image_end": Out(1),
@@ -66,14 +67,17 @@ class Sequencer(wiring.Component):
         # ---- fetch one instruction ahead
         running = self.running
         fetched, issued = Signal(16), Signal(16)
-        ahead = Signal(isa.INSTRUCTION_BYTES * 8, reset_less=True)
+        ahead = Signal(INSTRUCTION_BITS, reset_less=True)
         ahead_valid = Signal()
         m.d.comb += [
             self.fetch.valid.eq(running & ~ahead_valid & (fetched != self.count)),
             self.fetch.index.eq(self.start + fetched),
         ]
+        arrives = self.fetch.done if self._fetch_bits == INSTRUCTION_BITS else self.fetch.part
+        with m.If(arrives):
+            m.d.sync += ahead.eq(Cat(ahead[self._fetch_bits :], self.fetch.data))
         with m.If(self.fetch.done):
-            m.d.sync += [ahead.eq(self.fetch.data), ahead_valid.eq(1), fetched.eq(fetched + 1)]
+            m.d.sync += [ahead_valid.eq(1), fetched.eq(fetched + 1)]
 
         # ---- the present instruction's waits
         waits = Signal(data.ArrayLayout(wait_layout, isa.WAITS), reset_less=True)

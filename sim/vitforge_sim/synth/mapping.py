@@ -33,7 +33,7 @@ def script(names: Iterable[str], target: str) -> list[str]:
     keep = [f"setattr -mod -set keep_hierarchy 1 {n}" for n in names]
     # plain names before ABC9, which fails on some of those that Amaranth's arrays make
     work = ["hierarchy -check", "proc", "flatten", "opt_clean -purge", _MAP[target]]
-    write = [line for n in names for line in (f"select {n}", f"write_json -selected {n}.json")]
+    write = [f"json -o {n}.json {n}" for n in names]
     return [*read, *keep, *work, *write]
 
 

@@ -53,7 +53,7 @@ def run(script: list[str], folder: Path | None = None, seconds: float | None = N
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise SynthesisError(f"Yosys: no answer in {seconds:g} s") from None
-    log = done.stdout + done.stderr
+    log = f"{done.stdout}\n{done.stderr}"
     if done.returncode:
         errors = re.findall(r"^(?:\S+:\d+: )?ERROR: (.*)$", log, re.M) or [f"exit status {done.returncode}"]
         raise SynthesisError(f"Yosys: {errors[0]}")

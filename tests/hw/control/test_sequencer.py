@@ -35,7 +35,7 @@ class Bench(wiring.Component):
     def elaborate(self, platform):
         m, chunk = Module(), self._chunk
         m.submodules.memory = memory = ProgramMemory(CASES[chunk])
-        m.submodules.dut = dut = Sequencer(chunk)
+        m.submodules.dut = dut = Sequencer(chunk, fetch_bits=CASES[chunk].beat_bytes * 8)
         wiring.connect(m, wiring.flipped(self.write), memory.write)
         wiring.connect(m, dut.fetch, getattr(memory, f"fetch{int(chunk)}"))
         wiring.connect(m, dut.ctl, wiring.flipped(self.ctl))

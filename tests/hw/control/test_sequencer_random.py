@@ -156,9 +156,13 @@ def inputs(rng, model: Model, fetch_valid: bool, idle: bool, busy: float, done: 
     }
 
 
-def drive(chunk: isa.Chunk, program: list[int], images: int, rng, busy: float = 0.6, done: float = 0.6):
-    """Run so many images of a program, compare every output in every cycle."""
-    dut, model = Sequencer(chunk), Model(program)
+def drive(
+    chunk: isa.Chunk, program: list[int], images: int, rng, busy: float = 0.6, done: float = 0.6, width: int = 128
+):  # fmt: skip
+    """Run so many images of a program, compare every output in every cycle. ``width``: bits of an instruction that come
+    at once; others than 512 are parts, in any cycles, before the fetch is done."""
+    dut, model = Sequencer(chunk, fetch_bits=width), Model(program)
+    parts = BITS // width if width < BITS else 0
     bits = len(dut.ctl.op.payload.as_value())
     start = rng.getrandbits(16)
     signals = {
@@ -171,18 +175,23 @@ def drive(chunk: isa.Chunk, program: list[int], images: int, rng, busy: float = 
     async def bench(ctx):
         ctx.set(dut.start, start)
         ctx.set(dut.count, len(program))
-        pause = 5
+        pause, sent = 5, 0
         while model.image < images or pause:
             want = model.outputs()
             pause -= pause > 0 and not model.running
             if want["image_end"] and rng.random() < 0.2:
                 pause = rng.randrange(1, 8)
-            given = inputs(rng, model, want["fetch_valid"], pause > 0, busy, done)
+            given = inputs(rng, model, want["fetch_valid"] and sent == parts, pause > 0, busy, done)
+            data, part = given["fetched"], want["fetch_valid"] and sent < parts and rng.random() < busy
+            if parts:
+                ctx.set(dut.fetch.part, part)
+                data = model.program[model.fetched] >> width * sent & (1 << width) - 1 if part else None
+            sent = 0 if given["fetched"] is not None else sent + part
             ctx.set(dut.run, given["run"])
             ctx.set(dut.submitted, given["submitted"])
             ctx.set(dut.counters, sum(c << 32 * i for i, c in enumerate(given["counters"])))
             ctx.set(dut.fetch.done, given["fetched"] is not None)
-            ctx.set(dut.fetch.data, rng.getrandbits(BITS) if given["fetched"] is None else given["fetched"])
+            ctx.set(dut.fetch.data, rng.getrandbits(width) if data is None else data)
             ctx.set(dut.ctl.op.ready, given["op_ready"])
             ctx.set(dut.ctl.go.ready, given["go_ready"])
             ctx.set(dut.ctl.done, given["done"])
@@ -205,12 +214,13 @@ IN_CI = isa.Chunk.SOFTMAX
 CHUNKS = [pytest.param(c, marks=[] if c == IN_CI else pytest.mark.slow, id=c.name.lower()) for c in isa.Chunk]
 
 
+@pytest.mark.parametrize("width", [128, BITS])
 @pytest.mark.parametrize("chunk", CHUNKS)
-def test_random_programs(chunk):
+def test_random_programs(chunk, width):
     """Waits of every number, source and slope, up to a counter's half range before and behind the threshold."""
     rng = random.Random(chunk)
     program = [word(rng, rng.choice((1, 2, 3, 9)), rng.randrange(isa.WAITS + 1), n) for n in range(5 * COUNTERS)]
-    drive(chunk, program, 2, rng)
+    drive(chunk, program, 2, rng, width=width)
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ def bitstream(build: Build, folder: Path, mhz: float = MHZ, seed: int = 1) -> di
         _Pins(build, mhz),
         TOP,
         script_after_read="\n".join(_PREPARE),
-        nextpnr_opts=f"--router router2 --seed {seed} --timing-allow-fail --report {TOP}.report",
+        nextpnr_opts=f"--placer static --router router2 --seed {seed} --timing-allow-fail --report {TOP}.report",
         ecppack_opts="--compress",
     )
     files = Path(folder) / "files"

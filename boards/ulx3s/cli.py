@@ -61,8 +61,7 @@ def _run(args) -> int:
     graph, build = api.load_compiled(args.build)
     if args.command == "bitstream":
         folder = Path(args.output)
-        with working("synthesis, placement, routing"):
-            info = design.bitstream(build, folder, args.mhz, args.seed)
+        info = design.bitstream(build, folder, args.mhz, args.seed, lambda line: print(line, flush=True))
         print(json.dumps({k: v for k, v in info.items() if k != "critical_path"}))
         print(f"{folder / 'ulx3s.bit'}: {info['mhz']} MHz reached, {args.mhz:g} MHz asked for")
         return 0 if info["mhz"] >= args.mhz else 1

@@ -94,7 +94,7 @@ def _tools() -> dict:
 
 
 #: router2 keeps each net within a box around its pins; this much more lets the last ones go round what is full
-_ROUTER = {"router": "router2", "router2/bbMargin/x": "5", "router2/bbMargin/y": "5"}
+_ROUTER = {"router": "router2", "router2/bbMargin/x": "7", "router2/bbMargin/y": "7"}
 _PART = ("--85k", "--package", "CABGA381", "--speed", "6", "--lpf", f"{TOP}.lpf", "--threads", "1", "--quiet")
 
 

@@ -258,12 +258,14 @@ class Control(wiring.Component):
             with m.State("NEXT"):
                 m.d.comb += self.read.eq(1)
                 m.d.sync += last.eq(last + 1)
-                m.next = "FETCHED"
+                m.next = "FETCH"
                 with m.If(last == layout.result_bytes // 16):
                     m.d.sync += [row.eq(total), left.eq(2)]
                     m.next = "SEND"
                 with m.If(last > layout.result_bytes // 16):
                     m.next = "IDLE"
+            with m.State("FETCH"):
+                m.next = "FETCHED"
             with m.State("FETCHED"):
                 m.d.sync += [row.eq(self.read_data), left.eq(16)]
                 m.next = "SEND"

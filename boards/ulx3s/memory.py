@@ -23,10 +23,11 @@ class OnChipMemory(wiring.Component):
     axi : In(AXI4()): aligned INCR bursts of whole beats, as the accelerator makes them; each is answered OKAY.
         Addresses wrap at the depth rounded up to a power of two
     write, write_row, write_data : In: a row is written in every cycle with ``write``; AXI waits
-    read, read_row, read_data : In, In, Out: the row of a cycle with ``read``, from the next cycle on; only while no
-        read burst is under way
+    read, read_row, read_data : In, In, Out: the row of a cycle with ``read``, from the second cycle behind it on; only
+        while no read burst is under way
 
-    Throughput: a beat a cycle, one more cycle a burst; read latency 2 cycles.
+    Throughput: a beat a cycle, one more cycle a burst; read latency 2 cycles. Addresses and written rows come from
+    registers: their nets reach every block RAM of the part.
     """
 
     def __init__(self, contents: bytes, rows: int):
@@ -50,11 +51,13 @@ class OnChipMemory(wiring.Component):
         # ---- reads
         at, left, id_ = Signal(row_bits), Signal(9), Signal(4)
         take = Signal()  # a beat leaves, or there is none yet
+        fetch = Signal()
+        m.d.sync += fetch.eq(self.read)
         m.d.comb += [
             take.eq(~axi.rvalid | axi.rready),
             axi.arready.eq(left == 0),
-            rd.addr.eq(Mux(self.read, self.read_row, at)),
-            rd.en.eq(self.read | take),
+            rd.addr.eq(at),
+            rd.en.eq(fetch | take),
             axi.rdata.eq(rd.data),
             self.read_data.eq(rd.data),
         ]
@@ -62,14 +65,19 @@ class OnChipMemory(wiring.Component):
             m.d.sync += [axi.rvalid.eq(left != 0), axi.rlast.eq(left == 1), axi.rid.eq(id_)]
             with m.If(left != 0):
                 m.d.sync += [left.eq(left - 1), at.eq(at + 1)]
+        with m.If(self.read):
+            m.d.sync += at.eq(self.read_row)
         with m.If(axi.arvalid & axi.arready):
             m.d.sync += [at.eq(row(axi.araddr)), left.eq(axi.arlen + 1), id_.eq(axi.arid)]
 
-        # ---- writes
-        to = Signal(row_bits)
-        m.d.comb += [
-            wr.addr.eq(Mux(self.write, self.write_row, to)),
-            wr.data.eq(Mux(self.write, self.write_data, axi.wdata)),
+        # ---- writes, a cycle later: before anybody who saw their answer can read
+        to, enable = Signal(row_bits), Signal()
+        address, data = Signal(row_bits, reset_less=True), Signal(DATA_BITS, reset_less=True)
+        m.d.comb += [wr.addr.eq(address), wr.data.eq(data)]
+        m.d.sync += [
+            wr.en.eq(enable),
+            address.eq(Mux(self.write, self.write_row, to)),
+            data.eq(Mux(self.write, self.write_data, axi.wdata)),
         ]
         with m.FSM():
             with m.State("ADDRESS"):
@@ -80,7 +88,7 @@ class OnChipMemory(wiring.Component):
             with m.State("DATA"):
                 m.d.comb += axi.wready.eq(~self.write)
                 with m.If(axi.wvalid & axi.wready):
-                    m.d.comb += wr.en.eq(axi.wstrb[0])
+                    m.d.comb += enable.eq(axi.wstrb[0])
                     m.d.sync += to.eq(to + 1)
                     with m.If(axi.wlast):
                         m.next = "ANSWER"
@@ -89,5 +97,5 @@ class OnChipMemory(wiring.Component):
                 with m.If(axi.bready):
                     m.next = "ADDRESS"
         with m.If(self.write):
-            m.d.comb += wr.en.eq(1)
+            m.d.comb += enable.eq(1)
         return m

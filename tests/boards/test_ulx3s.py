@@ -198,13 +198,13 @@ def test_memory_takes_writes_of_both_ports_and_not_the_strobed_out_ones():
         ctx.set(axi.bready, 1)
         await ctx.tick()
         ctx.set(dut.read, 1)
-        for row in (0, 1, 4, 5, 6):
+        for row in (0, 1, 4, 5, 6, 6):
             ctx.set(dut.read_row, row)
             await ctx.tick()
             got.append(ctx.get(dut.read_data))
 
     run(dut, bench)
-    assert got == [_row(bytes(range(16)), 0), 99, 111, 0, 333]
+    assert got[1:] == [_row(bytes(range(16)), 0), 99, 111, 0, 333]  # two cycles behind its row
 
 
 def test_memory_refuses_contents_beyond_its_rows():

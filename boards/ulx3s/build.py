@@ -135,8 +135,10 @@ def bitstream(
     place = ("--placer", "static", "--seed", str(seed), "--no-route", "--timing-allow-fail", "--log", "placement.tim")
     run("placement", "NEXTPNR_ECP5", *_PART, *place, "--json", f"{TOP}.json", "--write", "placed.json")
     design = (files / "placed.json").read_text()
+    if (chosen := '"router": "router1"') not in design:
+        raise ValueError(f"ulx3s: {files}/placed.json must say {chosen} among its settings: another nextpnr wrote it")
     settings = ",\n".join(f'"{key}": "{value}"' for key, value in _ROUTER.items())
-    (files / "placed.json").write_text(design.replace('"router": "router1"', settings, 1))
+    (files / "placed.json").write_text(design.replace(chosen, settings, 1))
     route = ("--no-pack", "--no-place", "--seed", str(seed), "--timing-allow-fail", "--log", "routing.tim")
     out = ("--report", f"{TOP}.report", "--textcfg", f"{TOP}.config")
     run("routing", "NEXTPNR_ECP5", *_PART, *route, *out, "--json", "placed.json")

@@ -13,6 +13,7 @@ from vitforge_sim.measure.monitors import MONITORS, decode
 from vitforge_sim.run.accelerator import JOB_CYCLES, AcceleratorRun, MemoryPlan, build_accelerator, run_accelerator
 from vitforge_sim.run.build import BENCH
 from vitforge_sim.run.cache import locked_path
+from vitforge_sim.run.collisions import collide
 from vitforge_sim.run.topbench import BenchProgram, MemorySettings
 from vitforge_sim.run.watch import Watch
 from vitforge_sw.compiler import Build
@@ -46,16 +47,18 @@ def utilization(build: Build, cycles: float) -> float:
 
 def prepare(
     build: Build, folder: Path, simulator: str, images: int, progress: bool = False, waves: bool = False,
-    primitives: str = "",
+    primitives: str = "", collisions: bool = False,
 ) -> BenchProgram:
     """Verilog and simulation program of a build, made where missing. Raises BuildError, ToolMissing.
 
     primitives: "dsp48e2" takes the multipliers in that form, on our model of the primitive; its Verilog lies in
-    ``folder/dsp48e2``.
+    ``folder/dsp48e2``. collisions: memories give noise where a row is read and written in one cycle.
     """
     sources = ensure_rtl(build.config, folder / primitives, progress=progress, primitives=primitives)
     if primitives:
         sources[f"{primitives}.v"] = (BENCH / f"{primitives}.v").read_text()
+    if collisions:
+        sources = collide(sources)
     jobs = -(-images // build.batch) + build.lag
     plan = MemoryPlan.of(len(build.memory_image), build.image_bytes, build.result_bytes, jobs)
     # one program for every model and number of images that fits; Icarus fills its memory slowly
@@ -78,6 +81,7 @@ def simulate(
     trace: bool = False,
     waves: bool = False,
     primitives: str = "",
+    collisions: bool = False,
     timeout: float = 3600.0,
     command: str = "",
     progress: bool = False,
@@ -88,7 +92,7 @@ def simulate(
 
     tensors: also compare every write of every port and values inside the units. settings: DRAM model (default 64 bytes
     a cycle or what the masters can take, 100 cycles latency). trace: the units' timeline in ``folder/trace``. waves:
-    every signal in ``folder/waves/trace.vcd``; slow and large. primitives: as in `prepare`.
+    every signal in ``folder/waves/trace.vcd``; slow and large. primitives, collisions: as in `prepare`.
     Raises SimulationHang, SimulationError, BuildError.
     """
     folder = Path(folder)
@@ -98,7 +102,7 @@ def simulate(
         text = f"{images} images are {len(jobs)} jobs of {build.batch}{late}"
         print(f"{text}: the last image is repeated {missing} times")
     settings = settings or MemorySettings(bandwidth=min(64, build.config.beat_bytes))
-    bench = prepare(build, folder, simulator, images, progress, waves, primitives)
+    bench = prepare(build, folder, simulator, images, progress, waves, primitives, collisions)
     backboned = has_backbone(build)
     timed = trace or backboned
     watched = ("image_end", *(MONITORS[: 2 + build.config.trio] if timed else ()))

@@ -36,6 +36,9 @@ _PREPARE = (
     "flatten",
     "opt_clean -purge",  # plain names before ABC9, which fails on some of those that Amaranth's arrays make
 )
+#: no memory's data are used that are read while they are written (simulated: ``simulate.program(collisions=True)``);
+#: "old data", as the Verilog says, would be two registers and a multiplexer for each of 1,500 bits
+_SYNTHESIS = "-no-rw-check"
 
 
 def config() -> AcceleratorConfig:
@@ -113,7 +116,7 @@ def bitstream(
         platform.add_file(name, text)
     tools = _tools()
     os.environ.update(tools)
-    plan = platform.prepare(_Pins(build, mhz), TOP, script_after_read="\n".join(_PREPARE))
+    plan = platform.prepare(_Pins(build, mhz), TOP, script_after_read="\n".join(_PREPARE), synth_opts=_SYNTHESIS)
     files = Path(folder) / "files"
     plan.extract(str(files))
 
@@ -133,6 +136,7 @@ def bitstream(
     # Whoever places by solving for densities (static) spreads wide buses better than the default placer: a quarter less
     # wire. The router's settings are no options of the command line, they lie in the design.
     place = ("--placer", "static", "--seed", str(seed), "--no-route", "--timing-allow-fail", "--log", "placement.tim")
+    place += ("--freq", f"{mhz:g}")  # kept in the design, for routing, which does not see the PLL
     run("placement", "NEXTPNR_ECP5", *_PART, *place, "--json", f"{TOP}.json", "--write", "placed.json")
     design = (files / "placed.json").read_text()
     if (chosen := '"router": "router1"') not in design:

@@ -265,6 +265,8 @@ class Control(wiring.Component):
                 with m.If(last > layout.result_bytes // 16):
                     m.next = "IDLE"
             with m.State("FETCH"):
+                m.next = "FETCHING"
+            with m.State("FETCHING"):
                 m.next = "FETCHED"
             with m.State("FETCHED"):
                 m.d.sync += [row.eq(self.read_data), left.eq(16)]

@@ -1,13 +1,20 @@
 """Block RAM in place of DRAM: an AXI4 slave with the memory image in it, and a port for the board's controller."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from vitforge_hw.host.axi import AXI4, DATA_BITS
 
 BYTES = DATA_BITS // 8
+_BLOCK_BITS = 1 << 14  #: of a block RAM, whatever its shape, without parity
+
+
+def column_bits(rows: int) -> int:
+    """Width of columns that have ``rows`` rows in one block RAM each: no multiplexer behind, no decoder before it."""
+    return min(max(_BLOCK_BITS >> ceil_log2(rows), 1), 16)
 
 
 class OnChipMemory(wiring.Component):
@@ -23,11 +30,11 @@ class OnChipMemory(wiring.Component):
     axi : In(AXI4()): aligned INCR bursts of whole beats, as the accelerator makes them; each is answered OKAY.
         Addresses wrap at the depth rounded up to a power of two
     write, write_row, write_data : In: a row is written in every cycle with ``write``; AXI waits
-    read, read_row, read_data : In, In, Out: the row of a cycle with ``read``, from the second cycle behind it on; only
+    read, read_row, read_data : In, In, Out: the row of a cycle with ``read``, from the third cycle behind it on; only
         while no read burst is under way
 
-    Throughput: a beat a cycle, one more cycle a burst; read latency 2 cycles. Addresses and written rows come from
-    registers: their nets reach every block RAM of the part.
+    Throughput: a beat a cycle, one more cycle a burst; read latency 3 cycles. Addresses and written rows come from
+    registers, and read ones go into one: their nets reach half of the part's block RAMs.
     """
 
     def __init__(self, contents: bytes, rows: int):
@@ -35,7 +42,7 @@ class OnChipMemory(wiring.Component):
             raise ValueError(f"contents must have at most {rows * BYTES} bytes, not {len(contents)}")
         padded = contents + bytes(-len(contents) % BYTES)
         self._init = [int.from_bytes(padded[i : i + BYTES], "little") for i in range(0, len(padded), BYTES)]
-        self._rows = rows
+        self._rows, self._bits = rows, column_bits(rows)
         super().__init__(
             {"axi": In(AXI4()), "write": In(1), "write_row": In(range(rows)), "write_data": In(DATA_BITS)}
             | {"read": In(1), "read_row": In(range(rows)), "read_data": Out(DATA_BITS)}
@@ -43,26 +50,23 @@ class OnChipMemory(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = memory = Memory(shape=DATA_BITS, depth=self._rows, init=self._init)
-        wr, rd = memory.write_port(), memory.read_port()
+        columns = [self._column(m, i) for i in range(DATA_BITS // self._bits)]
         axi, row_bits = self.axi, len(self.write_row)
         row = lambda address: address[4 : 4 + row_bits]  # noqa: E731
 
         # ---- reads
         at, left, id_ = Signal(row_bits), Signal(9), Signal(4)
         take = Signal()  # a beat leaves, or there is none yet
-        fetch = Signal()
-        m.d.sync += fetch.eq(self.read)
-        m.d.comb += [
-            take.eq(~axi.rvalid | axi.rready),
-            axi.arready.eq(left == 0),
-            rd.addr.eq(at),
-            rd.en.eq(fetch | take),
-            axi.rdata.eq(rd.data),
-            self.read_data.eq(rd.data),
-        ]
+        found = Signal(6)  # of the row that leaves the block RAMs: valid, last, id
+        m.d.comb += [take.eq(~axi.rvalid | axi.rready), axi.arready.eq(left == 0), self.read_data.eq(axi.rdata)]
+        for rd, _ in columns:
+            m.d.comb += [rd.addr.eq(at), rd.en.eq(take)]
         with m.If(take):
-            m.d.sync += [axi.rvalid.eq(left != 0), axi.rlast.eq(left == 1), axi.rid.eq(id_)]
+            m.d.sync += [
+                found.eq(Cat(left != 0, left == 1, id_)),
+                Cat(axi.rvalid, axi.rlast, axi.rid).eq(found),
+                axi.rdata.eq(Cat(rd.data for rd, _ in columns)),
+            ]
             with m.If(left != 0):
                 m.d.sync += [left.eq(left - 1), at.eq(at + 1)]
         with m.If(self.read):
@@ -71,11 +75,12 @@ class OnChipMemory(wiring.Component):
             m.d.sync += [at.eq(row(axi.araddr)), left.eq(axi.arlen + 1), id_.eq(axi.arid)]
 
         # ---- writes, a cycle later: before anybody who saw their answer can read
-        to, enable = Signal(row_bits), Signal()
+        to, enable, written = Signal(row_bits), Signal(), Signal()
         address, data = Signal(row_bits, reset_less=True), Signal(DATA_BITS, reset_less=True)
-        m.d.comb += [wr.addr.eq(address), wr.data.eq(data)]
+        for i, (_, wr) in enumerate(columns):
+            m.d.comb += [wr.en.eq(written), wr.addr.eq(address), wr.data.eq(data.word_select(i, self._bits))]
         m.d.sync += [
-            wr.en.eq(enable),
+            written.eq(enable),
             address.eq(Mux(self.write, self.write_row, to)),
             data.eq(Mux(self.write, self.write_data, axi.wdata)),
         ]
@@ -99,3 +104,10 @@ class OnChipMemory(wiring.Component):
         with m.If(self.write):
             m.d.comb += enable.eq(1)
         return m
+
+    def _column(self, m, i: int):
+        """Read and write port of the rows' bits i x column_bits and following."""
+        mask = (1 << self._bits) - 1
+        init = [row >> i * self._bits & mask for row in self._init]
+        m.submodules[f"column{i}"] = column = Memory(shape=self._bits, depth=self._rows, init=init)
+        return column.read_port(), column.write_port()

@@ -8,6 +8,7 @@ from pathlib import Path
 from vitforge_sim.run import toolchain
 from vitforge_sim.run.build import Options, Program
 from vitforge_sim.run.build import build as build_simulation
+from vitforge_sim.run.collisions import collide
 from vitforge_sw.compiler import Build
 
 from . import build as design
@@ -17,9 +18,12 @@ from .host import Frame, Reply
 BENCH = Path(__file__).with_name("bench.v")
 
 
-def program(build: Build, simulator: str = "verilator", memory: bytes | None = None) -> Program:
-    """The design and the bench around it, built."""
-    texts = design.sources(build, memory=memory) | {BENCH.name: BENCH.read_text()}
+def program(
+    build: Build, simulator: str = "verilator", memory: bytes | None = None, collisions: bool = False
+) -> Program:
+    """The design and the bench around it, built; ``collisions``: memories give noise where their ports meet."""
+    texts = design.sources(build, memory=memory)
+    texts = (collide(texts) if collisions else texts) | {BENCH.name: BENCH.read_text()}
     return build_simulation(simulator, "ulx3s_bench", texts, Options(parameters={"DIVISOR": divisor(design.MHZ)}))
 
 

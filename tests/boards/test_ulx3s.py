@@ -198,13 +198,13 @@ def test_memory_takes_writes_of_both_ports_and_not_the_strobed_out_ones():
         ctx.set(axi.bready, 1)
         await ctx.tick()
         ctx.set(dut.read, 1)
-        for row in (0, 1, 4, 5, 6, 6):
+        for row in (0, 1, 4, 5, 6, 6, 6):
             ctx.set(dut.read_row, row)
             await ctx.tick()
             got.append(ctx.get(dut.read_data))
 
     run(dut, bench)
-    assert got[1:] == [_row(bytes(range(16)), 0), 99, 111, 0, 333]  # two cycles behind its row
+    assert got[2:] == [_row(bytes(range(16)), 0), 99, 111, 0, 333]  # three cycles behind its row
 
 
 def test_memory_refuses_contents_beyond_its_rows():
@@ -363,11 +363,13 @@ def test_the_design_fits_its_memory_and_names_its_ports(digits):
 
 
 @pytest.mark.campaign
-def test_ten_digits_at_the_serial_pins_twice_without_reset(digits):
+@pytest.mark.parametrize("collisions", [False, True])
+def test_ten_digits_at_the_serial_pins_twice_without_reset(digits, collisions):
+    """Also where block RAM gives noise for a row that is written: synthesis is told that nobody minds."""
     _, build, jobs = digits
     frame = host.Frame(build.image_bytes, build.result_bytes)
     requests = [frame.request(image) for image, _ in jobs]
-    replies = simulate.exchange(simulate.program(build), frame, requests * 2)
+    replies = simulate.exchange(simulate.program(build, collisions=collisions), frame, requests * 2)
     for reply, (_, expected) in zip(replies, jobs * 2, strict=True):
         assert reply.errors == () and reply.result == expected
     cycles = [r.cycles for r in replies]

@@ -55,7 +55,7 @@ class Ram(wiring.Component):
         if self._always:
             m.d.sync += out.eq(read.data)
         else:
-            fresh = Signal(reset_less=True)
+            fresh = Signal(init=1, reset_less=True)  # as it stays where every cycle reads: no register then
             m.d.sync += fresh.eq(self.read_enable)
             with m.If(fresh):
                 m.d.sync += out.eq(read.data)

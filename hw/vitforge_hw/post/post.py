@@ -211,9 +211,10 @@ class PostProcess(wiring.Component):
             for name, value in zip(("act0", "act1"), hardswish.IDENTITY):
                 m.d.comb += step[name].eq(pick(who, [Mux(q.step.act[1], q.step[name], value) for q in queues]))
         valid, steps = [go], [step]
+        alone = {"engine": 1} if len(queues) == 1 else {}  # a constant from the first cycle: no register
         for i in range(1, self._out_at + 1):
             valid.append(Signal(name=f"valid{i}"))
-            steps.append(Signal(self._step, name=f"step{i}", reset_less=True))
+            steps.append(Signal(self._step, init=alone, name=f"step{i}", reset_less=True))
             m.d.sync += [valid[i].eq(valid[i - 1]), steps[i].eq(steps[i - 1])]
         return valid, steps
 

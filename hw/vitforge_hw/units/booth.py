@@ -30,8 +30,10 @@ def add_multiple(m: Module, acc: Value, a: Value, digit, bits: int, name: str) -
     return total
 
 
-def multiply(m: Module, a, b, cycles: int, name: str) -> Signal:
+def multiply(m: Module, a, b, cycles: int, name: str, first: int | None = None) -> Signal:
     """Signed product a * b, ``cycles`` registers later; half as many adders as ``b`` has bits.
+
+    first: adders in the first cycle (default: as many as in the others), fewer where an operand comes late.
 
     Booth's recoding of b, each digit's multiple of ``a`` added to the sum of those below in the LUTs of one adder.
     Unsigned operands get a sign of 0.
@@ -42,12 +44,16 @@ def multiply(m: Module, a, b, cycles: int, name: str) -> Signal:
     total = len(a) + len(b)
     acc, done = C(0, signed(bits)), []  # sum of the digits so far: acc above done
     per_cycle = -(-len(todo) // max(cycles, 1))
+    first = per_cycle if first is None else first
+    if len(todo) > first + per_cycle * (max(cycles, 1) - 1):
+        raise ValueError(f"{name}: {first} adders in the first cycle leave too many for the others")
     for cycle in range(max(cycles, 1)):
-        for number, digit in enumerate(todo[:per_cycle]):
+        count = per_cycle if cycle else first
+        for number, digit in enumerate(todo[:count]):
             acc = add_multiple(m, acc, a, digit, bits, f"{name}{cycle}_{number}")
             done += [acc[0], acc[1]]
             acc = acc[2:].as_signed()
-        todo = todo[per_cycle:]
+        todo = todo[count:]
         last = cycle >= cycles - 1
         now = Cat(*done, acc)[:total] if last else Cat(*done, acc)
         register = Signal(signed(len(now)), name=f"{name}{cycle}", reset_less=True)

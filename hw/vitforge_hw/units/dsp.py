@@ -29,6 +29,8 @@ class Dsp(wiring.Component):
     ----------
     b_bits : width of ``b``, at most 18
     a_bits, p_bits : width of ``a`` and of the sum, at most 27 and 48: smaller ones for multipliers that are smaller
+    fixed : the source of every sum, in place of the input and its register: for adders outside the multiplier, where
+        the register of a constant is logic in each of them
 
     Members
     -------
@@ -50,11 +52,11 @@ class Dsp(wiring.Component):
     a * b + z modulo 2^p_bits
     """
 
-    def __init__(self, b_bits: int = 8, a_bits: int = A_BITS, p_bits: int = P_BITS):
+    def __init__(self, b_bits: int = 8, a_bits: int = A_BITS, p_bits: int = P_BITS, fixed: Source | None = None):
         for name, bits, most in (("a", a_bits, A_BITS), ("b", b_bits, B_BITS), ("p", p_bits, P_BITS)):
             if not 1 <= bits <= most:
                 raise ValueError(f"DSP: {name} must have 1 to {most} bits, not {bits}")
-        self._a_bits, self._b_bits, self._p_bits = a_bits, b_bits, p_bits
+        self._a_bits, self._b_bits, self._p_bits, self._fixed = a_bits, b_bits, p_bits, fixed
         super().__init__(
             {
                 "a": In(signed(a_bits)),
@@ -70,7 +72,8 @@ class Dsp(wiring.Component):
     @property
     def module_name(self) -> str:
         """For ``block``."""
-        return f"vf_dsp_{self._a_bits}x{self._b_bits}"
+        source = "" if self._fixed is None else f"_{self._fixed.name.lower()}"
+        return f"vf_dsp_{self._a_bits}x{self._b_bits}{source}"
 
     def elaborate(self, platform):
         m = Module()
@@ -81,23 +84,31 @@ class Dsp(wiring.Component):
         a = Signal(signed(self._a_bits), reset_less=True)
         b = Signal(signed(self._b_bits), reset_less=True)
         product = Signal(signed(bits), reset_less=True)
-        source = Signal(2, reset_less=True)
         p = Signal(signed(bits), reset_less=True)
         z = Signal(signed(bits))
-        with m.Switch(source):
+        with m.Switch(self._source(m)):
             with m.Case(Source.OWN):
                 m.d.comb += z.eq(p)
             with m.Case(Source.BELOW):
                 m.d.comb += z.eq(self.below)
-        m.d.sync += [a.eq(self.a), b.eq(self.b), product.eq(a * b), source.eq(self.source)]
+        m.d.sync += [a.eq(self.a), b.eq(self.b), product.eq(a * b)]
         with m.If(self.enable):
             m.d.sync += p.eq((product + z)[:bits])
         m.d.comb += [self.p.eq(p), self.above.eq(p)]
         return m
 
+    def _source(self, m: Module):
+        """What is added to the product in M."""
+        if self._fixed is not None:
+            return Const(self._fixed, 2)
+        source = Signal(2, name="source", reset_less=True)
+        m.d.sync += source.eq(self.source)
+        return source
+
     def _dsp48e2(self) -> Instance:
         """X, Y: M; Z: 0, PCIN or P; W: 0. All registers on the way once, OPMODE's too; nothing is ever reset."""
-        z = Mux(self.source == Source.OWN, 0b010, Mux(self.source == Source.BELOW, 0b001, 0b000))
+        given = self.source if self._fixed is None else Const(self._fixed, 2)
+        z = Mux(given == Source.OWN, 0b010, Mux(given == Source.BELOW, 0b001, 0b000))
         ones = dict.fromkeys(("CEA2", "CEB2", "CEM", "CECTRL"), 1)
         zeros = dict.fromkeys(
             ("CEA1", "CEB1", "CEC", "CED", "CEAD", "CEALUMODE", "CECARRYIN", "CEINMODE", "RSTA", "RSTALLCARRYIN",
@@ -125,9 +136,12 @@ class Dsp(wiring.Component):
         )
 
 
-def dsp(m: Module, name: str, a, b, source, enable, below=None, **bits: int) -> Dsp:
-    """A Dsp with its inputs connected, submodule ``name`` of ``m``; ``below``: the neighbour; ``bits``: of Dsp."""
-    part = Dsp(**bits)
+def dsp(m: Module, name: str, a, b, source, enable, below=None, fixed: bool = False, **bits: int) -> Dsp:
+    """A Dsp with its inputs connected, submodule ``name`` of ``m``.
+
+    below: the neighbour; fixed: ``source`` is a constant, built in; bits: of Dsp.
+    """
+    part = Dsp(**bits, fixed=source if fixed else None)
     part = block(part, part.module_name)
     m.submodules[name] = part
     m.d.comb += [part.a.eq(a), part.b.eq(b), part.source.eq(source), part.enable.eq(enable)]

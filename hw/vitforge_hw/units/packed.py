@@ -75,18 +75,18 @@ def accumulate(m: Module, value, valid, first, bits: int, name: str, carry=None)
     return acc
 
 
-def chains(m: Module, a: list, b: list, own, first, enable, **bits: int) -> list[Dsp]:
+def chains(m: Module, a: list, b: list, own, first, enable, **options: int) -> list[Dsp]:
     """Multipliers of skewed operands, TREE in a chain.
 
     own, first: 1 cycle after the operands; each multiplier adds to its own sum, and begins a new one. enable: 2 cycles
-    after the operands. Constants 0, 0, 1: chains alone. bits: the multipliers' (Dsp).
+    after the operands. Constants 0, 0, 1: chains alone. options: the multipliers' (``dsp``).
     """
     parts: list[Dsp] = []
     for i, (x, y) in enumerate(zip(a, b, strict=True)):
         below = parts[-1] if i % TREE else None
         down = Source.ZERO if below is None else Source.BELOW
         source = down if isinstance(own, int) else Mux(own, Mux(first, Source.ZERO, Source.OWN), down)
-        parts.append(dsp(m, f"dsp{i}", x, y, source, enable, below, **bits))
+        parts.append(dsp(m, f"dsp{i}", x, y, source, enable, below, **options))
     return parts
 
 

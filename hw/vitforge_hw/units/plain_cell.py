@@ -55,7 +55,7 @@ class PlainCell(wiring.Component):
         m = Module()
         width = self._width
         weights = [self.w.word_select(i, 8).as_signed() for i in range(width)]
-        parts = chains(m, list(self.a), [*weights, *weights], 0, 0, 1, a_bits=8, p_bits=CHAIN_BITS)
+        parts = chains(m, list(self.a), [*weights, *weights], 0, 0, 1, fixed=True, a_bits=8, p_bits=CHAIN_BITS)
         valid = stages(m, self.valid, LATENCY - 1, "valid")
         first = stages(m, self.first, LATENCY - 1, "first", reset_less=True)
         for token, out in enumerate((self.acc0, self.acc1)):

@@ -76,8 +76,8 @@ class Rsqrt(wiring.Component):
         m.d.sync += f3.eq(f2)
         r3 = port.data[:12]
 
-        # 4 to 6: f r0^2
-        fr6 = multiply(m, port.data[12:], f3, 3, "fr")[:42]
+        # 4 to 6: f r0^2; a block RAM without output register (ECP5) gives its data late
+        fr6 = multiply(m, port.data[12:], f3, 3, "fr", first=2)[:42]
 
         # 7: 3 - f r0^2 with 16 fraction bits (between 1.9 and 2.1)
         u7 = Signal(18, reset_less=True)

@@ -3,7 +3,8 @@
 import itertools
 import random
 
-from amaranth import Module, signed, unsigned
+import pytest
+from amaranth import Module, Signal, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,26 +16,26 @@ USED = [
     (unsigned(12), signed(12), 2),  # Hardswish
     (signed(32), unsigned(8), 2),  # row factor
     (signed(12), unsigned(8), 1), (signed(12), signed(12), 1), (signed(24), signed(24), 2),  # LayerNorm
-    (unsigned(34), unsigned(8), 2), (unsigned(24), unsigned(18), 2), (unsigned(18), unsigned(12), 2),
+    (unsigned(34), unsigned(8), 2), (unsigned(24), unsigned(18), 3, 2), (unsigned(18), unsigned(12), 2),
     (unsigned(13), unsigned(3), 0), (unsigned(7), unsigned(7), 1),  # waits, divisors
 ]  # fmt: skip
 
 
 class Products(wiring.Component):
-    """``multiply`` of each of ``cases`` (shape of a, shape of b, cycles), with a register behind."""
+    """``multiply`` of each of ``cases`` (shapes of a and b, cycles, adders in the first), with a register behind."""
 
     def __init__(self, cases):
         self.cases = cases
         ports = {}
-        for i, (a, b, _) in enumerate(cases):
+        for i, (a, b, *_) in enumerate(cases):
             ports |= {f"a{i}": In(a), f"b{i}": In(b), f"p{i}": Out(signed(a.width + b.width + 2))}
         super().__init__(ports)
 
     def elaborate(self, platform):
         m = Module()
-        for i, (_, _, cycles) in enumerate(self.cases):
+        for i, (_, _, cycles, *first) in enumerate(self.cases):
             a, b, p = (getattr(self, f"{name}{i}") for name in "abp")
-            m.d.sync += p.eq(multiply(m, a, b, cycles, f"product{i}_"))
+            m.d.sync += p.eq(multiply(m, a, b, cycles, f"product{i}_", *first))
         return m
 
 
@@ -50,7 +51,7 @@ def check(cases, pairs):
     out = [[] for _ in cases]
 
     async def bench(ctx):
-        for cycle in range(max(map(len, pairs)) + 3):
+        for cycle in range(max(map(len, pairs)) + 4):
             for i, todo in enumerate(pairs):
                 x, y = todo[min(cycle, len(todo) - 1)]
                 ctx.set(getattr(dut, f"a{i}"), x)
@@ -60,7 +61,7 @@ def check(cases, pairs):
 
     sim.add_testbench(bench)
     sim.run()
-    for (a, b, cycles), todo, found in zip(cases, pairs, out, strict=True):
+    for (a, b, cycles, *_), todo, found in zip(cases, pairs, out, strict=True):
         found = found[cycles + 1 :][: len(todo)]
         wrong = [(x, y, p) for (x, y), p in zip(todo, found, strict=True) if p != x * y]
         assert not wrong, f"{a} * {b}, {cycles} cycles: {wrong[:3]}"
@@ -85,4 +86,9 @@ def test_extremes():
         chosen = [tuple(map(rng.choice, special)) for _ in range(60)]
         return [*ends, *chosen, *((rng.choice(span(a)), rng.choice(span(b))) for _ in range(60))]
 
-    check(USED, [pairs(a, b) for a, b, _ in USED])
+    check(USED, [pairs(a, b) for a, b, *_ in USED])
+
+
+def test_too_few_adders_in_the_first_cycle_are_refused():
+    with pytest.raises(ValueError, match="p: 1 adders in the first cycle leave too many"):
+        multiply(Module(), Signal(signed(8)), Signal(signed(8)), 2, "p", first=1)

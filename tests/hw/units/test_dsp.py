@@ -16,11 +16,14 @@ from vitforge_sim.run.build import BENCH, build
 CYCLES = 20_000
 
 
-@pytest.mark.parametrize("a_bits, p_bits", [(27, 48), (8, 18)])
-def test_definition(a_bits, p_bits):
-    """Random operands, extremes among them; every order of sources and of enable, random neighbours."""
+@pytest.mark.parametrize("a_bits, p_bits, fixed", [(27, 48, None), (8, 18, Source.BELOW), (8, 18, Source.ZERO)])
+def test_definition(a_bits, p_bits, fixed):
+    """Random operands, extremes among them; every order of sources and of enable, random neighbours.
+
+    A fixed source does not mind what comes at its input.
+    """
     rng = random.Random(1)
-    dut = Dsp(a_bits=a_bits, p_bits=p_bits)
+    dut = Dsp(a_bits=a_bits, p_bits=p_bits, fixed=fixed)
     sim = Simulator(dut)
     sim.add_clock(1e-6)
     pick = lambda bits: rng.choice((rng.randrange(-(1 << bits - 1), 1 << bits - 1), -(1 << bits - 1), 0, -1))  # noqa: E731
@@ -39,7 +42,7 @@ def test_definition(a_bits, p_bits):
             await ctx.tick()
             if enable:
                 a, b = operands[2]  # two cycles ago; its source came one cycle later
-                z = {Source.ZERO: 0, Source.BELOW: below, Source.OWN: p}[sources[1]]
+                z = {Source.ZERO: 0, Source.BELOW: below, Source.OWN: p}[sources[1] if fixed is None else fixed]
                 p = (a * b + z + (1 << p_bits - 1)) % (1 << p_bits) - (1 << p_bits - 1)
 
     sim.add_testbench(bench)

@@ -71,16 +71,16 @@ def simulated(
     images: Path = TEST,
     dead: int = 0,
     primitives: str = "",
+    collisions: bool = False,
     **memory,
 ) -> dict:
     """Simulate, insist on bit-exactness and live tensors (all but ``dead`` of them), return the figures."""
     settings = MemorySettings(**memory) if memory else None
     begin = time.monotonic()
-    prepare(build, folder, "verilator", count, primitives=primitives)  # emission and build are not part of the run
+    how = dict(primitives=primitives, collisions=collisions)
+    prepare(build, folder, "verilator", count, **how)  # emission and build are not part of the run
     built = time.monotonic()
-    result = simulate(
-        graph, build, inputs(graph, count, images), folder, tensors=tensors, settings=settings, primitives=primitives
-    )
+    result = simulate(graph, build, inputs(graph, count, images), folder, tensors=tensors, settings=settings, **how)
     info = result.info
     need(info["bit_exact"], f"not bit-exact: {info['first_mismatch']}")
     need(len(info["dead"]) <= dead, f"dead tensors: {', '.join(info['dead'])}")

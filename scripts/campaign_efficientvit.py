@@ -112,6 +112,11 @@ def alive() -> dict:
     return run(graph, "b1_alive", 4, dead=0)[0]
 
 
+def collisions() -> dict:
+    """B1, one image, with memories that give noise for a row that is read while it is written: every tensor equal."""
+    return run(model("vitforge"), "b1_collisions", memory={"collisions": True})[0]
+
+
 def ablation() -> dict:
     """Trio-ViT's ablation on B1, one image: the same tensors bit for bit, four cycle counts. Fused: both engines share
     layers and layers overlap; not fused: each layer begins when the one before has ended; R-MAC alone; MAT alone, with
@@ -206,6 +211,7 @@ STEPS = {
     "efficientvit_b1_vitforge": (whole, "vitforge", 4),
     "efficientvit_b1_trio": (whole, "trio", 1),
     "efficientvit_b1_alive": (alive,),
+    "efficientvit_b1_collisions": (collisions,),
     "efficientvit_b1_ablation": (ablation,),
     "efficientvit_b1_bandwidth": (bandwidth,),
     "efficientvit_b1_jobs": (jobs_of_seven,),

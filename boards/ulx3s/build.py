@@ -37,7 +37,7 @@ _PREPARE = (
     "opt_clean -purge",  # plain names before ABC9, which fails on some of those that Amaranth's arrays make
 )
 #: no memory's data are used that are read while they are written (simulated: ``simulate.program(collisions=True)``);
-#: "old data", as the Verilog says, would be two registers and a multiplexer for each of 1,500 bits
+#: "old data", as the Verilog says, would be two registers and a multiplexer for each bit of their width
 _SYNTHESIS = "-no-rw-check"
 
 

@@ -32,6 +32,12 @@ def arguments(parser) -> None:
         help="the Verilog of `vitforge verilog --primitives`, on a model of the primitive",
     )
     parser.add_argument(
+        "--collisions",
+        action="store_true",
+        help="memories give noise, not old data, for a row that is read while it is written: may a part's block RAM do so? "
+        "(Yosys: -no-rw-check)",
+    )
+    parser.add_argument(
         "--timeout", type=seconds, default=3600, metavar="S", help="seconds before a hang is declared (%(default)s)"
     )
     memory(parser)
@@ -56,7 +62,7 @@ def run(args, command: str) -> int:
     result = simulate(
         graph, build, patches, args.build, simulator=args.sim, tensors=args.tensors, trace=args.trace, waves=args.waves,
         settings=MemorySettings(bandwidth=bandwidth, latency=args.latency), timeout=args.timeout, command=command,
-        progress=True, primitives=args.primitives or "",
+        progress=True, primitives=args.primitives or "", collisions=args.collisions,
     )  # fmt: skip
     info = result.info
     units = [(c.name.lower(), info["units"][c.name.lower()]) for c in build.config.chunks]

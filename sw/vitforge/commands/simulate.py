@@ -34,8 +34,8 @@ def arguments(parser) -> None:
     parser.add_argument(
         "--collisions",
         action="store_true",
-        help="memories give noise, not old data, for a row that is read while it is written: may a part's block RAM do so? "
-        "(Yosys: -no-rw-check)",
+        help="memories give noise, not old data, for a row that is read while it is written: may a part's block RAM do "
+        "so? (Yosys: -no-rw-check)",
     )
     parser.add_argument(
         "--timeout", type=seconds, default=3600, metavar="S", help="seconds before a hang is declared (%(default)s)"

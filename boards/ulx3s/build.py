@@ -33,6 +33,9 @@ _PREPARE = (
     "proc",
     f"alumacc {_LUT_PRODUCTS}",
     f"maccmap {_LUT_PRODUCTS}",
+    # registers that were copied on purpose (units/copies.py; the memory's addresses) stay so
+    "setattr -set keep 1 vf_copy_*/t:$dff*",
+    f"setattr -set keep 1 {TOP}.board.memory.at*/t:$dff* {TOP}.board.memory.to*/t:$dff*",
     "flatten",
     "opt_clean -purge",  # plain names before ABC9, which fails on some of those that Amaranth's arrays make
 )

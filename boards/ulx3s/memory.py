@@ -7,8 +7,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from vitforge_hw.host.axi import AXI4, DATA_BITS
+from vitforge_hw.units.copies import Copy
 
 BYTES = DATA_BITS // 8
+COLUMNS = 8  #: that have a register of their own for each address
 _BLOCK_BITS = 1 << 14  #: of a block RAM, whatever its shape, without parity
 
 
@@ -33,8 +35,8 @@ class OnChipMemory(wiring.Component):
     read, read_row, read_data : In, In, Out: the row of a cycle with ``read``, from the third cycle behind it on; only
         while no read burst is under way
 
-    Throughput: a beat a cycle, one more cycle a burst; read latency 3 cycles. Addresses and written rows come from
-    registers, and read ones go into one: their nets reach half of the part's block RAMs.
+    Throughput: a beat a cycle, one more cycle a burst; read latency 3 cycles. Addresses come from registers for COLUMNS
+    block RAMs each, which lie all over the part; rows come from and go to registers.
     """
 
     def __init__(self, contents: bytes, rows: int):
@@ -56,11 +58,14 @@ class OnChipMemory(wiring.Component):
 
         # ---- reads
         at, left, id_ = Signal(row_bits), Signal(9), Signal(4)
+        at_next = Signal(row_bits)
         take = Signal()  # a beat leaves, or there is none yet
         found = Signal(6)  # of the row that leaves the block RAMs: valid, last, id
         m.d.comb += [take.eq(~axi.rvalid | axi.rready), axi.arready.eq(left == 0), self.read_data.eq(axi.rdata)]
-        for rd, _ in columns:
-            m.d.comb += [rd.addr.eq(at), rd.en.eq(take)]
+        m.d.comb += at_next.eq(at)
+        m.d.sync += at.eq(at_next)
+        for (rd, _), address in zip(columns, self._copies(m, "at", at_next), strict=True):
+            m.d.comb += [rd.addr.eq(address), rd.en.eq(take)]
         with m.If(take):
             m.d.sync += [
                 found.eq(Cat(left != 0, left == 1, id_)),
@@ -68,22 +73,21 @@ class OnChipMemory(wiring.Component):
                 axi.rdata.eq(Cat(rd.data for rd, _ in columns)),
             ]
             with m.If(left != 0):
-                m.d.sync += [left.eq(left - 1), at.eq(at + 1)]
+                m.d.sync += left.eq(left - 1)
+                m.d.comb += at_next.eq(at + 1)
         with m.If(self.read):
-            m.d.sync += at.eq(self.read_row)
+            m.d.comb += at_next.eq(self.read_row)
         with m.If(axi.arvalid & axi.arready):
-            m.d.sync += [at.eq(row(axi.araddr)), left.eq(axi.arlen + 1), id_.eq(axi.arid)]
+            m.d.comb += at_next.eq(row(axi.araddr))
+            m.d.sync += [left.eq(axi.arlen + 1), id_.eq(axi.arid)]
 
         # ---- writes, a cycle later: before anybody who saw their answer can read
-        to, enable, written = Signal(row_bits), Signal(), Signal()
-        address, data = Signal(row_bits, reset_less=True), Signal(DATA_BITS, reset_less=True)
-        for i, (_, wr) in enumerate(columns):
-            m.d.comb += [wr.en.eq(written), wr.addr.eq(address), wr.data.eq(data.word_select(i, self._bits))]
-        m.d.sync += [
-            written.eq(enable),
-            address.eq(Mux(self.write, self.write_row, to)),
-            data.eq(Mux(self.write, self.write_data, axi.wdata)),
-        ]
+        to, enable = Signal(row_bits), Signal()
+        data = Signal(DATA_BITS, reset_less=True)
+        m.d.sync += data.eq(Mux(self.write, self.write_data, axi.wdata))
+        places = self._copies(m, "to", Cat(enable, Mux(self.write, self.write_row, to)))
+        for i, ((_, wr), place) in enumerate(zip(columns, places, strict=True)):
+            m.d.comb += [Cat(wr.en, wr.addr).eq(place), wr.data.eq(data.word_select(i, self._bits))]
         with m.FSM():
             with m.State("ADDRESS"):
                 m.d.comb += axi.awready.eq(1)
@@ -104,6 +108,15 @@ class OnChipMemory(wiring.Component):
         with m.If(self.write):
             m.d.comb += enable.eq(1)
         return m
+
+    def _copies(self, m, name: str, value) -> list:
+        """``value`` a cycle later for each column, from a register for every ``COLUMNS`` of them."""
+        found = []
+        for i in range(0, DATA_BITS // self._bits, COLUMNS):
+            m.submodules[f"{name}{i}"] = copy = Copy(len(value))
+            m.d.comb += copy.d.eq(value)
+            found += [copy.q] * COLUMNS
+        return found
 
     def _column(self, m, i: int):
         """Read and write port of the rows' bits i x column_bits and following."""

@@ -168,8 +168,7 @@ def jobs_of_seven() -> dict:
     """Jobs of seven images, the classifier deferred, i.e. beside the next job's first layers: every tensor of eight
     images (the last one six times more, and in a third job)."""
     figures = jobs(8, tensors=True, batch=SEVEN, defer=True)
-    for name, least in (("utilization", 0.96), ("backbone_utilization", 0.955)):
-        need(figures[name] >= least, f"{name} is {figures[name]}, must be at least {least}")
+    need(figures["utilization"] >= 0.96, f"utilization is {figures['utilization']}, must be at least 0.96")
     return figures
 
 
@@ -187,7 +186,11 @@ def kind_of_jobs(name: str) -> dict:
     """Jobs of one or of seven images, the classifier at the end of each job or deferred, i.e. beside the next job's
     first layers; 64 bytes a cycle or fewer: the cycles of an image."""
     count, rate, options = JOBS[name]
-    return jobs(count, rate, **options)
+    figures = jobs(count, rate, **options)
+    if name == "batch_7":  # with the classifier beside the next job's first layers a backbone has no end of its own
+        found = figures["backbone_utilization"]
+        need(found >= 0.955, f"backbone_utilization is {found}, must be at least 0.955")
+    return figures
 
 
 def both_families(which: str) -> dict:

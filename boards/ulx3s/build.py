@@ -24,6 +24,7 @@ from .control import Layout
 CONFIG = Path(__file__).with_name("accelerator.json")  #: what the part holds
 TOP = "ulx3s_board"
 MHZ = 50
+ROUTINGS = 3  #: tries, each with another seed: the last nets are sent long ways round, whichever they are
 LONGEST = 7200  #: seconds that a step may take: a router that does not converge never ends
 #: products that go into LUTs: the sequencers' thresholds, so that the engine's multipliers find room
 _LUT_PRODUCTS = "vf_sequencer_*"
@@ -109,8 +110,9 @@ def bitstream(
 ) -> dict:  # fmt: skip
     """Synthesise, place, route, pack; ``folder`` gets every file of it, the bitstream and ``ulx3s.json``.
 
-    Returns what ulx3s.json holds: clock reached, critical path, cells used. Half an hour or more on one core (the tools
-    are WebAssembly); ``say`` takes a line before each step. Raises ValueError where a tool fails.
+    Routes up to ROUTINGS times, with seeds from ``seed``, until the clock is reached; the fastest is kept. Returns what
+    ulx3s.json holds: clock reached, critical path, cells used. Half an hour or more on one core (the tools are
+    WebAssembly); ``say`` takes a line before each step. Raises ValueError where a tool fails.
     """
     from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
@@ -146,11 +148,19 @@ def bitstream(
         raise ValueError(f"ulx3s: {files}/placed.json must say {chosen} among its settings: another nextpnr wrote it")
     settings = ",\n".join(f'"{key}": "{value}"' for key, value in _ROUTER.items())
     (files / "placed.json").write_text(design.replace(chosen, settings, 1))
-    route = ("--no-pack", "--no-place", "--seed", str(seed), "--timing-allow-fail", "--log", "routing.tim")
-    out = ("--report", f"{TOP}.report", "--textcfg", f"{TOP}.config")
-    run("routing", "NEXTPNR_ECP5", *_PART, *route, *out, "--json", "placed.json")
+    route = ("--no-pack", "--no-place", "--timing-allow-fail", "--log", "routing.tim", "--json", "placed.json")
+    out = ("--report", f"{TOP}.report", "--textcfg", "routed.config")
+    info: dict = {"mhz": 0}
+    for own in range(seed, seed + ROUTINGS):
+        run("routing", "NEXTPNR_ECP5", *_PART, *route, *out, "--seed", str(own))
+        found = report(files, mhz)
+        say(f"routing with seed {own}: {found['mhz']} MHz")
+        if found["mhz"] > info["mhz"]:
+            info = found | {"seed": own}
+            (files / "routed.config").replace(files / f"{TOP}.config")
+        if info["mhz"] >= mhz:
+            break
     run("packing", "ECPPACK", "--compress", "--input", f"{TOP}.config", "--bit", "ulx3s.bit")
-    info = report(files, mhz)
     (Path(folder) / "ulx3s.bit").write_bytes((files / "ulx3s.bit").read_bytes())
     (Path(folder) / "ulx3s.json").write_text(json.dumps(info, indent=1) + "\n")
     return info

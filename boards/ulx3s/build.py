@@ -34,9 +34,8 @@ _PREPARE = (
     "proc",
     f"alumacc {_LUT_PRODUCTS}",
     f"maccmap {_LUT_PRODUCTS}",
-    # registers that were copied on purpose (units/copies.py; the memory's addresses) stay so, and operands' registers
-    # beside each multiplier: one for a whole row of the array is a net of many ns in front of the multipliers
-    "setattr -set keep 1 vf_copy_*/t:$dff* vf_dsp_*/t:$dff*",
+    # registers that were copied on purpose (units/copies.py; the memory's addresses) stay so
+    "setattr -set keep 1 vf_copy_*/t:$dff*",
     f"setattr -set keep 1 {TOP}.board.memory.at*/t:$dff* {TOP}.board.memory.to*/t:$dff*",
     "flatten",
     "opt_clean -purge",  # plain names before ABC9, which fails on some of those that Amaranth's arrays make

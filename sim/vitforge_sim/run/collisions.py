@@ -13,8 +13,14 @@ _READ = re.compile(r"(?P<register>\b_\d+_) <= (?P<memory>[^\s\[]+ ?)\[(?P<row>.+
 
 
 def collide(sources: Mapping[str, str]) -> dict[str, str]:
-    """The Verilog with memories that give noise; ValueError where a memory that is read so has no known write."""
-    return {name: "endmodule".join(_module(part) for part in text.split("endmodule")) for name, text in sources.items()}
+    """The Verilog with memories that give noise.
+
+    ValueError where a memory that is read so has no known write, or where there is none: that would prove nothing.
+    """
+    out = {name: "endmodule".join(_module(part) for part in text.split("endmodule")) for name, text in sources.items()}
+    if out == dict(sources):
+        raise ValueError("collide: no memory is read into a register as `_0_ <= memory[row]`")
+    return out
 
 
 def _module(text: str) -> str:

@@ -16,7 +16,8 @@ USED = [
     (unsigned(12), signed(12), 2),  # Hardswish
     (signed(32), unsigned(8), 2),  # row factor
     (signed(12), unsigned(8), 1), (signed(12), signed(12), 1), (signed(24), signed(24), 2),  # LayerNorm
-    (unsigned(34), unsigned(8), 2), (unsigned(24), unsigned(18), 3, 2), (unsigned(18), unsigned(12), 2),
+    (unsigned(34), unsigned(8), 2), (unsigned(24), unsigned(18), 2), (unsigned(18), unsigned(12), 2),
+    (unsigned(24), unsigned(18), 3, 2),  # LayerNorm's root
     (unsigned(13), unsigned(3), 0), (unsigned(7), unsigned(7), 1),  # waits, divisors
 ]  # fmt: skip
 

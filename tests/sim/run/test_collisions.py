@@ -45,6 +45,9 @@ def test_only_the_row_that_is_written_is_noise(always):
 
 def test_a_table_stays_and_a_write_of_another_form_is_an_error():
     table = "  always @(posedge clk)\n    _0_ <= rom[address];\n"
-    assert collide({"a.v": table}) == {"a.v": table}
+    memory = convert(Ram(8, 8), "unit")
+    assert collide({"a.v": table, "b.v": memory})["a.v"] == table
+    with pytest.raises(ValueError, match="no memory is read into a register"):
+        collide({"a.v": table})
     with pytest.raises(ValueError, match="memory rom must be written as"):
         collide({"a.v": table + "  always @(posedge clk) rom[address] <= data;\n"})

@@ -74,7 +74,7 @@ class Engines(wiring.Component):
         for e in c.engine_names:
             members |= {
                 f"{e}_ctl": In(ChunkControl(Chunk[e.upper()], c.w4)),
-                f"{e}_rd": Out(BufferRead(c, rotate=True)),
+                f"{e}_rd": Out(BufferRead(c, rotate=True, pair=e == "rmac")),
                 f"{e}_res": Out(BufferRead(c)),
                 f"{e}_wr": Out(BufferWrite(c)),
                 f"{e}_weights": Out(MemoryRead(c.weight_row_bytes * 8, enable=e == "rmac")),
@@ -108,9 +108,10 @@ class Engines(wiring.Component):
             if e == "mat":
                 connect(m, engine.rd, flipped(own("rd")))
             else:  # whole groups: nothing to rotate
-                inner, outer = engine.rd, own("rd")
-                m.d.comb += [getattr(outer, name).eq(getattr(inner, name)) for name in ("valid", "addr")]
-                m.d.comb += [getattr(inner, name).eq(getattr(outer, name)) for name in ("ready", "data_valid", "data")]
+                inner, outer, two = engine.rd, own("rd"), c.pool_words == 2
+                asked, given = ("valid", "addr", *["pair"] * two), ("ready", "data_valid", "data", *["second"] * two)
+                m.d.comb += [getattr(outer, name).eq(getattr(inner, name)) for name in asked]
+                m.d.comb += [getattr(inner, name).eq(getattr(outer, name)) for name in given]
             for name in ("res", "wr"):
                 connect(m, getattr(lanes, f"{e}_{name}"), flipped(own(name)))
             connect(m, engine.out, getattr(lanes, e))

@@ -46,9 +46,11 @@ class BufferRead(Signature):
 
     ``rotate`` adds the second address of the PE array's port: lane i reads bank (i + offset) mod cores, from ``addr``
     or, where ``upper`` has the bank's bit set, from ``addr_upper``; the data arrive already rotated.
+
+    ``pair``, with pool_words 2: with ``pair`` set, ``addr`` is even and ``second`` brings the row behind it, too.
     """
 
-    def __init__(self, config: AcceleratorConfig, rotate: bool = False):
+    def __init__(self, config: AcceleratorConfig, rotate: bool = False, pair: bool = False):
         members = {
             "valid": Out(1),
             "ready": In(1),
@@ -58,6 +60,8 @@ class BufferRead(Signature):
         }
         if rotate:
             members |= {"addr_upper": Out(16), "upper": Out(config.cores), "offset": Out(range(config.cores))}
+        if pair and config.pool_words == 2:
+            members |= {"pair": Out(1), "second": In(config.row_bytes * 8)}
         super().__init__(members)
 
 

@@ -54,6 +54,10 @@ class AcceleratorConfig:
         2, "independent pools of the activation buffer, one read and one write a cycle each; pools * pool_rows at most "
         "65536", "pools", most=ACT_ROWS, power_of_two=True,
     )  # fmt: skip
+    pool_words: int = parameter(
+        1, "words of each core that R-MAC's window fetch reads of a pool in a cycle; 2: two blocks of a pixel, from "
+        "banks of even and of odd rows; with trio", "words", choices=(1, 2),
+    )  # fmt: skip
     pool_rows: int = parameter(4096, "a pool (cores * word bytes each)", "rows", most=ACT_ROWS, power_of_two=True)
     weight_rows: int = parameter(2560, "weight buffer (lanes * width bytes each)", "rows", most=WEIGHT_ROWS)
     param_rows: int = parameter(
@@ -100,6 +104,10 @@ class AcceleratorConfig:
     multipliers = property(lambda s: s.cores * s.lanes * s.width * s.engines)
     row_bytes = property(lambda s: s.cores * s.word, doc="bytes of one activation-buffer row")
     weight_row_bytes = property(lambda s: s.lanes * s.width)
+    tap_cycles = property(
+        lambda s: 2 - s.cores % 2,
+        doc="cycles of a depthwise tap at stride 2: pixels 2 j lie in different banks where cores is odd",
+    )
     beat_bytes = property(lambda s: 16 * s.masters, doc="bytes of one beat of all masters together")
     beats_per_row = property(lambda s: -(-s.row_bytes // s.beat_bytes), doc="a row is padded to whole beats in DRAM")
     beats_per_weight_row = property(lambda s: s.weight_row_bytes // s.beat_bytes)
@@ -159,6 +167,8 @@ class AcceleratorConfig:
             (not (self.w4 and self.trio), "w4 must be false with trio: R-MAC has no cells for it"),
             (self.packed or not self.trio, "packed must be true with trio: R-MAC has no cells without it"),
             (self.packed or not self.w4, "packed must be true with w4: its multipliers hold four products"),
+            (self.trio or self.pool_words == 1, f"pool_words must be 1 without trio, not {self.pool_words}"),
+            (self.pool_rows >= self.pool_words, f"pool_rows must be at least pool_words = {self.pool_words}"),
             (
                 self.window_lut_cores <= self.cores * self.trio,
                 f"window_lut_cores must be at most {self.cores * self.trio}, not {self.window_lut_cores}",
@@ -226,10 +236,9 @@ class AcceleratorConfig:
         """32-bit hash of everything but the name; the program header and the ID register carry it."""
         data = dataclasses.asdict(self)
         data.pop("name")
-        if not self.w4:  # the others keep the hash that they had before there was w4, and packed
-            data.pop("w4")
-        if self.packed:
-            data.pop("packed")
+        for name, usual in (("w4", False), ("packed", True), ("pool_words", 1)):
+            if data[name] == usual:  # the hash is what it was before there was this parameter
+                data.pop(name)
         return int.from_bytes(hashlib.sha256(json.dumps(data, sort_keys=True).encode()).digest()[:4], "little")
 
 

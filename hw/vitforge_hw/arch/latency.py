@@ -55,7 +55,8 @@ class Latency:
     dma_request: int = 5  #: go -> burst on AR
     dma_return: int = 4  #: last beat -> done
     dma_requests: int = 16  #: requests under way
-    result_latency: int = 18  #: go -> first write burst and last response -> done, beyond the memory's latency
+    result_latency: int = 6  #: go -> first write burst and last response -> done, beyond the memory's latency
+    result_burst: int = 3  #: a burst, beyond its beats and the memory's latency: the next one waits for its response
 
     @property
     def mat_go_to_step(self) -> int:

@@ -28,7 +28,7 @@ from .rmac_array import RMacArray
 from .step_issue import ArrayState, StepIssue, word_steps
 from .tile_fifo import TileFifo
 from .window import buffer as window_buffer
-from .window.buffer import WindowBuffer
+from .window.buffer import WindowBuffer, write_members
 from .window.fetch import WINDOW_OP, WindowFetch
 from .window.issue import TapIssue
 from .window.outer import OuterIssue
@@ -66,10 +66,11 @@ class RMac(wiring.Component):
 
     Throughput
     ----------
-    Pointwise as MAT. Depthwise: k * k (stride 2: 2 k * k) cycles for a group's ``width`` blocks, or, with one block and
-    stride 1, for ``width`` groups; no gap between rows. A word of all cores is read a cycle: with full slots, stride 2
-    and kernel 3 that takes longer (4 * width words for 18 steps). K^T V: blocks * blocks * H passes a head of as many
-    cycles as groups, ``width`` at least. Sums: a word of all cores a cycle.
+    Pointwise as MAT. Depthwise: k * k (stride 2, even cores: 2 k * k) cycles for a group's ``width`` blocks, or, with
+    one block and stride 1, for ``width`` groups; no gap between rows. A word of all cores is read a cycle, with
+    pool_words 2 two words of a pixel: with full slots, stride 2 and kernel 3 that takes longer (4 * width words for 9
+    or 18 steps). K^T V: blocks * blocks * H passes a head of as many cycles as groups, ``width`` at least. Sums: a
+    word of all cores a cycle.
 
     Reference: arch.arith.depthwise, key_value, key_sum, pool
     """
@@ -79,7 +80,7 @@ class RMac(wiring.Component):
         super().__init__(
             {
                 "ctl": In(ChunkControl(isa.Chunk.RMAC)),
-                "rd": Out(BufferRead(c)),
+                "rd": Out(BufferRead(c, pair=True)),
                 "weights": Out(MemoryRead(c.weight_row_bytes * 8, enable=True)),
                 "ksum": Out(MemoryRead(c.word * 8)),
                 "out": Out(EngineOutput(c)),
@@ -267,6 +268,8 @@ class RMac(wiring.Component):
                 u.rd.data.eq(self.rd.data),
                 u.rd.data_valid.eq(owner[n]),
             ]
+        if self._config.pool_words == 2:  # what the other clients read of a second row is nobody's business
+            m.d.comb += [self.rd.pair.eq(window.rd.pair), window.rd.second.eq(self.rd.second)]
 
     def _operands(self, m, mode, fetch, issue, window, taps, outer, sums):
         """Steps of each kind to the multipliers."""
@@ -301,8 +304,7 @@ class RMac(wiring.Component):
             last.eq(Mux(is_outer, outer.last, taps.last)),
             tiles.eq(Mux(is_outer, outer.tiles, taps.tiles)),
             store.step.eq(step),
-            *(getattr(store, name).eq(getattr(window, name)) for name in ("write", "write_addr", "write_slot")),
-            store.write_data.eq(window.write_data),
+            *(getattr(store, name).eq(getattr(window, name)) for name in write_members(c)),
         ]
         with m.If(valid & last):
             m.d.sync += drain.eq(tiles)

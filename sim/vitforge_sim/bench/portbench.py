@@ -69,24 +69,34 @@ class PortBench:
         ctx.set(port.valid, 0)
 
     def read_port(self, port, read, fields=("addr",), log=None):
-        """Serve a BufferRead port from read(*fields), two cycles after acceptance; data is poisoned otherwise.
+        """Serve a BufferRead port from read(*fields), two cycles after acceptance; data is poisoned otherwise. Of a
+        port with pairs, ``fields`` are the address alone.
 
         log: list of (cycle, *fields) of the accepted reads (default: record.reads).
         """
         log = self.record.reads if log is None else log
 
+        pairs = hasattr(port, "pair")
+
         async def process(ctx):
-            pipe, cycle = [None], 0
+            pipe, seconds, cycle = [None], [None], 0
             while True:
                 ready = int(self.free("rd"))
                 ctx.set(port.ready, ready)
-                _, _, valid, *what = await ctx.tick().sample(port.valid, *(getattr(port, name) for name in fields))
+                _, _, valid, pair, *what = await ctx.tick().sample(
+                    port.valid, port.pair if pairs else port.valid, *(getattr(port, name) for name in fields)
+                )
                 if valid and ready:
                     log.append((cycle, *what))
                 pipe.append(read(*what) if valid and ready else None)
                 value = pipe.pop(0)
                 ctx.set(port.data_valid, value is not None)
                 ctx.set(port.data, self.rng.getrandbits(len(port.data)) if value is None else value)
+                if pairs:
+                    assert not (valid and pair and what[0] % 2), f"a pair from odd row {what[0]}"
+                    seconds.append(read(what[0] + 1) if valid and ready and pair else None)
+                    second = seconds.pop(0)
+                    ctx.set(port.second, self.rng.getrandbits(len(port.second)) if second is None else second)
                 cycle += 1
 
         self.sim.add_process(process)

@@ -22,7 +22,8 @@ class Tuning:
     long_row: a row that is worth halving.
     leave, early: R-MAC leaves a matmul for its depthwise layer when at most ``leave`` rows are left, or MAT will have
     finished them in the part ``early`` of the depthwise layer's own duration.
-    hold: R-MAC waits so long for such work rather than take a row of another layer. ahead: layers in which it looks.
+    hold: R-MAC waits so long for such work rather than take a row of another layer; ``shorter``: other values, tried in
+    turn where the program memory is too small. ahead: layers in which it looks.
     windows: (layers in which an engine looks for work, first layers of the next image that fill waiting time), tried
     in turn: the fewer layers, the fewer tensors are needed at once.
     next_room: part of the rest of the activation buffer that the present image's tensors may take meanwhile. fill: part
@@ -51,6 +52,7 @@ class Tuning:
     leave: int = 1
     early: float = 0.85
     hold: int = 400
+    shorter: tuple[int, ...] = (700, 0)
     ahead: int = 14
     windows: tuple[tuple[int, int], ...] = ((24, 2), (24, 0), (2, 0))
     next_room: float = 1 / 3

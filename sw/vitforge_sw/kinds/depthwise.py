@@ -75,12 +75,23 @@ class Depthwise(WindowKind):
         return op["out_groups"] * cdiv(op["blocks"], c.width)
 
     def row_cycles(self, op: Op, c: AcceleratorConfig, t: Latency) -> int:
-        """A set takes its taps, twice at stride 2; its tiles leave one by one."""
-        sets, taps = self.sets(op, c), op["kernel"] ** 2 * (1 + op["stride"])
-        return sets * max(taps, cdiv(self.tile_count(op, c) * phases(c), sets))
+        """A set takes its taps; its tiles leave one by one."""
+        sets = self.sets(op, c)
+        return max(self.steps(op, c), sets * cdiv(self.tile_count(op, c) * phases(c), sets))
+
+    def requests(self, op: Op, y: int, c: AcceleratorConfig) -> int:
+        """Reads of map row ``y``: a word each, or with pool_words 2 an even row of the buffer and the one behind it, a
+        pixel's next word, where both slots lie in one window row."""
+        if c.pool_words == 1:
+            return op["in_groups"] * op["blocks"]
+        full, rest = divmod(op["blocks"], c.width)
+        first = op["in_addr"] + (y * op["in_groups"] + np.arange(op["in_groups"])) * op["in_stride"]
+        even, odd = full * c.width // 2 + cdiv(rest, 2), full * (c.width // 2 + 1) + (rest // 2 + 1) * (rest > 0)
+        return int(np.where(first % 2, odd, even).sum())
 
     def steps(self, op: Op, c: AcceleratorConfig) -> int:
-        return self.sets(op, c) * op["kernel"] ** 2 * (1 + op["stride"])
+        """At stride 2 an even number of cores takes two cycles a tap."""
+        return self.sets(op, c) * op["kernel"] ** 2 * (c.tap_cycles if op["stride"] else 1)
 
     def tiles(self, op: Op, c: AcceleratorConfig) -> list[tuple[int, int]]:
         return [(group, block) for group in range(op["out_groups"]) for block in range(op["blocks"])]
@@ -104,7 +115,7 @@ class Depthwise(WindowKind):
         for m in range(low, top + 1):
             last = (m + half) // stride - op["first"]  # output row that needs it
             begin = e.window.take(op["window_stride"], begin, e.rows, last, c.window_rows)
-            begin = e.fetched = clock.reads(op["in_addr"], begin, op["in_groups"] * op["blocks"])
+            begin = e.fetched = clock.reads(op["in_addr"], begin, self.requests(op, m, c))
         start = max(before + (PREPARED if row == 0 else 0), e.fetched + t.rmac_window_to_step)
         return start, start + self.row_cycles(op, c, t)
 

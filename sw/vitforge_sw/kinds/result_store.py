@@ -3,8 +3,9 @@
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
 from vitforge_hw.arch.latency import Latency
+from vitforge_hw.arch.memmap import STRIPE_BEATS
 
-from .access import Access, Memory, grid, reads
+from .access import Access, Memory, cdiv, grid, reads
 from .kind import Clock, InstructionKind, Op
 from .memories import Memories
 
@@ -26,8 +27,15 @@ class ResultStore(InstructionKind):
         return op["count"]
 
     def walk(self, clock: Clock, chunk: Chunk, number: int, op: Op, go: int, row: int) -> None:
-        end = go + op["count"] + clock.t.result_latency
-        clock.set(chunk, number, go, go, end, end + clock.latency)
+        """Words are packed to 16 bytes; a burst leaves when all its words are read, behind the response to the one
+        before."""
+        c, t = clock.c, clock.t
+        per_beat, limit = 16 // c.word, min(STRIPE_BEATS, c.burst_beats)
+        beats, first = cdiv(op["count"], per_beat), limit - op["offset"] % limit
+        bursts = 1 + cdiv(max(0, beats - first), limit)
+        end = go + min(op["count"], first * per_beat) + beats + bursts * t.result_burst + t.result_latency
+        done = end + bursts * clock.latency
+        clock.set(chunk, number, go, go, done - clock.latency, done)
 
     # ------------------------------------------------------------ emulator
 

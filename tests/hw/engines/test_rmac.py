@@ -1,5 +1,6 @@
 """The R-MAC engine: every tile's sums against arith and plain integers, order, post-processing ops, cycles."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -27,6 +28,8 @@ FOUR = AcceleratorConfig(
 FIVE = AcceleratorConfig(
     name="five", cores=5, word=16, width=8, attention=False, post_channels=16, code_rows=64, window_rows=64, **SMALL
 )
+#: two words a read, from even rows
+PAIRS = dataclasses.replace(FOUR, name="pairs", cores=5, attention=False, pool_words=2)
 ROWS = 2048  #: of the test's activation buffer
 
 
@@ -259,7 +262,7 @@ def row_budget(c, op):
     if op["kind"] == isa.DEPTHWISE:
         k, blocks, narrow = op["kernel"], op["blocks"], op["blocks"] == 1 and not op["stride"]
         steps = cdiv(op["out_groups"], c.width) if narrow else op["out_groups"] * cdiv(blocks, c.width)
-        return steps * k * k * (1 + op["stride"])
+        return steps * k * k * (c.tap_cycles if op["stride"] else 1)
     if op["kind"] == isa.KEY_VALUE:
         return op["blocks"] ** 2 * (c.word // c.width) * op["in_groups"] * op["height"]
     return (op["groups"] + 1) * op["tiles"] * op["ksteps"] * (c.word // c.width)
@@ -414,3 +417,25 @@ def test_random_programs(seed):
             rows = rng.randrange(1, out - first + 1)
             program.append(depthwise(c, width, height, blocks, k, stride, rng.randrange(-128, 128), first, rows))
     check(c, program, seed=seed + 10, stall=0.2 * seed, stalled=("rd", "go", "op", "pop", "post_op"))
+
+
+def test_pairs_of_words():
+    """pool_words 2: two blocks of a pixel a request where the first one's row is even, of map rows at even and odd
+    addresses, odd and even numbers of blocks; stride 2 with a tap a cycle (an odd number of cores)."""
+    c = PAIRS
+    program = [
+        depthwise(c, 13, 5, 2, 3, 2, pad=7),
+        depthwise(c, 10, 4, 9, 3, pad=-5, in_stride=9),
+        depthwise(c, 6, 4, 8, 3, 2, in_addr=33, in_stride=9),
+        key_value(c, 2, 7, 3, 2),
+        depthwise(c, 40, 3, 1, 5, pad=5),
+        token_sum(c, 9, 5, 3),
+        pointwise(tiles=2, ksteps=3, in_stride=3),
+    ]
+    check(c, program, stall=0.2, stalled=("rd", "go", "op", "pop", "post_op"), simulators=USUAL)
+    # 2 map rows of 4 groups a row: 4 or, from odd rows of the buffer, 5 requests a group; two sets take 18 cycles
+    shape = dict(width=20, height=10, k=3, stride=2)
+    bounds = {32: dict(blocks=8), 40: dict(blocks=8, in_addr=17), 18: dict(blocks=4)}
+    program = [depthwise(c, **shape | op, in_stride=op["blocks"]) for op in bounds.values()]
+    for ends, bound in zip(row_ends(check(c, program), program), bounds, strict=True):
+        assert set(np.diff(ends)[1:-1]) == {bound}

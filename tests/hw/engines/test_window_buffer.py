@@ -18,6 +18,7 @@ CONFIGS = {
     "trio": PRESETS["trio"],
     "luts": dataclasses.replace(TINY, name="luts", window_lut_cores=3),
     "eight": dataclasses.replace(TINY, name="eight", cores=8),
+    "pairs": dataclasses.replace(TINY, name="pairs", cores=5, attention=False, pool_words=2),
 }
 
 
@@ -42,9 +43,9 @@ def expected(config, content, step):
     scale = 1 + step["stride"]
     slots = []
     for j in range(cores):
-        lower = j < (cores + 1) // 2
+        lower = j < cores // config.tap_cycles
         for slot in range(width):
-            if step["stride"] and lower == bool(step["half"]):
+            if step["stride"] and lower == bool(step.get("half")):
                 slots.append(bytes(config.word))
                 continue
             group, core = divmod(j * scale + step["column"] - REACH, cores)
@@ -56,7 +57,7 @@ def expected(config, content, step):
 
 
 @pytest.mark.parametrize(
-    "name", [n if n in ("tiny_hybrid", "luts") else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS]
+    "name", [n if n in ("tiny_hybrid", "luts", "pairs") else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS]
 )
 def test_window_buffer(name):
     """Random rows and steps of both mappings and strides, groups beside the map, rows outside it, with writes between;
@@ -69,24 +70,37 @@ def test_window_buffer(name):
 
     def random_step():
         stride = int(rng.random() < 0.4)
-        return {
+        half = {"half": stride * rng.randrange(2)} if config.tap_cycles == 2 else {}
+        return half | {
             "addr": rng.randrange(ROWS), "row_ok": int(rng.random() < 0.9), "group": rng.randrange(-3, 9),
             "last_group": rng.randrange(1, 10), "rest": rng.getrandbits(cores), "sets": rng.randrange(1, 6),
             "narrow": 0 if stride else rng.randrange(2), "column": rng.choice([REACH, rng.randrange(2 * REACH + 1)]),
-            "stride": stride, "half": stride * rng.randrange(2), "pad": rng.getrandbits(8),
+            "stride": stride, "pad": rng.getrandbits(8),
             "k_slot": rng.randrange(width), "v_slot": rng.randrange(width), "part": rng.randrange(size // width),
         }  # fmt: skip
 
     async def write(ctx, rows):
         for addr in rows:
-            for slot in range(width):
-                data = rng.randbytes(cores * size)
-                for core in range(cores):
-                    content[core][slot][addr] = data[core * size :][:size]
+            slot = 0
+            while slot < width:
+                pair = config.pool_words == 2 and slot < width - 1 and rng.random() < 0.6
+                given = {}
+                for at in range(slot, slot + 1 + pair):
+                    given[at % 2] = data = rng.randbytes(cores * size)
+                    for core in range(cores):
+                        content[core][at][addr] = data[core * size :][:size]
                 for port, value in ((dut.write_addr, addr), (dut.write_slot, slot), (dut.write, 1)):
                     ctx.set(port, value)
+                if config.pool_words == 2:
+                    ctx.set(dut.write_pair, pair)
                 await ctx.tick()
-                ctx.set(dut.write_data, int.from_bytes(data, "little"))  # a cycle later
+                if config.pool_words == 2:  # a cycle later; nobody's word is poisoned
+                    for parity, port in enumerate((dut.write_data, dut.write_odd)):
+                        data = given.get(parity, rng.randbytes(cores * size))
+                        ctx.set(port, int.from_bytes(data, "little"))
+                else:
+                    ctx.set(dut.write_data, int.from_bytes(data, "little"))
+                slot += 1 + pair
         ctx.set(dut.write, 0)
         await ctx.tick()
 

@@ -14,6 +14,9 @@ from vitforge_sim.bench.reuse import reused
 
 PRESETS = {name: get_config(name) for name in ("tiny", "tiny_hybrid", "trio", "hybrid")}
 SEVEN = dataclasses.replace(PRESETS["trio"], name="seven", pool_rows=64)  # 7 banks, small enough for every run
+PAIRS = dataclasses.replace(SEVEN, name="pairs", pool_words=2)
+TURNED = dataclasses.replace(PRESETS["tiny_hybrid"], name="turned", pool_words=2)  # beside the rotator
+CONFIGS = [PRESETS["tiny"], PRESETS["tiny_hybrid"], SEVEN, PAIRS]
 
 
 def simulate(dut, *processes):
@@ -28,14 +31,14 @@ def test_clients():
     """Which ports there are, in order of priority."""
     assert readers(PRESETS["tiny"]) == ("mat_in", "mat_res", "layernorm", "softmax", "shifter", "loader", "result")
     assert writers(PRESETS["tiny"]) == ("mat", "layernorm", "shifter", "image")
-    assert readers(PRESETS["trio"]) == ("mat_in", "rmac_in", "mat_res", "rmac_res", "layernorm", "result")
+    assert readers(PRESETS["trio"]) == ("result", "mat_in", "rmac_in", "mat_res", "rmac_res", "layernorm")
     assert writers(PRESETS["trio"]) == ("mat", "rmac", "layernorm", "image")
-    both = ("mat_in", "rmac_in", "mat_res", "rmac_res", "layernorm", "softmax", "shifter", "loader", "result")
+    both = ("result", "mat_in", "rmac_in", "mat_res", "rmac_res", "layernorm", "softmax", "shifter", "loader")
     assert readers(PRESETS["hybrid"]) == both
     assert writers(PRESETS["hybrid"]) == ("mat", "rmac", "layernorm", "shifter", "image")
 
 
-@pytest.mark.parametrize("config", [PRESETS["tiny"], PRESETS["tiny_hybrid"], SEVEN], ids=lambda c: c.name)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
 @pytest.mark.parametrize("seed", range(3))
 def test_activation_buffer(config, seed):
     """Random writes by every client (some of few banks), then random reads by all at once: data, order, latency 2."""
@@ -105,13 +108,14 @@ def test_activation_buffer(config, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [PRESETS["tiny"], PRESETS["tiny_hybrid"], SEVEN], ids=lambda c: c.name)
+@pytest.mark.parametrize("config", [*CONFIGS, TURNED], ids=lambda c: c.name)
 def test_activation_buffer_traffic(config):
     """Every client reads or writes a few rows of each pool at random, all at once: the first in the order has its
     pool, its data two cycles later; what is not valid does nothing."""
     rng = random.Random(1)
     dut = reused(ActivationBuffer, config)
     hot = [p * config.pool_rows + rng.randrange(config.pool_rows) for p in range(config.pools) for _ in range(6)]
+    hot += [addr ^ 1 for addr in hot if config.pool_words == 2]
     word, row = config.word * 8, config.row_bytes * 8
     content, written, late = dict.fromkeys(hot, 0), dict.fromkeys(hot, -9), 3
 
@@ -136,6 +140,7 @@ def test_activation_buffer_traffic(config):
 
     async def bench(ctx):
         pipes, checked = {n: [None, None] for n in readers(config)}, 0
+        seconds, pairs = [None, None], 0
         for cycle in range(1500):
             busy, taken, granted = rng.choice((0.1, 0.5)), set(), {}
             for name in readers(config):
@@ -147,6 +152,11 @@ def test_activation_buffer_traffic(config):
                     mask, offset = rng.getrandbits(config.cores), rng.randrange(config.cores)
                     for signal, level in ((port.addr_upper, upper), (port.upper, mask), (port.offset, offset)):
                         ctx.set(signal, level)
+                if hasattr(port, "pair"):
+                    pair = addr % 2 == 0 and rng.random() < 0.5
+                    ctx.set(port.pair, pair)
+                    known = pair and mine and cycle - written[addr + 1] >= late
+                    seconds.append(content[addr + 1] if known else None)
                 granted[port] = mine
                 known = cycle - max(written[addr], written[upper]) >= late
                 pipes[name].append((lanes(addr, upper, mask, offset) if known else None) if mine else False)
@@ -166,12 +176,15 @@ def test_activation_buffer_traffic(config):
                     if due is not None and due is not False:
                         assert ctx.get(port.data) == due, name
                         checked += 1
+                if hasattr(port, "pair") and (second := seconds.pop(0)) is not None and cycle >= 2:
+                    assert ctx.get(port.second) == second
+                    pairs += 1
             for addr, mask, data in stored:
                 kept = sum(((1 << word) - 1) << b * word for b in range(config.cores) if not mask >> b & 1)
                 content[addr] = content[addr] & kept | data & ~kept
                 written[addr] = cycle
             await ctx.tick()
-        assert checked > 1000
+        assert checked > 1000 and (pairs > 50) == (config.pool_words == 2)
 
     simulate(dut, bench)
 

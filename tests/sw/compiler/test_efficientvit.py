@@ -268,7 +268,8 @@ def test_next_image_fills_waiting_time():
 @pytest.mark.parametrize("rows", [192, 512])
 def test_batch_with_little_room_for_weights(rows):
     """Small pieces that two images use in turn have places of their own behind the ring, or are loaded again."""
-    graph, config = small(SEVEN), dataclasses.replace(SEVEN, weight_rows=rows)
+    config = dataclasses.replace(SEVEN, cores=6, weight_rows=rows)
+    graph = small(config)
     build = compile_graph(graph, config, CompileOptions(batch=3))
     loads = Counter(label.layer for label in build.labels[Chunk.WEIGHT_DMA] if not label.layer.startswith("head.cl"))
     assert min(loads.values()) == 1 or max(loads.values()) > 3
@@ -292,3 +293,13 @@ def test_batch_refusals():
         build.pack_job(x[:1])
     with pytest.raises(ValueError, match="batch must be at least 1, not 0"):
         CompileOptions(batch=0)
+
+
+def test_shorter_program():
+    """Where the program memory is too small, the schedule is made with other constants; the first one's error."""
+    graph, tuning = small(SEVEN), Tuning(hold=0, shorter=(400,))
+    config = dataclasses.replace(SEVEN, program_rows=2048)
+    build = compile_graph(graph, config, CompileOptions(batch=3, tuning=tuning))
+    assert build.options.tuning.hold == 400 and sum(map(len, build.programs.values())) < 512
+    with pytest.raises(ValueError, match="program memory: (at least )?5[0-9]* instructions"):
+        compile_graph(graph, config, CompileOptions(batch=3, tuning=Tuning(hold=0, shorter=())))

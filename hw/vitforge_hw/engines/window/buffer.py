@@ -17,6 +17,7 @@ LATENCY = 6  #: cycles from a step to its operands: two address registers, RAM, 
 def step_layout(config: AcceleratorConfig) -> data.StructLayout:
     """What a step reads. A tap of depthwise convolution, or one group of K^T V (column REACH, stride 0, pad 0)."""
     c = config
+    halves = {"half": 1} if c.tap_cycles == 2 else {}  # stride 2: upper half of the output cores
     return data.StructLayout(
         {
             "addr": range(c.window_rows),  # of the word of group ``group`` in the tap's map row
@@ -28,7 +29,7 @@ def step_layout(config: AcceleratorConfig) -> data.StructLayout:
             "narrow": 1,  # slots are groups of a map row
             "column": range(2 * REACH + 1),  # tap's column minus k // 2, plus REACH
             "stride": 1,
-            "half": 1,  # stride 2: upper half of the output cores
+            **halves,
             "pad": 8,
             "k_slot": range(c.width),
             "v_slot": range(c.width),
@@ -37,9 +38,22 @@ def step_layout(config: AcceleratorConfig) -> data.StructLayout:
     )
 
 
+def write_members(config: AcceleratorConfig) -> dict:
+    """Ports by which the fetch writes: a word of every core into a slot; with ``write_pair`` (pool_words 2) also one
+    into the slot behind it. The data come a cycle later, then those of odd slots in ``write_odd``."""
+    c = config
+    members = {
+        "write": Out(1),
+        "write_addr": Out(range(c.window_rows)),
+        "write_slot": Out(range(c.width)),
+        "write_data": Out(c.row_bytes * 8),
+    }
+    return members | ({"write_pair": Out(1), "write_odd": Out(c.row_bytes * 8)} if c.pool_words == 2 else {})
+
+
 def lower_cores(config: AcceleratorConfig) -> int:
-    """Output cores of a stride-2 tap's first cycle."""
-    return (config.cores + 1) // 2
+    """Output cores of a stride-2 tap's first cycle: all of an odd number, since 2 j mod cores are all different."""
+    return config.cores // config.tap_cycles
 
 
 def turns(config: AcceleratorConfig, column: int, stride: int, half: int) -> tuple[int, list[int]]:
@@ -81,8 +95,9 @@ class WindowBuffer(wiring.Component):
 
     Output core j of a step has the slots of pixel (group, (1 + stride) * j + column - REACH), which may lie in a group
     beside: every core is read at an address of its own, then all are rotated. Narrow mapping: slot j belongs to group
-    ``group`` + j, a neighbouring group is a neighbouring slot. Pixels outside the map read ``pad``; output cores that a
-    cycle of stride 2 leaves out read 0.
+    ``group`` + j, a neighbouring group is a neighbouring slot. Pixels outside the map read ``pad``. At stride 2 an odd
+    number of cores reads a tap at once; of an even number two outputs want each core, so a tap takes two cycles, and
+    the output cores that a cycle leaves out read 0.
 
     Parameters
     ----------
@@ -90,13 +105,14 @@ class WindowBuffer(wiring.Component):
 
     Members
     -------
-    write, write_addr, write_slot ; write_data, a cycle later : one word of every core
+    write, write_addr, write_slot ; write_data, a cycle later : one word of every core (write_members)
     step : what is read (step_layout)
     slots : byte ``(core * width + slot) * word + channel``
     k : byte ``core * width + i``, part ``part`` of slot ``k_slot``; v : byte ``core * word + e``, slot ``v_slot``;
         neither is rotated
 
-    Latency/throughput: step of cycle t -> operands in t + LATENCY (6); one step and one write a cycle.
+    Latency/throughput: step of cycle t -> operands in t + LATENCY (6); one step and one write (pool_words 2: of two
+    slots) a cycle.
 
     Reference: arch.arith.depthwise (the pixels of each tap)
     """
@@ -105,10 +121,7 @@ class WindowBuffer(wiring.Component):
         self._config = c = config
         super().__init__(
             {
-                "write": In(1),
-                "write_addr": In(range(c.window_rows)),
-                "write_slot": In(range(c.width)),
-                "write_data": In(c.row_bytes * 8),
+                **{name: member.flip() for name, member in write_members(c).items()},
                 "step": In(step_layout(c)),
                 "slots": Out(c.cores * c.width * c.word * 8),
                 "k": Out(c.cores * c.width * 8),
@@ -121,7 +134,8 @@ class WindowBuffer(wiring.Component):
         """For ``block``."""
         c = self._config
         luts = f"_{c.window_lut_cores}" if c.window_lut_cores else ""
-        return f"vf_window_buffer_{c.cores}x{c.width}x{c.word}x{c.window_rows}{luts}"
+        pairs = "_pairs" * (c.pool_words == 2)
+        return f"vf_window_buffer_{c.cores}x{c.width}x{c.word}x{c.window_rows}{luts}{pairs}"
 
     def elaborate(self, platform):
         c = self._config
@@ -138,9 +152,10 @@ class WindowBuffer(wiring.Component):
         carry = [Signal(signed(3), name=f"carry{core}") for core in range(c.cores)]
         turn = [Signal(range(c.cores), name=f"turn{i}", reset_less=True) for i in range(3)]
         now = Signal(range(c.cores))
-        with m.Switch(Cat(s.column, s.stride, s.half)):
+        halved = c.tap_cycles == 2
+        with m.Switch(Cat(s.column, s.stride, s.half if halved else C(0, 1))):
             for column in range(2 * REACH + 1):
-                for stride, half in ((0, 0), (1, 0), (1, 1)):
+                for stride, half in ((0, 0), (1, 0), (1, 1))[: 2 + halved]:
                     with m.Case(column | stride << len(s.column) | half << len(s.column) + 1):
                         rotation, carries = turns(c, column, stride, half)
                         m.d.comb += [now.eq(rotation), *(to.eq(v) for to, v in zip(carry, carries, strict=True))]
@@ -173,8 +188,10 @@ class WindowBuffer(wiring.Component):
 
         # ---- stages 2 and 3: RAMs; the outer slots of the narrow mapping have addresses of their own
         words = []
-        writes = copies(m, c.cores, "write", self.write, self.write_addr, self.write_slot)
-        for core, (write, write_addr, write_slot) in enumerate(writes):
+        two = c.pool_words == 2
+        write_pair = [self.write_pair] if two else []
+        writes = copies(m, c.cores, "write", self.write, self.write_addr, self.write_slot, *write_pair)
+        for core, (write, write_addr, write_slot, *pair) in enumerate(writes):
             addresses = []
             with_carry = Signal(range(c.window_rows), name=f"with_carry{core}")
             with m.Switch(carry[core]):
@@ -196,10 +213,14 @@ class WindowBuffer(wiring.Component):
             for slot, address in enumerate(addresses):
                 memory = ram(bits, c.window_rows, "distributed" if core < c.window_lut_cores else "")
                 m.submodules[f"ram{core}_{slot}"] = memory
+                mine = write_slot == slot
+                if two and slot:
+                    mine |= pair[0] & (write_slot == slot - 1)
+                given = self.write_odd if two and slot % 2 else self.write_data
                 m.d.comb += [
-                    memory.write_enable.eq(write & (write_slot == slot)),
+                    memory.write_enable.eq(write & mine),
                     memory.write_addr.eq(write_addr),
-                    memory.write_data.eq(self.write_data.word_select(core, bits)),
+                    memory.write_data.eq(given.word_select(core, bits)),
                     memory.read_enable.eq(1),
                     memory.read_addr.eq(address),
                 ]
@@ -238,13 +259,14 @@ class WindowBuffer(wiring.Component):
                 for number in range(2 * c.cores - 1):
                     with m.Case(number):
                         m.d.comb += [p.eq(v) for p, v in zip(picks, _path(number % c.cores, c.cores), strict=True)]
-            none = s.stride & (s.half != (core >= lower))
+            none = [s.stride & (s.half != (core >= lower))] if halved else []
             row = []
-            for slot, (gone, *own) in enumerate(copies(m, c.width, f"picks{core}_", none, *picks)):
+            for slot, own in enumerate(copies(m, c.width, f"picks{core}_", *picks, *none)):
                 out = Signal(bits, name=f"out{core}_{slot}", reset_less=True)
-                m.d.sync += out.eq(_one_of([padded[source][slot] for source in range(c.cores)], own))
-                with m.If(gone):
-                    m.d.sync += out.eq(0)
+                m.d.sync += out.eq(_one_of([padded[source][slot] for source in range(c.cores)], own[: len(picks)]))
+                if halved:
+                    with m.If(own[-1]):
+                        m.d.sync += out.eq(0)
                 row.append(out)
             outputs.append(Cat(row))
         k = Signal(len(self.k), reset_less=True)

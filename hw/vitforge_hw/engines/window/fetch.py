@@ -8,8 +8,10 @@ from ...arch import isa
 from ...arch.config import AcceleratorConfig
 from ...interfaces import BufferRead, fields_layout
 from ...units.booth import multiply
+from ...units.copies import copies
 from ...units.pair import Pair
 from ..group_fetch import is_last, op_queue
+from .buffer import write_members
 
 ROW_BITS = 11  #: signed numbers of map rows, those outside the map included
 WINDOW_OP = fields_layout((isa.ROWS_FIELD, *isa.WINDOW_FIELDS))
@@ -62,12 +64,13 @@ class WindowFetch(wiring.Component):
     rd : activation buffer
     freed_valid, freed : that many window rows, the oldest ones, are not needed any more
     arrived : one more map row can be used from the next cycle on
-    write, write_addr, write_slot ; write_data, a cycle later : to the window buffer
+    write, write_addr, write_slot ; write_data, a cycle later : to the window buffer (write_members)
 
     Latency/throughput
     ------------------
     First request 9 cycles after an instruction is there and 3 after its ``go``; one a cycle, no gap between map rows of
-    two words and more.
+    two words and more. With pool_words 2 a request takes the next word of the pixel, too, where the first one's row is
+    even and both slots lie in one window row.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -83,22 +86,19 @@ class WindowFetch(wiring.Component):
                 "go_valid": In(1),
                 "go_ready": Out(1),
                 "go_last": In(1),
-                "rd": Out(BufferRead(c)),
+                "rd": Out(BufferRead(c, pair=True)),
                 "freed_valid": In(1),
                 "freed": In(range(c.window_rows + 1)),
                 "arrived": Out(1),
-                "write": Out(1),
-                "write_addr": Out(range(c.window_rows)),
-                "write_slot": Out(range(c.width)),
-                "write_data": Out(c.row_bytes * 8),
             }
+            | write_members(c)
         )
 
     @property
     def module_name(self) -> str:
         """For ``block``."""
         c = self._config
-        return f"vf_window_fetch_{c.cores}x{c.width}x{c.word}x{c.window_rows}"
+        return f"vf_window_fetch_{c.cores}x{c.width}x{c.word}x{c.window_rows}" + "_pairs" * (c.pool_words == 2)
 
     def elaborate(self, platform):
         m = Module()
@@ -194,7 +194,10 @@ class WindowFetch(wiring.Component):
         space = Signal(range(c.window_rows + 1), init=c.window_rows)
 
         # two requests wait, so that nothing here depends on the buffer's arbitration
-        place = data.StructLayout({"addr": range(c.window_rows), "slot": range(c.width), "ends_row": 1})
+        two = c.pool_words == 2
+        place = data.StructLayout(
+            {"addr": range(c.window_rows), "slot": range(c.width), "ends_row": 1} | ({"pair": 1} if two else {})
+        )
         request = data.StructLayout({"addr": 16, "place": place})
         m.submodules.requests = requests = Pair(request.size)
         new, asked = Signal(request), Signal(request)
@@ -206,6 +209,16 @@ class WindowFetch(wiring.Component):
         )
         next_k = Signal(16)
         next_v = Signal(16)
+        last_word, last_slot = is_last(word, now.blocks), slot == c.width - 1
+        pair = Signal()
+        if two:
+            m.d.comb += [
+                pair.eq(~addr[0] & ~last_word & ~last_slot),
+                new.place.pair.eq(pair),
+                rd.pair.eq(asked.place.pair),
+            ]
+            last_word = Mux(pair, is_last((word + 1)[: len(word)], now.blocks), last_word)
+            last_slot = Mux(pair, slot == c.width - 2, last_slot)
         m.d.comb += [
             opens.eq(slot == 0),
             accepted.eq(active & (~opens | space.any()) & requests.w_rdy),
@@ -219,20 +232,20 @@ class WindowFetch(wiring.Component):
             rd.valid.eq(requests.r_rdy),
             rd.addr.eq(asked.addr),
             requests.r_en.eq(rd.ready),
-            ends_part.eq(is_last(word, now.blocks)),
+            ends_part.eq(last_word),
             ends_group.eq(ends_part & (~now.outer | values)),
             ends_row.eq(ends_group & (group == now.last_group)),
             ends.eq(ends_row & final),
-            closes.eq((slot == c.width - 1) | Mux(now.narrow, ends_row, ends_group)),
+            closes.eq(last_slot | Mux(now.narrow, ends_row, ends_group)),
             take.eq(pending & (~active | (accepted & ends))),
             next_k.eq((group_k + now.in_stride)[:16]),
             next_v.eq((group_v + now.in_stride)[:16]),
         ]
         with m.If(accepted):
             m.d.sync += [
-                word.eq(Mux(ends_part, 0, word + 1)),
-                addr.eq(Mux(ends_group, next_k, Mux(ends_part, group_v, (addr + 1)[:16]))),
-                slot.eq(Mux(closes, 0, slot + 1)),
+                word.eq(Mux(ends_part, 0, word + 1 + pair)),
+                addr.eq(Mux(ends_group, next_k, Mux(ends_part, group_v, (addr + 1 + pair)[:16]))),
+                slot.eq(Mux(closes, 0, slot + 1 + pair)),
                 tail.eq((tail + closes)[: len(tail)]),
             ]
             with m.If(ends_part):
@@ -255,6 +268,13 @@ class WindowFetch(wiring.Component):
         # ---- data
         places = [Signal(place, name=f"place{i}", reset_less=True) for i in range(2)]
         m.d.sync += [places[0].eq(asked.place), places[1].eq(places[0]), self.write_data.eq(rd.data)]
+        if two:  # the first word of an odd slot, the second one of an even slot are for the odd slots
+            m.d.comb += self.write_pair.eq(places[1].pair)
+            bits = c.word * 8
+            for core, (odd,) in enumerate(copies(m, c.cores, "odd", places[0].slot[0])):
+                words = [row.word_select(core, bits) for row in (rd.data, rd.second)]
+                for to, at in ((self.write_data, odd), (self.write_odd, ~odd)):
+                    m.d.sync += to.word_select(core, bits).eq(Mux(at, words[1], words[0]))
         m.d.comb += [
             self.arrived.eq(rd.data_valid & places[1].ends_row),
             self.write.eq(rd.data_valid),

@@ -74,8 +74,8 @@ class TapIssue(wiring.Component):
 
     Latency/throughput
     ------------------
-    k * k steps for each set (2 k * k at stride 2), no gap between sets, groups and rows; PREPARED (4) cycles
-    from an instruction to its first step. A map row counts two cycles after it has ``arrived``.
+    k * k steps for each set (stride 2: config.tap_cycles times as many), no gap between sets, groups and rows;
+    PREPARED (4) cycles from an instruction to its first step. A map row counts two cycles after it has ``arrived``.
     """
 
     def __init__(self, config: AcceleratorConfig, results: int):
@@ -110,7 +110,8 @@ class TapIssue(wiring.Component):
         step = Signal()
         side = late(m, "side", (op.kernel - 1)[: BITS["kernel"]])
         dx_last, dy_last, last = Signal(), Signal(), Signal()
-        half_last = half | ~op.stride
+        halved = c.tap_cycles == 2
+        half_last = half | ~op.stride if halved else C(1, 1)
         set_last = late(m, "set_last", is_last(block, sets))
         next_group = late(m, "next_group", (group + Mux(narrow, c.width, 1))[: len(group)])
         group_last = late(m, "group_last", next_group >= op.out_groups)
@@ -126,7 +127,7 @@ class TapIssue(wiring.Component):
             queue.r_en.eq(ends_row & row_last),
         ]
         with m.If(step):
-            m.d.sync += [half.eq(~half_last), first.eq(last), begins_row.eq(ends_row)]
+            m.d.sync += [half.eq(~half_last) if halved else [], first.eq(last), begins_row.eq(ends_row)]
             with m.If(half_last):
                 m.d.sync += dx.eq(Mux(dx_last, 0, dx + 1))
                 with m.If(dx_last):
@@ -159,7 +160,7 @@ class TapIssue(wiring.Component):
             self.step.narrow.eq(narrow),
             self.step.column.eq(dx - op.kernel[1:] + REACH),
             self.step.stride.eq(op.stride),
-            self.step.half.eq(half),
+            self.step.half.eq(half) if halved else [],
             self.step.pad.eq(op.pad),
         ]
         report(m, self, queue.r_rdy, step, ~begins_row | has_data)

@@ -222,11 +222,12 @@ class Checks:
                   f"need {wanted} rows of the window buffer, window_rows = {c.window_rows}")  # fmt: skip
         narrow = y.blocks == 1 and node.stride == 1
         turns = cdiv(y.groups, slots) if narrow else y.groups * sets
-        words = x.groups * x.blocks * node.stride
-        cycles = max(turns * node.kernel**2 * node.stride, words, y.groups * y.blocks * c.word // c.post_channels)
+        taps = turns * node.kernel**2 * (c.tap_cycles if node.stride == 2 else 1)
+        reads = x.groups * cdiv(x.blocks, c.pool_words)  # of a map row
+        cycles = max(taps, reads * node.stride, y.groups * y.blocks * c.word // c.post_channels)
         more = node.kernel // 2 + 1
-        fill = more * x.groups * x.blocks
-        return Layer(number, node, y.rows, y.groups, cycles, fill=fill, needs=[(node.x.name, node.stride, more)])
+        needs = [(node.x.name, node.stride, more)]
+        return Layer(number, node, y.rows, y.groups, cycles, fill=more * reads, needs=needs)
 
     def total(self, node: TokenSum, number: int) -> Layer:
         x = self.net.shapes[node.x.name]

@@ -27,14 +27,18 @@ from vitforge_hw.arch.isa import (
 from .steps import Piece
 
 
+class ProgramError(ValueError):
+    """More instructions than the program memory holds."""
+
+
 def link(
     programs: dict[Chunk, list[Instruction]], pieces: list[Piece], config: AcceleratorConfig
 ) -> tuple[dict[Chunk, list[Instruction]], bytes]:
-    """Absolute sources and the logical bytes of the image (not striped). ValueError: program memory too small."""
+    """Absolute sources and the logical bytes of the image (not striped). ProgramError: they do not fit."""
     count = 1 + sum(len(p) for p in programs.values())
     beats = count * config.instruction_beats
     if beats > config.program_rows:
-        raise ValueError(
+        raise ProgramError(
             f"program memory: {count} instructions of {INSTRUCTION_BYTES} bytes need {beats} beats, "
             f"program_rows = {config.program_rows} (preset {config.name})"
         )

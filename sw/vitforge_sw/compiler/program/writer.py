@@ -9,6 +9,7 @@ from vitforge_hw.arch.isa import DEST_LN_PARAMS, DEST_PARAMS, DEST_WEIGHTS, INST
 
 from ...kinds.access import cdiv
 from ..memory.rings import Ring
+from .image import ProgramError
 from .steps import Piece, Step
 
 Content = Callable[[], np.ndarray]  #: makes the bytes of a piece
@@ -96,10 +97,10 @@ class ProgramWriter:
         return {d: ring.best(cycles, loading[d], unit.get(d, 1)) for d, ring in self.rings.items()}
 
     def check_length(self) -> None:
-        """ValueError: the program memory is too small even before instructions are cut."""
+        """ProgramError: the program memory is too small even before instructions are cut."""
         c, count = self.config, 1 + len(self.steps)
         if count * c.instruction_beats > c.program_rows:
-            raise ValueError(
+            raise ProgramError(
                 f"program memory: at least {count} instructions of {INSTRUCTION_BYTES} bytes need "
                 f"{count * c.instruction_beats} beats, program_rows = {c.program_rows} (preset {c.name})"
             )

@@ -1,5 +1,7 @@
 """The row schedule: EfficientViTs, whose map rows an event model gives to the engines, all layers of a job at once."""
 
+import dataclasses
+
 from vitforge_hw.arch.config import AcceleratorConfig
 
 from ...graph.ir import Graph
@@ -10,6 +12,7 @@ from ..memory.lifetimes import SpaceError, allocate_lifetimes
 from ..memory.rings import RingError
 from ..options import CompileOptions
 from ..program.build import Build
+from ..program.image import ProgramError
 from ..program.link import link
 from .row_plan import plan_rows, ring_rows
 from .row_schedule import Scheduler
@@ -24,11 +27,27 @@ class Rows(Strategy):
 
     def compile(self, graph: Graph, config: AcceleratorConfig, options: CompileOptions) -> Build:
         """With the longest weight pieces with which the ring holds what is in use at the same time; fewer layers at a
-        time where the activation buffer is too small."""
+        time where the activation buffer is too small; by a shorter program where the first one does not fit its
+        memory."""
         if options.pipelining not in ("both", "none"):
             raise ValueError(f"pipelining of EfficientViT must be both or none, not {options.pipelining!r}")
         if options.blocks is not None:
             raise ValueError("blocks must be None for an EfficientViT: a block schedule is a ViT's")
+        tuning = options.tuning
+        tried = [options] + [
+            dataclasses.replace(options, tuning=dataclasses.replace(tuning, hold=hold)) for hold in tuning.shorter
+        ]
+        error: ProgramError | None = None
+        for each in tried:
+            try:
+                return self._compile(graph, config, each)
+            except ProgramError as e:
+                error = error or e
+        assert error
+        raise error
+
+    def _compile(self, graph: Graph, config: AcceleratorConfig, options: CompileOptions) -> Build:
+        """With these constants."""
         net = analyse_maps(graph, config)
         if options.batch > 1 or options.defer:
             net = analyse_maps(unroll(graph, options.batch, config, options.defer), config, options.defer)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from campaign_base import (
     DATA,
+    ROOT,
     TEST,
     WORK,
     against_estimate,
@@ -18,10 +19,11 @@ from campaign_base import (
 )
 from safetensors.torch import load_file, save_file
 
-from vitforge.rtl import get_config
+from vitforge.rtl import get_config, load_config
 from vitforge_sw.cycles.estimate import estimate
 
 TRIO, HYBRID = get_config("trio"), get_config("hybrid")
+TWO_WORDS = load_config(None, ROOT / "configs" / "trio_two_words.json")
 SEVEN = TRIO.cores
 BACKBONE = DATA / "checkpoints" / "efficientvit_b1_cifar10_r64.safetensors"
 DEIT = DATA / "checkpoints" / "deit_tiny_patch16_224.safetensors"
@@ -38,7 +40,7 @@ CALIB_IMAGES = {
 TEST_IMAGES = {"airplane": (150,), "cat": (548,), "horse": (174,), "truck": (58, 59, 60, 61, 62)}
 HEAD = "head.classifier.4"  #: the last layer
 SIZE = 224
-BOUND = 0.015  #: of the cycle model
+BOUND = 0.01  #: of the cycle model
 DEAD = 8  #: tensors with few distinct values (behind the classifier's Hardswish) or much saturation (sums of keys)
 #: name -> compile options; the first is what the others are compared with
 VARIANTS = {
@@ -148,11 +150,12 @@ def bandwidth() -> dict:
     return out
 
 
-def jobs(count: int, rate: int = 64, tensors: bool = False, **options) -> dict:
+def jobs(count: int, rate: int = 64, tensors: bool = False, config=TRIO, **options) -> dict:
     """``count`` images in jobs of the given CompileOptions: cycles of an image in the steady state, within 1 % of the
     estimate."""
-    name = "b1_jobs_" + "_".join(f"{k}{v}" for k, v in options.items())
-    figures, build = run(model("vitforge"), name, count, tensors, memory={"bandwidth": rate, "latency": 100}, **options)
+    name = f"b1_jobs_{config.name}_" + "_".join(f"{k}{v}" for k, v in options.items())
+    memory = {"bandwidth": rate, "latency": 100}
+    figures, build = run(model("vitforge"), name, count, tensors, config, memory, **options)
     predicted = estimate(build, bytes_per_cycle=rate, images=2)["cycles"]
     error = predicted / figures["steady_state_cycles"] - 1
     need(abs(error) <= 0.01, f"estimate {predicted:.0f} is {100 * error:.2f} % off {figures['steady_state_cycles']}")
@@ -170,6 +173,17 @@ def jobs_of_seven() -> dict:
     figures = jobs(8, tensors=True, batch=SEVEN, defer=True)
     need(figures["utilization"] >= 0.96, f"utilization is {figures['utilization']}, must be at least 0.96")
     return figures
+
+
+def two_words() -> dict:
+    """R-MAC's window fetch reads two words of a pool in a cycle (configs/trio_two_words.json): every tensor of four
+    images back to back; jobs of seven images, the classifier deferred: logits of eight."""
+    figures, build = run(model("vitforge"), "b1_two_words", 4, config=TWO_WORDS)
+    found = figures["backbone_utilization"]
+    need(found >= 0.96, f"backbone_utilization is {found}, must be at least 0.96")
+    bounds = dict.fromkeys(("first_image_cycles", "steady_state_cycles", "run_cycles"), BOUND)
+    seven = jobs(8, config=TWO_WORDS, batch=SEVEN, defer=True)
+    return figures | against_estimate(build, figures, bounds) | {"jobs_of_seven": seven}
 
 
 #: jobs of one and of seven images, the classifier at the end of each job or deferred, and slower memory
@@ -206,7 +220,7 @@ def both_families(which: str) -> dict:
         figures, build = run(model("vitforge"), "hybrid_b1", config=HYBRID)
     alone = estimate(build, images=1)["first_image_cycles"]
     error = alone / figures["first_image_cycles"] - 1
-    need(abs(error) < 0.05, f"estimate {alone} is {100 * error:.2f} % off {figures['first_image_cycles']}")
+    need(abs(error) <= BOUND, f"estimate {alone} is {100 * error:.2f} % off {figures['first_image_cycles']}")
     return figures | {"first_image_estimate": alone, "first_image_error_percent": round(100 * error, 3)}
 
 
@@ -218,6 +232,7 @@ STEPS = {
     "efficientvit_b1_ablation": (ablation,),
     "efficientvit_b1_bandwidth": (bandwidth,),
     "efficientvit_b1_jobs": (jobs_of_seven,),
+    "efficientvit_b1_two_words": (two_words,),
     **{f"efficientvit_b1_{name}": (kind_of_jobs, name) for name in JOBS},
     "hybrid_deit_tiny": (both_families, "deit_tiny"),
     "hybrid_efficientvit_b1": (both_families, "efficientvit_b1"),

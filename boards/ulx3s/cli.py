@@ -29,10 +29,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="python boards/ulx3s", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    one = commands.add_parser("bitstream", help="synthesise, place, route, pack: an hour or less on one core")
+    one = commands.add_parser("bitstream", help="synthesise, place, route, pack: half an hour or more")
     one.add_argument("-o", "--output", required=True, metavar="DIR", help="gets ulx3s.bit and ulx3s.json")
     one.add_argument("--mhz", type=float, default=design.MHZ, help="clock of the design (default: %(default)s)")
-    one.add_argument("--seed", type=int, default=design.SEED, help="of placement and routing (default: %(default)s)")
+    one.add_argument("--seed", type=int, default=design.SEED, help="of the first try (default: %(default)s)")
     two = commands.add_parser("simulate", help="the design's Verilog, at its serial pins")
     two.add_argument("--simulator", default="verilator", choices=("verilator", "icarus"))
     three = commands.add_parser("run", help="images through the board")

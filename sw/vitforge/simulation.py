@@ -129,7 +129,7 @@ def simulate(
         info["above_roof"] = above_roof(guess)
     found = backbone(build, decode(run.bench), run.start_cycle, LAST_JOBS)["utilization"] if backboned else []
     info["backbone_utilization"] = sum(found) / len(found) if found else None
-    info["primitives"] = primitives
+    info |= {"primitives": primitives, "collisions": collisions}
     write_run(folder / "simulate.json", info)
     return Simulation(info, verdict, run)
 
@@ -157,7 +157,7 @@ class Expected:
 #: two runs with the same values of these are the same experiment: the later one takes the earlier one's place
 SAME = (
     "command", "simulator", "images", "compared", "memory", "model_hash", "config_hash", "batch", "deferred",
-    "primitives",
+    "primitives", "collisions",
 )  # fmt: skip
 
 

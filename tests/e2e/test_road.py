@@ -75,7 +75,7 @@ def test_small_network_in_both_simulators(tmp_path):
             graph, build, random_images(graph, 1), tmp_path, simulator=simulator, tensors=True,
             collisions=config is plain,
         ).info  # fmt: skip
-        assert info["bit_exact"] and info["simulator"] == simulator
+        assert info["bit_exact"] and info["simulator"] == simulator and info["collisions"] == (config is plain)
         found.append({figure: info[figure] for figure in SAME})
     assert found[0] == found[1] == found[2]
 

@@ -81,9 +81,11 @@ def test_window_buffer(name):
 
     async def write(ctx, rows):
         for addr in rows:
-            slot = 0
+            pairs, slot = {}, 0
             while slot < width:
-                pair = config.pool_words == 2 and slot < width - 1 and rng.random() < 0.6
+                pairs[slot] = config.pool_words == 2 and slot < width - 1 and rng.random() < 0.6
+                slot += 1 + pairs[slot]
+            for slot, pair in rng.sample(list(pairs.items()), len(pairs)):
                 given = {}
                 for at in range(slot, slot + 1 + pair):
                     given[at % 2] = data = rng.randbytes(cores * size)
@@ -100,7 +102,6 @@ def test_window_buffer(name):
                         ctx.set(port, int.from_bytes(data, "little"))
                 else:
                     ctx.set(dut.write_data, int.from_bytes(data, "little"))
-                slot += 1 + pair
         ctx.set(dut.write, 0)
         await ctx.tick()
 

@@ -201,7 +201,7 @@ def kind_of_jobs(name: str) -> dict:
     first layers; 64 bytes a cycle or fewer: the cycles of an image."""
     count, rate, options = JOBS[name]
     figures = jobs(count, rate, **options)
-    if name == "batch_7":  # with the classifier beside the next job's first layers a backbone has no end of its own
+    if name == "batch_1":  # in other jobs a backbone holds parts of several images, or the classifier's
         found = figures["backbone_utilization"]
         need(found >= 0.955, f"backbone_utilization is {found}, must be at least 0.955")
     return figures

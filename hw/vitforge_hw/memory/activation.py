@@ -16,13 +16,11 @@ PAIRED = "rmac_in"  #: the reader of two rows a cycle, with pool_words 2
 
 
 def readers(config: AcceleratorConfig) -> tuple[str, ...]:
-    """Reading clients in order of priority: the engines' inputs come first. Two engines may leave no place for long:
-    before them come the few rows of a result."""
-    engines = [f"{e}_{port}" for port in ("in", "res") for e in config.engine_names]
-    found = [*["result"] * config.trio, *engines, "layernorm"]
+    """Reading clients in order of priority: the engines' inputs come first."""
+    found = [f"{e}_in" for e in config.engine_names] + [f"{e}_res" for e in config.engine_names] + ["layernorm"]
     if config.attention:
         found += ["softmax", "shifter", "loader"]
-    return (*found, *["result"] * (not config.trio))
+    return (*found, "result")
 
 
 def writers(config: AcceleratorConfig) -> tuple[str, ...]:
@@ -162,7 +160,7 @@ class ActivationBuffer(wiring.Component):
                 mat = getattr(self, f"read_{ROTATED}")
                 m.d.comb += [
                     pool.read_addr_upper.eq(mat.addr_upper[:low]),
-                    pool.read_upper.eq(Mux(read_ready[ROTATED][p], mat.upper, 0)),
+                    pool.read_upper.eq(Mux(mat.valid & (pool_of(mat.addr) == p), mat.upper, 0)),
                 ]
 
             if c.pool_words == 2:

@@ -31,9 +31,9 @@ def test_clients():
     """Which ports there are, in order of priority."""
     assert readers(PRESETS["tiny"]) == ("mat_in", "mat_res", "layernorm", "softmax", "shifter", "loader", "result")
     assert writers(PRESETS["tiny"]) == ("mat", "layernorm", "shifter", "image")
-    assert readers(PRESETS["trio"]) == ("result", "mat_in", "rmac_in", "mat_res", "rmac_res", "layernorm")
+    assert readers(PRESETS["trio"]) == ("mat_in", "rmac_in", "mat_res", "rmac_res", "layernorm", "result")
     assert writers(PRESETS["trio"]) == ("mat", "rmac", "layernorm", "image")
-    both = ("result", "mat_in", "rmac_in", "mat_res", "rmac_res", "layernorm", "softmax", "shifter", "loader")
+    both = ("mat_in", "rmac_in", "mat_res", "rmac_res", "layernorm", "softmax", "shifter", "loader", "result")
     assert readers(PRESETS["hybrid"]) == both
     assert writers(PRESETS["hybrid"]) == ("mat", "rmac", "layernorm", "shifter", "image")
 

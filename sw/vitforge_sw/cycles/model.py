@@ -2,9 +2,9 @@
 
 All constraints are "not before": a row's times follow from rows before it in any legal order, so the rows are walked
 through once in a legal order, without an event queue. Approximated are the arbiters: of the activation buffer's ports
-only MAT's input reads, which go first, delay softmax, key loader, shifter array and R-MAC. Without R-MAC, bursts of the
-image queue find room in DRAM before those of the weight queue; with it, rows are walked through roughly in order of
-time, and DRAM bursts and the engines' tiles on the shared post-processing lanes find room in that order.
+only MAT's input reads, which go first, delay softmax, key loader, shifter array, R-MAC and the result. Without R-MAC,
+bursts of the image queue find room in DRAM before those of the weight queue; with it, rows are walked through roughly
+in order of time, and DRAM bursts and the engines' tiles on the shared post-processing lanes find room in that order.
 """
 
 import bisect
@@ -25,6 +25,7 @@ from ..kinds.engine import phases
 from .dram import Dram, ReadQueue, image_queue_beats
 
 N = len(Chunk)
+RESULT_BEHIND = 6000  #: cycles that others are walked ahead of a result: it meets the next image's first reads
 DATA, SPACE, WEIGHTS, CHUNK = "data", "space", "weights", "busy"  #: why a row did not start earlier
 
 
@@ -159,8 +160,9 @@ class Simulator(Clock):
                     waits[c] = [(s, t) for s, t in self.events.thresholds(c, done[c]) if t > 0]
                 if all(done[s] >= t for s, t in waits[c]) and not self._ring_blocked(c, done):
                     met = max((int(self.done[s][t - 1]) for s, t in waits[c]), default=0)
-                    if best is None or max(met, time[c]) < first:
-                        best, first = c, max(met, time[c])
+                    met = max(met, time[c]) + RESULT_BEHIND * (c == Chunk.RESULT_DMA)
+                    if best is None or met < first:
+                        best, first = c, met
             if best is None:
                 return
             yield best, done[best]

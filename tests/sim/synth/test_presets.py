@@ -1,10 +1,11 @@
 """Yosys takes every module of every preset, on every run of the suite."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from vitforge.rtl import ensure_rtl
+from vitforge.rtl import ensure_rtl, load_config
 from vitforge_hw.arch.config import PRESETS, get_config
 from vitforge_hw.verilog import TOP
 from vitforge_sim.synth import yosys
@@ -29,9 +30,10 @@ def script(files: list[str], again: list[str] = ()) -> list[str]:
 
 
 PLAIN = dataclasses.replace(get_config("tiny"), name="plain", packed=False)  #: no preset has it, the ULX3S has
+TWO_WORDS = load_config(None, Path(__file__).parents[3] / "configs" / "trio_two_words.json")
 
 
-@pytest.mark.parametrize("config", [*PRESETS.values(), PLAIN], ids=lambda c: c.name)
+@pytest.mark.parametrize("config", [*PRESETS.values(), PLAIN, TWO_WORDS], ids=lambda c: c.name)
 def test_yosys_takes_every_module(config, tmp_path):
     """Hierarchy complete, nothing driven twice, no loops, no latches; every memory has a form on the part."""
     files = ensure_rtl(config, tmp_path)

@@ -10,7 +10,6 @@ UNREACHABLE = {
     ("ops/registry.py", "is declared twice"): "two operations of this package under one name, when it is imported",
     ("ops/registry.py", "unknown node type"): "a graph made in Python with a node of another package's",
     ("ops/entries.py", "m1 must be 1.."): "the compiler's parameters, given constants of no checked graph",
-    ("program/image.py", "program_rows = "): "the compiler, whose writer has counted the instructions before",
     ("arch/config.py", "weight_row_bytes} bytes must be whole beats"): "no choice of word, width and masters",
 }
 

@@ -56,11 +56,11 @@ def hub_json(name: str, **model_args) -> str:
 
 def block(size: str) -> dict:
     """One block of DeiT's shapes, untrained, on the full p2vit: every tensor; steady state and whole run within 1 %
-    of the estimate, one image alone too."""
+    of the estimate, one image alone within 2 %."""
     graph, _ = quantized(hub_json(f"deit_{size}_patch16_224", depth=1), "vitforge", limit=16)
     build, folder = compiled(graph, f"block_{size}")
     figures = simulated(graph, build, folder, 2, True)
-    bounds = {"steady_state_cycles": 0.01, "run_cycles": 0.01, "first_image_cycles": 0.01}
+    bounds = {"steady_state_cycles": 0.01, "run_cycles": 0.01, "first_image_cycles": 0.02}
     return figures | against_estimate(build, figures, bounds)
 
 

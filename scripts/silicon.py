@@ -6,8 +6,8 @@ Prints what changed since the table was last written; docs/silicon.md gets a lin
 synth.json of an earlier `vitforge synth` in place of a preset, that run's figures are taken.
 """
 
+import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 
@@ -40,7 +40,11 @@ def misfits(total: dict) -> dict[str, str]:
     return {p.name: ", ".join(p.misfits(total)) or "fits" for p in PARTS.values() if p.target == "xcup"}
 
 
-def main(subjects: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    text = "a preset's name, or the synth.json of an earlier `vitforge synth`"
+    parser.add_argument("subjects", metavar="PRESET|FILE.json", nargs="+", help=text)
+    subjects = parser.parse_args().subjects
     table = json.loads(TABLE.read_text()) if TABLE.exists() else {}
     for subject in subjects:
         if subject.endswith(".json"):
@@ -61,4 +65,4 @@ def main(subjects: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

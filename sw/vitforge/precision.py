@@ -19,23 +19,29 @@ from .api import FloatModel
 from .estimation import model_shapes
 from .rtl import load_config
 
-STATE = "vitforge-search-3"  #: what a state file holds; one of another kind is not gone on with
+STATE = "vitforge-search-4"  #: what a state file holds; one of another kind is not gone on with
 
 __all__ = ["cost", "key", "layer_wbits", "plot", "run", "task"]
 
 
-def task(model: FloatModel, calib: str, base: str, options: dict, limit: int | None = None) -> Task:
+#: bits of a layer's weights by what counts: a file has any width, the machine multiplies by 4 and by 8 bits
+WIDTHS = {"size": (4, 5, 6, 7), "macs": (4,), "cycles": (4,)}
+
+
+def task(
+    model: FloatModel, calib: str, base: str, options: dict, limit: int | None = None, widths: tuple[int, ...] = (4,)
+) -> Task:  # fmt: skip
     """What a search needs; reads the images below ``calib`` and nothing else. Raises ValueError for other families."""
     scheme = scheme_for(model.model, base, **options)
     if not isinstance(scheme, Scheme):
         raise ValueError(f"search: mixed precision needs a ViT; {model.spec.name} is an EfficientViT")
     patches = load_patches(some_images(calib, limit), model.image)
-    return Task(model.model, model.spec, model.image, scheme, patches, model.trained)
+    return Task(model.model, model.spec, model.image, scheme, patches, model.trained, widths)
 
 
 def key(of: Task, model: FloatModel) -> str:
     """Names everything that sensitivities depend on."""
-    parts = [STATE, float_hash(model.model), json.dumps(asdict(of.scheme))]
+    parts = [STATE, float_hash(model.model), json.dumps(asdict(of.scheme)), json.dumps(of.widths)]
     parts.append(hashlib.sha256(of.patches.tobytes()).hexdigest())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

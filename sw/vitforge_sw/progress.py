@@ -15,6 +15,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 REDRAW, REPORT = 0.5, 30.0  #: seconds between two drawings on a terminal, between two lines elsewhere
+ALL_BUT = 0.99  #: a task that is still under way is never said to be further
 Amount = Callable[[], tuple[float, float] | None]
 
 
@@ -41,10 +42,13 @@ def duration(seconds: float) -> str:
 
 
 def left(done: float, total: float, seconds: float) -> str:
-    """``40 %, about 12 s left`` from the rate so far; without the time while nothing is done."""
+    """``40 %, about 12 s left`` from the rate so far; without the time while nothing is done, and at the very end:
+    where ``total`` is an estimate, what is left beyond it takes as long as it takes."""
     share = min(1.0, done / total) if total > 0 else 0.0
     if share <= 0:
         return f"{0:3.0f} %"
+    if share > ALL_BUT:
+        return f"{100 * ALL_BUT:3.0f} %, the last of it"
     return f"{100 * share:3.0f} %, about {duration(seconds * (1 - share) / share)} left"
 
 

@@ -23,12 +23,18 @@ from vitforge_sw.models.resolve import resolve_model
 
 CONFIG, PLAIN = get_config("tiny_w4"), get_config("tiny")
 IMAGES, LATENCY = 4, 100
-MIXED = (("blocks.1.attn.[kv]", 4), ("*.attn.proj", 4), ("*.mlp.fc?", 4))
+MIXED = (
+    ("blocks.1.attn.[kv]", 4),
+    ("*.attn.proj", 4),
+    ("blocks.0.mlp.fc2", 6),
+    ("blocks.2.mlp.fc?", 3),
+    ("*.mlp.fc?", 4),
+)
 
 
 @pytest.fixture(scope="module")
 def mixed():
-    """The shipped digits ViT with weights of 4 bits in some layers, and images."""
+    """The shipped digits ViT with weights of 3, 4 and 6 bits in some layers, and images."""
     paths = shipped_model("digits_vit")
     spec = resolve_model(str(paths.model))
     model, image = load_model(spec, paths.checkpoint)
@@ -61,10 +67,11 @@ def simulated(bench, graph, patches):
 
 
 def test_digits(mixed, bench):
-    """Weights of both kinds, alive, all tensors; cycles of the model; fewer of them than with weights of 8 bits."""
+    """Weights of all widths, alive, all tensors; cycles of the model; fewer of them than with weights of 8 bits."""
     graph, patches = mixed
     mean, layers = average_bits(graph)
     assert "embed" in layers[8] and "blocks.0.mlp.fc1" in layers[4] and 4.5 < mean < 6
+    assert layers[6] == ["blocks.0.mlp.fc2"] and layers[3] == ["blocks.2.mlp.fc1", "blocks.2.mlp.fc2"]
     build, run = simulated(bench, graph, patches)
     assert sum(i.op["w4"] for i in build.programs[Chunk.MAT]) > 8
     done = run.image_end

@@ -74,7 +74,8 @@ def test_plain_lines():
 def test_time_left():
     assert progress.left(0, 10, 5) == "  0 %"
     assert progress.left(1, 10, 20) == " 10 %, about 3 min 00 s left"
-    assert progress.left(12, 10, 20) == "100 %, about 0 s left"
+    assert progress.left(985, 1000, 20) == " 98 %, about 0 s left"
+    assert progress.left(12, 10, 20) == progress.left(999, 1000, 20) == " 99 %, the last of it"
     assert [progress.duration(s) for s in (0.4, 59.7, 61, 5000)] == ["0 s", "1 min 00 s", "1 min 01 s", "1 h 23 min"]
 
 

@@ -39,13 +39,17 @@ def run(args, command: str) -> int:
 
 
 def unused_bits(graph, config) -> str:
-    """A line where weights of 4 bits gain nothing; else empty."""
-    few = [node for node in graph.nodes if getattr(node, "weight_bits", 8) == 4]
-    if config.w4 or not few:
+    """A line where the machine gains nothing from weights of fewer than 8 bits; else empty."""
+    from vitforge_sw.ops import Matmul
+
+    few = [n for n in graph.nodes if isinstance(n, Matmul) and n.weight_bits < 8 and not (config.w4 and n.nibbles)]
+    if not few:
         return ""
+    reason = "has 4 and 8 bits" if config.w4 else "has no w4"
+    widths = ", ".join(map(str, sorted({node.weight_bits for node in few})))
     return (
-        f"weights of 4 bits in {len(few)} nodes: preset {config.name} has no w4, so they run and are stored as 8 bits "
-        "(same results, no faster, no smaller)"
+        f"weights of {widths} bits in {len(few)} nodes: preset {config.name} {reason}, so they run and are stored as "
+        "8 bits there (same results, no faster; the model's file is smaller, the memory image is not)"
     )
 
 

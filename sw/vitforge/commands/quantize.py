@@ -76,9 +76,10 @@ def run(args, command: str) -> int:
     for note in graph.meta.get("treated", ()):
         print(f"massive activation: {note}")
     average, layers = average_bits(graph)
-    if 4 in layers:
+    if few := sorted(set(layers) - {8}):
+        counts = ", ".join(f"{bits} in {len(layers[bits])} layers" for bits in few)
         kept = ", ".join(layers.get(8, [])) or "none"
-        print(f"weights: {average:.2f} bits on average, 4 in {len(layers[4])} layers; layers that keep 8: {kept}")
+        print(f"weights: {average:.2f} bits on average, {counts}; layers that keep 8: {kept}")
     digest = save_graph(graph, args.output)
     size = Path(args.output).stat().st_size
     changed = "".join(f", {name} {value}" for name, value in options.items())

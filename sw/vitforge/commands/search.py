@@ -1,12 +1,13 @@
-"""Mixed precision: which layers' weights get 4 bits, within a budget.
+"""Mixed precision: how many bits each layer's weights get, within a budget.
 
-Coarse to fine as P2-ViT, on the calibration images alone: what 4 bits in each layer do to the logits of held-back
+Coarse to fine as P2-ViT, on the calibration images alone: what fewer bits in each layer do to the logits of held-back
 calibration images (every fourth), random assignments and their Pareto front, evolution of the best, the finalists
 quantized in full and measured: the one whose class probabilities diverge least from the float model's wins. The first
-and the last layer keep 8 bits. The result is a file for `vitforge quantize --scheme F.json`. The work is kept beside
-it (F.state.json): a search that was stopped goes on, and the same seed gives the same answer. The budget counts bits
-per weight (size), bits per multiplication (macs) or predicted cycles of an image (cycles, with --preset); cycles are
-refused where a preset has no faster 4-bit weights.
+and the last layer keep 8 bits, the others have 8 or one of --widths: by size 4 to 7, which a model's file holds as they
+are; else 4, which the accelerator multiplies faster (5 to 7 run as 8). The result is a file for `vitforge quantize
+--scheme F.json`. The work is kept beside it (F.state.json): a search that was stopped goes on, and the same seed gives
+the same answer. The budget counts bits per weight (size), bits per multiplication (macs) or predicted cycles of an
+image (cycles, with --preset); cycles are refused where a preset has no faster 4-bit weights.
 
 example: vitforge search deit_tiny_patch16_224 --checkpoint deit.safetensors --calib images --budget 6 -o mixed.json
 """
@@ -26,6 +27,8 @@ def arguments(parser) -> None:
     parser.add_argument("--scheme", default="vitforge", metavar="NAME|F.json", help="base (default: %(default)s)")
     parser.add_argument("--by", choices=("size", "macs", "cycles"), default="size", help="default: %(default)s")
     parser.add_argument("--budget", type=finite, required=True, metavar="X", help="bits on average, or cycles")
+    text = "bits that a layer may have beside 8 (default: by size 4 5 6 7, else 4)"
+    parser.add_argument("--widths", type=positive, nargs="+", metavar="N", help=text)
     parser.add_argument("--preset", metavar="NAME", help="accelerator whose cycles count (--by cycles)")
     text = "what ranks the coarse stage: noise of single layers (default), or Hutchinson's trace x rounding error"
     parser.add_argument("--rank", choices=("noise", "hessian"), default="noise", help=text)
@@ -50,7 +53,11 @@ def run(args, command: str) -> int:
 
     model = api.load_float(args.model, args.checkpoint, image_overrides(args))
     say(model.notes)
-    task = precision.task(model, args.calib, base, options, args.limit)
+    widths = tuple(sorted(set(args.widths or precision.WIDTHS[args.by])))
+    if args.by == "cycles" and max(widths) > 4:
+        raise ValueError(f"search: --widths must be 4 at most by cycles, not {max(widths)}: it takes as long as 8")
+    print(f"widths: {', '.join(map(str, widths))} and 8 bits")
+    task = precision.task(model, args.calib, base, options, args.limit, widths)
     cost, verify = precision.cost(args.model, task, args.by, args.preset)
     key = precision.key(task, model)
     path = Path(args.output).with_suffix(".state.json")
@@ -67,9 +74,10 @@ def run(args, command: str) -> int:
     if args.plot:
         precision.plot(result, args.by, args.plot)
     digest = hashlib.sha256(json.dumps(chosen).encode()).hexdigest()
-    low = sum(b != 8 for b in result["bits"].values())
+    chosen_bits = list(result["bits"].values())
+    counts = ", ".join(f"{chosen_bits.count(bits)} at {bits}" for bits in sorted(set(chosen_bits)))
     print(
-        f"{args.output}: {low} of {len(result['bits'])} layers at 4 bits (embedding and classifier at 8), "
+        f"{args.output}: of {len(chosen_bits)} layers {counts} bits (embedding and classifier at 8), "
         f"{args.by} {result['cost']:.6g} of {args.budget:.6g}, predicted {result['predicted_db']:.2f} dB, "
         f"measured {result['measured_db']:.2f} dB on held-back calibration images (all at 8 bits: "
         f"{result['base_db']:.2f}), divergence {result['divergence']:.4f}, hash {digest[:16]}"

@@ -1,10 +1,11 @@
 """One safetensors file per integer model: integer tensors, and the graph as JSON in the header. No pickle, no floats.
 
 Layout: tensors ``NODE/FIELD`` and ``constants/NAME``; header entry ``vitforge`` = JSON {schema, nodes, tensors, input,
-output, meta, hash}. A node's entry has the operation's name (``op``), its role (what differs from an empty one) and
-its fields, those that came later (``ir.LATER``) only where they differ from their defaults. ``hash`` is the SHA-256 of
-everything else; loading verifies it and every rule of the graph. Files of an older schema are upgraded when they are
-loaded.
+output, meta, hash, packed}. A node's entry has the operation's name (``op``), its role (what differs from an empty one)
+and its fields, those that came later (``ir.LATER``) only where they differ from their defaults. ``hash`` is the SHA-256
+of everything else; loading verifies it and every rule of the graph. ``packed`` = {tensor: [bits, shape]}, where there
+are any, has the weights of fewer than 8 bits, which lie in the file as ``packing`` says; the hash is that of the
+unpacked ones: it names the model, not the form of its file. Files of an older schema are upgraded when they are loaded.
 """
 
 import dataclasses
@@ -20,8 +21,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from ..ops import Matmul
 from ..ops.registry import OPERATIONS, name_of
 from . import ir
+from .packing import pack, unpack
 from .rules import check_graph
 from .upgrade import UPGRADES
 
@@ -89,6 +92,10 @@ def save_graph(graph: ir.Graph, path: str | Path) -> str:
     check_graph(graph)
     data, arrays = _split(graph)
     data["hash"] = _hash(data, arrays)
+    few = [node for node in graph.nodes if isinstance(node, Matmul) and node.weight_bits < 8]
+    if packed := {f"{node.name}/weight": node.weight_bits for node in few}:
+        data["packed"] = {name: [bits, arrays[name].shape] for name, bits in packed.items()}
+        arrays |= {name: pack(arrays[name], bits) for name, bits in packed.items()}
     write_atomic(path, save(arrays, metadata={_KEY: json.dumps(data, sort_keys=True)}))
     return data["hash"]
 
@@ -128,6 +135,7 @@ def load_graph(path: str | Path) -> ir.Graph:
         data = json.loads(text)
         if data.get("schema") not in (SCHEMA, *UPGRADES):
             raise ValueError(f"schema must be {SCHEMA}, not {data.get('schema')!r}")
+        arrays |= _unpacked(data.pop("packed", {}), arrays)
         found = _hash(data, arrays)
         if found != data.get("hash"):
             raise ValueError(
@@ -139,6 +147,20 @@ def load_graph(path: str | Path) -> ir.Graph:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         reason = str(error).split("\n")[0] if isinstance(error, ValueError) else f"malformed description: {error!r}"
         raise ValueError(f"model {path}: {reason if reason.isprintable() else ascii(reason)[1:-1]}") from None
+
+
+def _unpacked(packed: dict, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors that ``packed`` names, as they were; ValueError: names, bits or shapes that no file has."""
+    found = {}
+    for name, (bits, shape) in packed.items():
+        whole = [bits, *shape]
+        if name not in arrays or any(type(n) is not int or n < 1 for n in whole) or bits > 7 or len(shape) != 2:
+            raise ValueError(f"packed tensor {name}: must be there and have 1 to 7 bits and shape N, K, not {whole}")
+        try:
+            found[name] = unpack(arrays[name], bits, tuple(shape))
+        except ValueError as error:
+            raise ValueError(f"packed tensor {name} {error}") from None
+    return found
 
 
 def _join(data: dict, arrays: dict[str, np.ndarray]) -> ir.Graph:

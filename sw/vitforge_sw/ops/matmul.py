@@ -22,7 +22,7 @@ class Matmul(Post):
     """``acc = x @ weight.T`` per token; weight int8 (N, K / groups) in -127..127, group g owns rows and inputs g of
     ``groups``. On MAT or R-MAC.
 
-    ``weight_bits``: 8, or 4 where all weights are in -7..7 and may share a byte.
+    ``weight_bits``: 2 to 8, weights are in +-(2^(bits-1) - 1); the model's file has as many bits of each.
     ``token_offset``: output token t reads input token t + token_offset; tokens outside the input read as zero (patch
     embedding: -1, the class token's row has acc = 0). Output tokens: those of the output tensor, the first ones of the
     input's. The stem's convolution is a product as well: its input tensor holds windows (models.windows).
@@ -36,6 +36,11 @@ class Matmul(Post):
 
     CHUNKS: ClassVar[tuple[Chunk, ...]] = (Chunk.MAT, Chunk.RMAC)
 
+    @property
+    def nibbles(self) -> bool:
+        """Whether two weights fit a byte, and a machine with ``w4`` runs two tiles a step."""
+        return self.weight_bits <= 4
+
     def products(self, graph: Graph) -> np.ndarray:
         wide = np.int16 if self.weight.itemsize == 1 else np.int64  # -128 has no absolute value in 8 bits
         return np.abs(self.weight.astype(wide)).sum(1, dtype=np.int64) * 128
@@ -46,9 +51,9 @@ class Matmul(Post):
         rules.scalar(self.groups, self.name, "groups", (1, min(n, k)))
         fits = n % self.groups == 0 and k % self.groups == 0
         rules.need(fits, self.name, f"{self.groups} groups must divide {k} and {n} channels")
-        rules.need(self.weight_bits in (4, 8), self.name, f"weight_bits must be 4 or 8, not {self.weight_bits!r}")
+        rules.scalar(self.weight_bits, self.name, "weight_bits", (2, 8))
         top = (1 << self.weight_bits - 1) - 1
-        source = "weight_bits 4" if self.weight_bits == 4 else ""
+        source = f"weight_bits {self.weight_bits}" if self.weight_bits < 8 else ""
         rules.array(self.weight, self.name, "weight", (n, k // self.groups), (-top, top), source)
         rules.scalar(self.token_offset, self.name, "token_offset", TOKEN_OFFSET)
         if self.token_offset == 0:

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from vitforge.commands.compile import unused_bits
 from vitforge_hw.arch.config import PRESETS, AcceleratorConfig
 from vitforge_hw.arch.isa import Chunk
 from vitforge_sw.compiler import compile_graph
@@ -38,12 +39,13 @@ def test_rule():
     assert len(few) < len(matmuls(graph))
     assert all(np.abs(n.weight).max() == 7 for n in few)
     node = few[0]
-    for bits, value in ((4, 8), (4, -8), (5, 0)):
+    for bits, value in ((4, 8), (4, -8), (3, 4), (9, 0), (1, 0)):
         weight = node.weight.copy()
         weight[0, 0] = value
         wrong = dataclasses.replace(node, weight=weight, weight_bits=bits)
         graph.nodes[graph.nodes.index(node)] = wrong
-        rule = r"weight must be in -7..7 \(weight_bits 4\)" if value else "weight_bits must be 4 or 8, not 5"
+        top = (1 << bits - 1) - 1
+        rule = rf"weight must be in -{top}..{top} \(weight_bits {bits}\)" if value else "weight_bits must be in 2..8"
         with pytest.raises(ValueError, match=f"{node.name}: {rule}"):
             check_graph(graph)
         graph.nodes[graph.nodes.index(wrong)] = node
@@ -63,11 +65,12 @@ def test_file(tmp_path):
 def test_bits_of_shapes():
     shapes = shape_graph(2, 32, 2, 64, 17, 16, 10)
     graph = with_bits(shapes, {"blocks.0.attn.q": 4, "blocks.1.mlp.fc1": 3, "head": 6})
-    four = [n.name for n in matmuls(graph) if n.weight_bits == 4]
-    assert four == ["blocks.0.attn.q.h0", "blocks.0.attn.q.h1", "blocks.1.mlp.fc1"]
+    few = [n.name for n in matmuls(graph) if n.nibbles]
+    assert few == ["blocks.0.attn.q.h0", "blocks.0.attn.q.h1", "blocks.1.mlp.fc1"]
     mean, layers = average_bits(graph)
     weights = sum(n.weight.size for n in matmuls(graph))
-    assert mean == 8 - 4 * (32 * 32 + 64 * 32) / weights and layers[4] == ["blocks.0.attn.q", "blocks.1.mlp.fc1"]
+    assert mean == pytest.approx(8 - (4 * 32 * 32 + 5 * 64 * 32 + 2 * 10 * 32) / weights)
+    assert layers[4] == ["blocks.0.attn.q"] and layers[3] == ["blocks.1.mlp.fc1"] and layers[6] == ["head"]
     with pytest.raises(ValueError, match="layer 'blocks.2.attn.q' is none of"):
         with_bits(shapes, {"blocks.2.attn.q": 4})
 
@@ -108,6 +111,15 @@ def test_memory_image_is_smaller():
     ends = sum(p.beats for p in plain.pieces if p.name in ("embed:weights", "head:weights"))
     assert weights(build) == (weights(plain) - ends) / 2 + ends
     assert {i.op["w4"] for i in plain.programs[Chunk.MAT]} == {0}
+
+
+def test_what_the_machine_does_not_use_is_said():
+    graph = with_bits(shape_graph(2, 32, 2, 64, 17, 16, 10), {"blocks.0.mlp.fc1": 3, "blocks.1.mlp.fc1": 6})
+    assert unused_bits(graph, W4).startswith(
+        "weights of 6 bits in 1 nodes: preset tiny_w4 has 4 and 8 bits, so they run"
+    )
+    assert "weights of 3, 6 bits in 2 nodes: preset tiny has no w4, so they run" in unused_bits(graph, TINY)
+    assert unused_bits(with_bits(graph, {"head": 4}), W4) == "" == unused_bits(with_bits(graph, {}), TINY)
 
 
 # ---------------------------------------------------------------- emulator

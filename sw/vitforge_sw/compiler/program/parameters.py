@@ -15,7 +15,7 @@ from ...ops import LayerNorm, Matmul
 
 def paired(node: Matmul, config: AcceleratorConfig) -> bool:
     """Whether a layer runs with two output tiles a step: weights of 4 bits on a machine that has cells for them."""
-    return config.w4 and node.weight_bits == 4 and node.groups == 1
+    return config.w4 and node.nibbles and node.groups == 1
 
 
 def row_count(tiles: int, steps: int, pairs: bool) -> int:

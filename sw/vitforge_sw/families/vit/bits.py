@@ -16,7 +16,7 @@ def layer_name(node: Node) -> str:
 
 
 def with_bits(graph: Graph, bits: Mapping[str, int]) -> Graph:
-    """A graph of shapes (zero weights) with these bits per layer, 8 where none are given; up to 4 are stored as 4.
+    """A graph of shapes (zero weights) with these bits per layer, 8 where none are given.
 
     The same graph with other ``weight_bits``: nothing is quantized. ValueError: a layer that the graph has not.
     """
@@ -27,15 +27,15 @@ def with_bits(graph: Graph, bits: Mapping[str, int]) -> Graph:
     def changed(node: Node) -> Node:
         if not isinstance(node, Matmul):
             return node
-        few = bits.get(layer_name(node), 8) <= 4
-        weight = np.zeros_like(node.weight) if few and node.weight.any() else node.weight
-        return dataclasses.replace(node, weight=weight, weight_bits=4 if few else 8)
+        own = bits.get(layer_name(node), 8)
+        weight = np.zeros_like(node.weight) if own < 8 and node.weight.any() else node.weight
+        return dataclasses.replace(node, weight=weight, weight_bits=own)
 
     return dataclasses.replace(graph, nodes=[changed(node) for node in graph.nodes])
 
 
 def average_bits(graph: Graph) -> tuple[float, dict[int, list[str]]]:
-    """Mean bits of a weight as stored, and the layers of each width, in order."""
+    """Mean bits of a weight, and the layers of each width, in order."""
     layers: dict[int, list[str]] = {}
     total = count = 0
     for node in graph.nodes:

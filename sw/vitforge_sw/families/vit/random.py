@@ -36,7 +36,7 @@ def _random(rng: np.random.Generator, graph: Graph, node: Node, residual: str, r
     if isinstance(node, Matmul):
         n, k = node.weight.shape
         wide = graph.tensors[node.out.name].fmt == "int12"
-        few = node.weight_bits == 4
+        few = node.nibbles
         new["weight"] = rng.integers(*((-7, 8) if few else (-127, 128)), (n, k)).astype(np.int8)
         new["bias"] = rng.integers(-3000, 3000, n)
         # acc has a deviation of about 60 * 70 * sqrt(K): down to about 300 in the 12-bit p; weights of 4 bits: / 16

@@ -82,10 +82,6 @@ class Scheme:
         few = min(self.wbits, *(bits for _, bits in self.layer_wbits), 8) <= 4
         return RIDGES if few and self.weight_rounding == "chosen" else ()
 
-    def stored_bits(self, layer: str) -> int:
-        """Bits that the machine has for such weights: 4 or 8."""
-        return 4 if self.bits(layer) <= 4 else 8
-
 
 SCHEMES: dict[str, Scheme] = {
     s.name: s

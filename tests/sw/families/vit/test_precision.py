@@ -1,7 +1,9 @@
 """Mixed precision: the search on numbers, sensitivities against hand-made layers, the whole way on the digits model."""
 
 import json
+import math
 import random
+from itertools import product
 
 import numpy as np
 import PIL.Image
@@ -14,7 +16,17 @@ from vitforge_hw.arch.config import PRESETS
 from vitforge_sw.families.vit.frontend import import_vit
 from vitforge_sw.families.vit.precision.costs import cycles_cost, mean_bits, mean_mac_bits, table_cost
 from vitforge_sw.families.vit.precision.run import apart, mirrored, verified
-from vitforge_sw.families.vit.precision.search import free, greedy, layer_wbits, pareto, sample, search
+from vitforge_sw.families.vit.precision.search import (
+    free,
+    greedy,
+    layer_wbits,
+    mutate,
+    pareto,
+    sample,
+    search,
+    total,
+    widths_of,
+)
 from vitforge_sw.families.vit.precision.sensitivity import hessian_traces, omegas, single_noises
 from vitforge_sw.families.vit.schemes import get_scheme
 from vitforge_sw.families.vit.walk import walk, weight_layers
@@ -42,22 +54,43 @@ def test_search_finds_the_optimum_of_a_small_case():
     """Twelve layers: the search against all 4,096 assignments."""
     rng = random.Random(3)
     names = [f"blocks.{i}.mlp.fc1" for i in range(12)]
-    noise = {n: rng.uniform(0.1, 1) for n in names}
+    noise = {n: {4: rng.uniform(0.1, 1)} for n in names}
     weight = {n: rng.uniform(0.5, 2) for n in names}
     cost = table_cost(weight)
     budget = 6 * sum(weight.values())
     every = [dict(zip(names, (4 + 4 * (k >> i & 1) for i in range(12)), strict=True)) for k in range(4096)]
-    total = lambda b: sum(noise[n] for n in names if b[n] == 4)  # noqa: E731
-    best = min(total(b) for b in every if cost(b) <= budget)
-    found = search(names, noise, cost, budget, seed=1)
+    power = lambda b: sum(noise[n][4] for n in names if b[n] == 4)  # noqa: E731
+    best = min(power(b) for b in every if cost(b) <= budget)
+    found = search(noise, cost, budget, seed=1)
     assert all(cost(b) <= budget for b in found)
-    assert total(found[0]) == pytest.approx(best)
-    assert [total(b) for b in found] == sorted(total(b) for b in found)
-    assert found == search(names, noise, cost, budget, seed=1)
-    assert total(greedy(names, noise, cost, budget)) >= best
-    assert cost(sample(names, cost, budget, rng)) <= budget
-    with pytest.raises(ValueError, match="budget must be at least"):
-        search(names, noise, cost, 3 * sum(weight.values()))
+    assert power(found[0]) == pytest.approx(best)
+    assert [power(b) for b in found] == sorted(power(b) for b in found)
+    assert found == search(noise, cost, budget, seed=1)
+    assert power(greedy(noise, cost, budget)) >= best
+    assert cost(sample(names, cost, budget, rng, [8, 4])) <= budget
+    with pytest.raises(ValueError, match=r"budget must be at least .* \(all layers at 4 bits\)"):
+        search(noise, cost, 3 * sum(weight.values()))
+
+
+def test_search_over_more_widths():
+    """Five layers of 4 to 8 bits: the search against all 3,125 assignments, and steps of one width at a time."""
+    rng = random.Random(5)
+    names, widths = [f"blocks.{i}.mlp.fc1" for i in range(5)], [8, 7, 6, 5, 4]
+    noise = {n: {b: top * 4.0 ** (4 - b) for b in (4, 5, 6, 7)} for n in names for top in [rng.uniform(0.01, 1)]}
+    cost = table_cost({n: rng.uniform(0.5, 2) for n in names})
+    budget = 0.7 * cost(dict.fromkeys(names, 8))
+    every = [dict(zip(names, bits, strict=True)) for bits in product(widths, repeat=5)]
+    best = min(total(b, noise) for b in every if cost(b) <= budget)
+    found = search(noise, cost, budget, seed=2)
+    assert total(found[0], noise) == pytest.approx(best)
+    assert widths_of(noise) == widths and len({b for bits in found for b in bits.values()}) > 2
+    first = greedy(noise, cost, budget)
+    assert cost(first) <= budget < cost(first) + 2 and best <= total(first, noise) < 1.5 * best
+    start = dict.fromkeys(names, 6) | {names[0]: 8, names[1]: 4}
+    for _ in range(200):
+        moved = mutate(start, rng, widths)
+        assert all(abs(moved[n] - start[n]) <= 1 and 4 <= moved[n] <= 8 for n in names)
+        assert cost(sample(names, cost, budget, rng, widths)) <= budget
 
 
 def test_costs(digits):
@@ -114,7 +147,7 @@ def test_hutchinson_against_differences(digits):
     by_differences = sum(found) / len(found)
     assert traces[name] == pytest.approx(by_differences, rel=0.5)
     omega = omegas(vit, traces)
-    assert set(omega) == set(traces) and all(v >= 0 for v in omega.values())
+    assert set(omega) == set(traces) and all(v[4] >= 0 for v in omega.values())
 
 
 def _with(vit, name, weight):
@@ -127,8 +160,10 @@ def _with(vit, name, weight):
 def test_noises_fall_with_bits(digits):
     vit = import_vit(digits.model)
     fit, held = (floats(digits.calib[a : a + 12], digits.image) for a in (0, 12))
-    four, six = (dict(single_noises(vit, fit, held, bits)) for bits in (4, 6))
-    assert all(four[g] > six[g] > 0 for g in four)
+    four, six = (dict(single_noises(vit, fit, held, widths)) for widths in ((4, 5, 6, 7), (6,)))
+    assert all(four[g][4] > four[g][5] > four[g][6] > four[g][7] > 0 for g in four)
+    ratios = [math.log2(six[g][6] / four[g][6]) for g in four]  # measured, by the layer's own error (two bits: 4 of it)
+    assert abs(sum(ratios)) / len(ratios) < 0.5 and max(map(abs, ratios)) < 2.5
 
 
 def test_ends_keep_eight_bits():
@@ -158,6 +193,7 @@ def test_search_command(digits, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     state = json.loads((tmp_path / "a.state.json").read_text())
     result = state["result"]
+    assert set(result["bits"].values()) & {5, 6, 7}
     assert result["cost"] <= 6 and result["predicted_db"] < state["base_db"]
     divergences = [finalist[3] for finalist in result["finalists"]]
     assert len(set(divergences)) == 2 and result["divergence"] == min(divergences) > 0, "the least one wins"
@@ -170,3 +206,7 @@ def test_search_command(digits, tmp_path, capsys, monkeypatch):
     cycles = [str(a) for a in (*base, "--limit", 12, "--budget", 5000, "--by", "cycles", "--preset", "tiny")]
     assert main([*cycles, "-o", str(tmp_path / "d.json")]) == 2
     assert "preset tiny has no faster 4-bit weights" in capsys.readouterr().err
+    assert main([*cycles, "--widths", "4", "6", "-o", str(tmp_path / "d.json")]) == 2
+    assert "--widths must be 4 at most by cycles, not 6" in capsys.readouterr().err
+    assert main([*argv, "--widths", "8", "-o", str(tmp_path / "d.json")]) == 2
+    assert "widths below 8 must be some of 2 to 7, not [8]" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from ..frontend import FloatViT, import_vit
 from ..rotation import mixing, rotate
 from ..schemes import Scheme
 from ..walk import weight_layers
-from .search import free, greedy, layer_wbits, search
+from .search import HIGH, Noise, free, greedy, layer_wbits, search, total, widths_of
 from .sensitivity import hessian_traces, omegas, single_noises
 
 HELD = 4  #: every fourth calibration image is held back: candidates are measured on it
@@ -31,7 +31,10 @@ STEPS = 24  #: budgets on the plotted front
 
 @dataclasses.dataclass
 class Task:
-    """A model to be searched: ``patches`` are the bytes of calibration images, nothing else is read."""
+    """A model to be searched: ``patches`` are the bytes of calibration images, nothing else is read.
+
+    ``widths``: the bits below 8 that a layer may have.
+    """
 
     model: torch.nn.Module
     spec: ModelSpec
@@ -39,8 +42,11 @@ class Task:
     scheme: Scheme
     patches: np.ndarray
     trained: bool = True
+    widths: tuple[int, ...] = (4,)
 
     def __post_init__(self):
+        if not self.widths or any(not 2 <= bits < HIGH for bits in self.widths):
+            raise ValueError(f"search: widths below {HIGH} must be some of 2 to {HIGH - 1}, not {list(self.widths)}")
         if len(self.patches) < 2 * HELD:
             raise ValueError(f"calibration: a search needs at least {2 * HELD} images, not {len(self.patches)}")
         held = np.arange(len(self.patches)) % HELD == HELD - 1
@@ -60,18 +66,21 @@ class Task:
 def sensitivities(
     task: Task, state: dict, save: Callable[[], None], say: Callable[[str], None], seed: int, traces: bool
 ) -> None:  # fmt: skip
-    """Fill state["noise"], and with ``traces`` state["omega"], {layer: value}."""
+    """Fill state["noise"], and with ``traces`` state["omega"]: {layer: {bits: value}}, as a state file has them."""
     vit = task.vit()
     names = free(weight_layers(vit))
     noise = state.setdefault("noise", {})
     if len(noise) < len(names):
-        for i, (name, value) in enumerate(single_noises(vit, task.floats(task.fit), task.floats(task.held))):
-            noise[name] = value
-            say(f"noise {i + 1}/{len(names)}: {name} {-10 * math.log10(value):.1f} dB at 4 bits")
+        found = single_noises(vit, task.floats(task.fit), task.floats(task.held), task.widths)
+        for i, (name, values) in enumerate(found):
+            noise[name] = {str(bits): value for bits, value in values.items()}
+            listed = ", ".join(f"{-10 * math.log10(value):.1f} dB at {b} bits" for b, value in values.items())
+            say(f"noise {i + 1}/{len(names)}: {name} {listed}")
         save()
     if traces and "omega" not in state:
-        found = hessian_traces(vit, task.floats(task.fit[:HESSIAN_IMAGES]), seed=seed)
-        state["omega"] = omegas(vit, found)
+        traces_of = hessian_traces(vit, task.floats(task.fit[:HESSIAN_IMAGES]), seed=seed)
+        omega = omegas(vit, traces_of, task.widths)
+        state["omega"] = {name: {str(bits): value for bits, value in values.items()} for name, values in omega.items()}
         save()
 
 
@@ -118,19 +127,20 @@ def run(
     """
     state = {} if state is None else state
     sensitivities(task, state, save, say, seed, rank == "hessian")
-    noise, names = state["noise"], list(state["noise"])
-    coarse = state["omega"] if rank == "hessian" else None
-    found = search(names, noise, cost, budget, seed, coarse)
+    by_bits = lambda table: {name: {int(b): v for b, v in values.items()} for name, values in table.items()}  # noqa: E731
+    noise = by_bits(state["noise"])
+    names = list(noise)
+    coarse = by_bits(state["omega"]) if rank == "hessian" else None
+    found = search(noise, cost, budget, seed, coarse)
     base = state.get("base_db")
     if base is None:
-        base, divergence = measured(task, dict.fromkeys(names, 8))
+        base, divergence = measured(task, dict.fromkeys(names, HIGH))
         state["base_db"] = base
         save()
         say(f"all at 8 bits: {base:.2f} dB on {len(task.held)} held-back images, divergence {divergence:.4f}")
 
     def predicted(bits: dict[str, int]) -> float:
-        total = 10 ** (-base / 10) + sum(noise[g] for g in names if bits[g] != 8)
-        return -10 * math.log10(total)
+        return -10 * math.log10(10 ** (-base / 10) + total(bits, noise))
 
     done = state.setdefault("finalists", {})
     best = None
@@ -154,7 +164,7 @@ def run(
         "base_db": base,
         "finalists": [[cost(b), predicted(b), *done["".join(str(b[g]) for g in names)]] for b in kept],
         "candidates": [[cost(b), predicted(b)] for b in found],
-        "front": front(names, noise, cost, predicted),
+        "front": front(noise, cost, predicted),
     }  # fmt: skip
 
 
@@ -189,8 +199,9 @@ def verified(
         yield bits
 
 
-def front(names: list[str], noise: dict[str, float], cost: Callable, predicted: Callable) -> list[list]:
-    """[cost, predicted dB] from all 8 bits to all 4, the layers with the least noise for what they save first."""
-    low, high = (cost(dict.fromkeys(names, b)) for b in (4, 8))
-    chain = [greedy(names, noise, cost, low + (high - low) * k / STEPS) for k in range(STEPS + 1)]
+def front(noise: Noise, cost: Callable, predicted: Callable) -> list[list]:
+    """[cost, predicted dB] from all 8 bits to the fewest, the layers with the least noise for what they save first."""
+    widths = widths_of(noise)
+    low, high = (cost(dict.fromkeys(noise, b)) for b in (widths[-1], widths[0]))
+    chain = [greedy(noise, cost, low + (high - low) * k / STEPS) for k in range(STEPS + 1)]
     return sorted([cost(b), predicted(b)] for b in chain)

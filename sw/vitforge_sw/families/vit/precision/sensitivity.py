@@ -32,18 +32,23 @@ class Moments(Tap):
         return mean.float(), (square / count - torch.outer(mean, mean)).float()
 
 
-def rounded(layer: Affine, mean: torch.Tensor, moment: torch.Tensor, bits: int) -> Affine:
-    """A layer with weights of ``bits`` (GPTQ, scales 2^e per row), its bias corrected for the inputs' mean."""
+def rounded(layer: Affine, mean: torch.Tensor, moment: torch.Tensor, bits: int) -> tuple[Affine, float]:
+    """A layer with weights of ``bits`` (GPTQ, scales 2^e per row), its bias corrected for the inputs' mean; and its
+    outputs' error, the sum of their variances."""
     q, e = quantize_weight(layer.weight, moment, bits, "channel", "gptq")
     weight = q * pot(e)[:, None]
-    return Affine(weight, layer.bias + (layer.weight - weight) @ mean)
+    error = weight - layer.weight
+    return Affine(weight, layer.bias - error @ mean), float(((error @ moment) * error).sum())
 
 
 @torch.inference_mode()
-def single_noises(vit: FloatViT, fit: torch.Tensor, held: torch.Tensor, bits: int = 4) -> Iterator[tuple[str, float]]:
-    """(layer, noise power over signal power of the logits) with that layer alone at ``bits``, layer by layer.
+def single_noises(
+    vit: FloatViT, fit: torch.Tensor, held: torch.Tensor, widths: tuple[int, ...] = (4,)
+) -> Iterator[tuple[str, dict[int, float]]]:
+    """(layer, {bits: noise power over signal power of the logits}) with that layer alone at ``bits``, layer by layer.
 
-    ``fit``: normalised patches that rounding is fitted to, ``held``: others that the noise is measured on.
+    ``fit``: normalised patches that rounding is fitted to, ``held``: others that the noise is measured on, at the
+    fewest bits; it falls with more of them as the layer's own error does (small errors pass in proportion).
     """
     moments = Moments()
     for part in fit.split(8):
@@ -56,13 +61,16 @@ def single_noises(vit: FloatViT, fit: torch.Tensor, held: torch.Tensor, bits: in
     power = want.square().sum(1)
     layers = weight_layers(vit)
     for name in free(layers):
-        other = with_layers(vit, {name: rounded(layers[name], *moments.of(name), bits)})
+        layer, error = rounded(layers[name], *moments.of(name), min(widths))
+        other = with_layers(vit, {name: layer})
         first = int(name.split(".")[1])
         x = stream[first]
         for i in range(first, len(vit.blocks)):
             x = walk_block(i, other.blocks[i], x, tap)
         got = walk_head(other, x, tap)
-        yield name, float(((got - want).square().sum(1) / power).mean())
+        found = float(((got - want).square().sum(1) / power).mean())
+        more = {b: rounded(layers[name], *moments.of(name), b)[1] / error for b in widths if b > min(widths)}
+        yield name, {min(widths): found} | {b: found * part for b, part in more.items()}
 
 
 def hessian_traces(vit: FloatViT, patches: torch.Tensor, vectors: int = 8, seed: int = 0) -> dict[str, float]:
@@ -85,11 +93,13 @@ def hessian_traces(vit: FloatViT, patches: torch.Tensor, vectors: int = 8, seed:
     return dict(zip(names, (total / vectors).tolist(), strict=True))
 
 
-def omegas(vit: FloatViT, traces: dict[str, float], bits: int = 4) -> dict[str, float]:
-    """P2-ViT's Omega: mean trace x ||W - Q(W)||^2, Q to nearest. Negative traces (saddle, few vectors) count as 0."""
-    layers, out = weight_layers(vit), {}
-    for name, trace in traces.items():
-        w = layers[name].weight
+def omegas(vit: FloatViT, traces: dict[str, float], widths: tuple[int, ...] = (4,)) -> dict[str, dict[int, float]]:
+    """P2-ViT's Omega, {layer: {bits: value}}: mean trace x ||W - Q(W)||^2, Q to nearest. Negative traces (saddle, few
+    vectors) count as 0."""
+    layers = weight_layers(vit)
+
+    def omega(w: torch.Tensor, trace: float, bits: int) -> float:
         q, e = quantize_weight(w, torch.eye(w.shape[1]), bits)
-        out[name] = max(trace, 0.0) / w.numel() * float((q * pot(e)[:, None] - w).square().sum())
-    return out
+        return max(trace, 0.0) / w.numel() * float((q * pot(e)[:, None] - w).square().sum())
+
+    return {name: {b: omega(layers[name].weight, trace, b) for b in widths} for name, trace in traces.items()}

@@ -96,7 +96,7 @@ class Builder:
         real = bias - scaled((weight @ x.zero.float()), ea)
         fields = lower.linear_fields(name, weight, real, ea, shifts, offset)
         node = Matmul(name=name, out=Ref(name), role=role, x=Ref(x.name), **fields, **kw)
-        node = dataclasses.replace(node, weight_bits=self.scheme.stored_bits(layer_name(node)))
+        node = dataclasses.replace(node, weight_bits=self.scheme.bits(layer_name(node)))
         return self.stream.add(node, info)
 
     def norm(self, name: str, role: Role, norm: Norm, x: Act, e_out: torch.Tensor, tokens: int) -> Act:

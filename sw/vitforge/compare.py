@@ -5,11 +5,13 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from vitforge_sw.evaluate import float_logits, real_logits, sqnr_db
+from vitforge_sw.families.choices import scheme_file
 from vitforge_sw.families.quantize import float_hash, quantize_model
 from vitforge_sw.families.schemes import SCHEME_NAMES, scheme_for
 from vitforge_sw.families.vit.frontend import import_vit
@@ -62,7 +64,7 @@ def granularity() -> list[Row]:
 
 
 def rows_of(names: list[str], model: torch.nn.Module) -> list[Row]:
-    """The rows of a table: groups (ablation, schemes, granularity, calibration) and names of schemes."""
+    """The rows of a table: groups (ablation, schemes, granularity, calibration), names and files of schemes."""
     groups: dict[str, Callable[[], list[Row]]] = {
         "ablation": lambda: steps(model),
         "schemes": lambda: [Row(n, s) for n, s in SIMULATED.items()],
@@ -79,8 +81,11 @@ def rows_of(names: list[str], model: torch.nn.Module) -> list[Row]:
             found.append(Row(name, SIMULATED[name]))
         elif name in SCHEME_NAMES:
             found.append(Row(name, scheme_for(model, name)))
+        elif name.endswith(".json"):
+            base, options = scheme_file(name)
+            found.append(Row(f"{base}, {Path(name).stem}", scheme_for(model, base, **options)))
         else:
-            known = [*groups, *SCHEMES, *SIMULATED]
+            known = [*groups, *SCHEMES, *SIMULATED, "scheme files *.json"]
             raise ValueError(f"row {name!r} is unknown; rows are {', '.join(known)}")
     return found
 

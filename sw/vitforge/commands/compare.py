@@ -1,10 +1,10 @@
 """A table of quantization schemes on one model: top-1, agreement with float, logit SQNR.
 
-ROW is a scheme's name, or a group of rows: `ablation` (P2-ViT's literal form to vitforge, an option at a time),
-`schemes` (published quantizers, simulated in float: the hardware does not run them, `vitforge schemes` says why),
-`granularity` (per tensor, group, channel), `calibration` (numbers of calibration images). Rows that are in the state
-file are not measured again, so that a stopped table goes on; a row counts as done for the same weights, images and
-options.
+ROW is a scheme's name, a scheme file (F.json, as for quantize) or a group of rows: `ablation` (P2-ViT's literal form to
+vitforge, an option at a time), `schemes` (published quantizers, simulated in float: the hardware does not run them,
+`vitforge schemes` says why), `granularity` (per tensor, group, channel), `calibration` (numbers of calibration images).
+Rows that are in the state file are not measured again, so that a stopped table goes on; a row counts as done for the
+same weights, images and options.
 
 example: vitforge compare deit_tiny_patch16_224 ablation schemes --checkpoint deit.safetensors --calib calib
          --images val --labels labels.csv --state table.json
@@ -18,7 +18,7 @@ from .options import image_options, image_overrides, output_file, positive, say,
 
 def arguments(parser) -> None:
     parser.add_argument("model", metavar="MODEL", help="timm name or hub-form JSON of a ViT")
-    parser.add_argument("rows", metavar="ROW", nargs="+", help="ablation, schemes, granularity, calibration, or names")
+    parser.add_argument("rows", metavar="ROW", nargs="+", help="a group of rows, a scheme's name or F.json")
     parser.add_argument("--checkpoint", metavar="F", help="safetensors or weights-only .pth (default: untrained)")
     parser.add_argument("--calib", metavar="DIR", required=True, help="calibration images, searched recursively")
     parser.add_argument("--images", metavar="DIR", required=True, help="test images, searched recursively")

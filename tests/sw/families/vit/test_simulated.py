@@ -1,5 +1,6 @@
 """Every strategy of the simulated schemes against its publication's equation, on numbers to check by hand."""
 
+import json
 import math
 
 import pytest
@@ -168,6 +169,14 @@ def test_compare_command(digits, tmp_path, capsys):
     assert (tmp_path / "s.json").read_bytes() == before  # nothing was measured again: seconds are kept
     assert main(["compare", str(paths.model), "nonsense", *argv]) == 2
     assert "row 'nonsense' is unknown" in capsys.readouterr().err
+    (tmp_path / "few.json").write_text(json.dumps({"base": "p2vit", "wbits": 3}))
+    assert main(["compare", str(paths.model), str(tmp_path / "few.json"), *argv]) == 0
+    assert "p2vit, few" in capsys.readouterr().out
+    eight, few = list(json.loads((tmp_path / "s.json").read_text()).values())[1:]
+    assert few["sqnr_db"] < eight["sqnr_db"] - 3
+    (tmp_path / "few.json").write_text(json.dumps({"base": "p2vit", "wbit": 3}))
+    assert main(["compare", str(paths.model), str(tmp_path / "few.json"), *argv]) == 2
+    assert "unknown option 'wbit'" in capsys.readouterr().err
 
 
 def test_ablation_steps(digits):

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from vitforge_sw.families.vit.analysis.budget import Source, noise_budget
 from vitforge_sw.families.vit.analysis.sensitivity import sensitivities
 from vitforge_sw.families.vit.analysis.tensors import attention_maps, compared_model, errors, floats, ranges, sites
 from vitforge_sw.families.vit.frontend import import_vit
@@ -44,6 +45,7 @@ def analyze(graph: Graph, model: torch.nn.Module, patches: np.ndarray, folder: P
     lines = channel_ranges(ranges(own, names), folder)
     found = floats(vit, x)
     lines += tensor_errors(errors(graph, found, names, patches), folder)
+    lines += budget(*noise_budget(graph, vit, patches, x), folder)
     attention(attention_maps(graph, found, patches, len(vit.blocks) - 1), folder, image.patches)
     if sensitivity:
         lines += sensitive(list(sensitivities(plain, x, names)), folder)
@@ -105,6 +107,25 @@ def tensor_errors(found: list, folder: Path) -> list[str]:
     plt.close(figure)
     worst = sorted(found, key=lambda e: e.snr)[:3]
     return [f"error: {e.site}: {e.snr:.1f} dB (class {e.class_snr:.1f}, patches {e.patch_snr:.1f})" for e in worst]
+
+
+def budget(whole: float, sources: list[Source], folder: Path) -> list[str]:
+    """budget.csv and .png: the logits' SQNR with each kind of rounding switched off, and its share of the noise."""
+    rows = [[s.kind, s.without_db, s.share] for s in sources]
+    _table(folder / "budget.csv", ["source", "logit_sqnr_db_without", "share_of_noise"], [["none", whole, 0.0], *rows])
+    plt = _plots()
+    figure, ax = plt.subplots(figsize=(9, 4), layout="constrained")
+    ax.barh([s.kind for s in reversed(sources)], [s.without_db for s in reversed(sources)])
+    ax.axvline(whole, color="tab:red", lw=1)
+    for i, s in enumerate(reversed(sources)):
+        ax.annotate(f" {s.share:.0%}", (s.without_db, i), va="center", fontsize=8)
+    ax.set_xlim(left=whole - 1)
+    ax.set_xlabel(
+        f"logit SQNR with that source switched off, dB (red: with all of them, {whole:.1f}); share of the noise"
+    )
+    figure.savefig(folder / "budget.png", dpi=110)
+    plt.close(figure)
+    return [f"noise: {s.kind}: {s.share:.0%}, without {s.without_db:.1f} of {whole:.1f} dB" for s in sources[:3]]
 
 
 def attention(maps: np.ndarray, folder: Path, patches: int) -> None:

@@ -2,8 +2,9 @@
 
 ranges: what each channel of each tensor of the float model reaches, massive ones by number. errors: each integer tensor
 against the float one, scaled and shifted per channel to fit best: MSE, MAE, noise ratio, SNR of class and patch tokens;
-histograms. attention: the last block's class token, float and integer. With --sensitivity the logits' SQNR with each
-layer's weights, or each tensor, rounded to 8 bits alone.
+histograms. budget: the logits' SQNR with each kind of rounding switched off, its mean kept, and its share of the noise.
+attention: the last block's class token, float and integer. With --sensitivity the logits' SQNR with each layer's
+weights, or each tensor, rounded to 8 bits alone.
 
 example: vitforge analyze build/vit.safetensors --images calib --limit 16 --sensitivity -o build/analysis
 """

@@ -10,11 +10,15 @@ import torch
 from torch.nn import functional as F
 
 from vitforge.cli import main
+from vitforge_sw.evaluate import float_logits, real_logits, sqnr_db
+from vitforge_sw.families.vit.analysis.budget import KINDS, fitted, noise_budget
 from vitforge_sw.families.vit.analysis.sensitivity import sensitivities
 from vitforge_sw.families.vit.analysis.tensors import attention_maps, compared_model, error, floats, ranges, sites
 from vitforge_sw.families.vit.frontend import import_vit
+from vitforge_sw.golden.model import Golden
 from vitforge_sw.graph.serialize import save_graph
 from vitforge_sw.models.images import patches_to_float
+from vitforge_sw.ops import Matmul
 
 
 def normalised(digits, n):
@@ -59,6 +63,46 @@ def test_attention_and_sensitivity(graph, digits):
     assert {kind for kind, _, _ in eight} == {"weights", "activations"}
 
 
+def test_noise_budget(graph, digits):
+    """All errors together are the integer model's; its own error off, a tensor's kind costs nothing; the mean stays."""
+    patches, x = digits.test[:40], normalised(digits, 40)
+    vit = compared_model(digits.model, graph)
+    whole, sources = noise_budget(graph, vit, patches, x)
+    want, got = float_logits(digits.model, patches, digits.image), real_logits(graph, Golden(graph).logits(patches))
+    assert whole == pytest.approx(sqnr_db(want, got), abs=0.3)
+    shares = [s.share for s in sources]
+    assert {s.kind for s in sources} == set(KINDS) and shares == sorted(shares, reverse=True)
+    assert 0.7 < sum(shares) < 1.6  # of errors that are not quite independent
+    assert sources[0].kind == "softmax codes" and sources[0].without_db > whole + 2  # 4 bits, on digits
+
+
+def test_noise_budget_finds_a_coarse_tensor(digits):
+    """A model whose fc1 outputs lose five bits of their weights: the hidden tensors are most of the noise."""
+    graph = digits.quantize("vitforge", images=40)
+    patches, x = digits.test[:20], normalised(digits, 20)
+    vit = compared_model(digits.model, graph)
+    worse = [
+        dataclasses.replace(node, weight=np.clip(np.round(node.weight / 32.0), -3, 3).astype(np.int8) * np.int8(32))
+        if isinstance(node, Matmul) and node.name.endswith("mlp.fc1") else node
+        for node in graph.nodes
+    ]  # fmt: skip
+    (before, _), (after, sources) = (
+        noise_budget(dataclasses.replace(graph, nodes=nodes), vit, patches, x) for nodes in (graph.nodes, worse)
+    )
+    assert after < before - 6 and sources[0].kind == "hidden tensors" and sources[0].share > 0.7
+
+
+def test_fit_of_segments():
+    """A unit whose range is cut into two integer channels is put together again; scales and shifts are taken up."""
+    g = torch.Generator().manual_seed(1)
+    x = torch.rand(2, 50, 3, generator=g) * 4
+    steps = torch.tensor([8.0, 16.0, 4.0])
+    whole = x * steps + 5
+    cut = torch.cat([whole[..., :1].clamp(max=20), whole[..., 1:], (whole[..., :1] - 20).clamp(min=0)], -1)
+    assert torch.allclose(fitted(whole, x), x, atol=1e-4) and torch.allclose(fitted(cut, x), x, atol=1e-4)
+    assert not torch.allclose(fitted(cut[..., :3], x), x, atol=1e-2)
+
+
 def test_command(graph, digits, tmp_path, capsys):
     model = copy.deepcopy(graph)
     model.meta["checkpoint"] = str(digits.paths.checkpoint)
@@ -73,6 +117,9 @@ def test_command(graph, digits, tmp_path, capsys):
     errors = list(csv.DictReader((tmp_path / "out" / "errors.csv").open()))
     floor = {"vitforge": 18, "p2vit": 10}[graph.meta["scheme"]["name"]]
     assert min(float(r["snr"]) for r in errors) > floor
+    budget = list(csv.DictReader((tmp_path / "out" / "budget.csv").open()))
+    assert budget[0]["source"] == "none" and len(budget) == 1 + len(KINDS) and "noise: " in out
+    assert (tmp_path / "out" / "budget.png").stat().st_size > 5000
     assert (tmp_path / "out" / "attention.png").is_file() and (tmp_path / "out" / "histograms.png").is_file()
 
 

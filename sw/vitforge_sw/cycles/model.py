@@ -99,6 +99,7 @@ class Simulator(Clock):
         self.lanes = Shared() if self.c.trio else None  #: post-processing
         self.loaded = 0
         self.bursts: list[list[list[int]]] = [[] for _ in range(self.c.pools)]  #: MAT reads: [start, end], in order
+        self.others: list[list[list[int]]] = [[] for _ in range(self.c.pools)]  #: all others' but the result's
         self.kinds = self._kinds()
         self.entries = [
             cdiv(build.programs[Chunk.SOFTMAX][k].op["keys"], self.c.attend_keys)
@@ -232,14 +233,13 @@ class Simulator(Clock):
         return begin + count
 
     def reads(self, address: int, time: int, count: int) -> int:
-        for a, b in self._bursts(address, time):
-            if b <= time:
-                continue
-            if a >= time + count:
-                break
-            count -= max(0, a - time)
-            time = b
-        return time + count
+        end = _between(self._bursts(address, time), time, count)
+        self.others[self._pool(address)].append([time, end])
+        return end
+
+    def last_reads(self, address: int, time: int, count: int) -> int:
+        others = (span for span in self.others[self._pool(address)] if span[1] > time)
+        return _between(sorted([*self._bursts(address, time), *others]), time, count)
 
     def stalls(self, address: int, start: int, end: int) -> int:
         ahead = self.t.sh_values * self.c.cores // self.c.attend_keys
@@ -253,6 +253,18 @@ class Simulator(Clock):
         bursts = self.bursts[self._pool(address)]
         i = max(0, bisect.bisect_right(bursts, [time]) - 1)
         return bursts[i : i + 256]
+
+
+def _between(spans: list[list[int]], time: int, count: int) -> int:
+    """End of ``count`` cycles from ``time`` on that lie in none of ``spans`` ([start, end], by start)."""
+    for a, b in spans:
+        if b <= time:
+            continue
+        if a >= time + count:
+            break
+        count -= max(0, a - time)
+        time = b
+    return time + count
 
 
 def simulate(build: Build, bytes_per_cycle: float = 64, latency: int = 100, images: int = 4) -> Trace:

@@ -117,6 +117,10 @@ class Clock(abc.ABC):
         """End of ``count`` reads of the activation buffer from ``time`` on, one a cycle where MAT leaves the port."""
 
     @abc.abstractmethod
+    def last_reads(self, address: int, time: int, count: int) -> int:
+        """The same where all others that were asked for leave the port."""
+
+    @abc.abstractmethod
     def fetch(self, chunk: Chunk, address: int, begin: int, count: int, ahead: int) -> int:
         """End of an engine's input reads; MAT's go first, the ``ahead`` words of its rows with them."""
 

@@ -28,12 +28,12 @@ class ResultStore(InstructionKind):
 
     def walk(self, clock: Clock, chunk: Chunk, number: int, op: Op, go: int, row: int) -> None:
         """Words are packed to 16 bytes; a burst leaves when all its words are read, behind the response to the one
-        before. MAT's reads hold up those of the result."""
+        before. All others' reads hold up those of the result."""
         c, t = clock.c, clock.t
         per_beat, limit = 16 // c.word, min(STRIPE_BEATS, c.burst_beats)
         beats, first = cdiv(op["count"], per_beat), limit - op["offset"] % limit
         bursts = 1 + cdiv(max(0, beats - first), limit)
-        held = clock.reads(op["in_addr"], go, op["count"]) - go - op["count"]
+        held = clock.last_reads(op["in_addr"], go, op["count"]) - go - op["count"]
         end = go + held + min(op["count"], first * per_beat) + beats + bursts * t.result_burst + t.result_latency
         done = end + bursts * clock.latency
         clock.set(chunk, number, go, go, done - clock.latency, done)

@@ -13,7 +13,7 @@ from vitforge_hw.arch.latency import CYCLES
 from vitforge_sw.compiler import BlockSchedule, CompileOptions, compile_graph
 from vitforge_sw.cycles.dram import Dram, ReadQueue
 from vitforge_sw.cycles.estimate import estimate
-from vitforge_sw.cycles.model import Shared, simulate
+from vitforge_sw.cycles.model import Shared, Simulator, simulate
 from vitforge_sw.families.efficientvit.frontend import import_efficientvit
 from vitforge_sw.families.efficientvit.shapes import efficientvit_shapes
 from vitforge_sw.families.vit.random import random_graph
@@ -251,6 +251,19 @@ def test_result_in_bursts():
     115 cycles for the 4 words of digits_vit on tiny, 970 for the 126 of 1000 classes on trio."""
     for preset, words, rtl in (("tiny", 4, 115), ("trio", 126, 970)):
         reads = lambda address, time, count: time + count  # noqa: E731
-        clock = SimpleNamespace(c=PRESETS[preset], t=CYCLES, latency=100, set=mock.Mock(), reads=reads)
+        clock = SimpleNamespace(c=PRESETS[preset], t=CYCLES, latency=100, set=mock.Mock(), last_reads=reads)
         ResultStore().walk(clock, Chunk.RESULT_DMA, 0, dict(in_addr=0, count=words, offset=0), 0, 0)
         assert abs(clock.set.call_args.args[-1] - rtl) <= 2
+
+
+def test_reads_behind_all_others():
+    """MAT's reads hold up all others', these the result's; each pool has a port of its own."""
+    build = compile_graph(random_graph(1), PRESETS["tiny"])
+    clock = Simulator(build, 64, 100, 1)
+    clock.fetch(Chunk.MAT, 0, 10, 4, 4)  # 10..13
+    assert clock.reads(0, 0, 20) == 24  # 0..9, 14..23
+    assert clock.reads(0, 30, 5) == 35
+    assert clock.last_reads(0, 8, 3) == 27  # 24..26
+    assert clock.last_reads(0, 22, 8) == 37  # 24..29, 35, 36
+    other = PRESETS["tiny"].pool_rows
+    assert clock.last_reads(other, 8, 3) == 11

@@ -52,7 +52,7 @@ def run(args, command: str) -> int:
     for row in rows:
         found = comparison.measure(row)
         write_json(path, state)
-        lines.append(compare.line(row, found))
+        lines.append(compare.line(row, found, model.spec.architecture))
         print("  ".join(lines[-1]).rstrip(), flush=True)
     print()
     print(f"float: {found['float_top1']}/{found['images']}; {len(calib)} calibration images")

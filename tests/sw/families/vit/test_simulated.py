@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vitforge.cli import main
+from vitforge.compare import Row, line, steps
 from vitforge_sw.families.schemes import known_scheme
 from vitforge_sw.families.vit.frontend import import_vit
 from vitforge_sw.families.vit.precision.run import Task
@@ -179,9 +180,17 @@ def test_compare_command(digits, tmp_path, capsys):
     assert "unknown option 'wbit'" in capsys.readouterr().err
 
 
-def test_ablation_steps(digits):
-    from vitforge.compare import steps
+def test_published_drops_stand_beside_their_model():
+    found = dict(integer=True, top1=1, images=2, agreement=50.0, sqnr_db=10.0)
+    for row, drop in (
+        (Row("p2vit_literal", get_scheme("p2vit_literal")), "+1.28"),
+        (Row("repq", SIMULATED["repq"]), "+0.26"),
+    ):
+        assert line(row, found, "deit_tiny_patch16_224")[-1] == drop
+        assert line(row, found, "vit_tiny_patch16_224")[-1] == ""
 
+
+def test_ablation_steps(digits):
     rows = steps(digits.model)
     assert rows[0].text == "p2vit_literal" and rows[-1].text.endswith("= vitforge")
     import dataclasses

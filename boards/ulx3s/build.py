@@ -13,6 +13,7 @@ from amaranth import Elaboratable, Module
 from amaranth.lib import io
 
 from vitforge.rtl import load_config
+from vitforge_hw.arch.build_hash import build_hash
 from vitforge_hw.arch.config import AcceleratorConfig
 from vitforge_hw.emit import convert
 from vitforge_hw.verilog import emit
@@ -21,6 +22,7 @@ from vitforge_sw.compiler import Build
 
 from .board import Board
 from .control import Layout
+from .identity import apart
 
 CONFIG = Path(__file__).with_name("accelerator.json")  #: what the part holds
 TOP = "ulx3s_board"
@@ -28,6 +30,7 @@ MHZ = 50
 SEED = 5  #: of the first placement: 55.6 MHz by its estimate at 54bf6a0, with 2, 3, 4 and 6 41.4, 49.1, 44.4 and 52.4
 PLACEMENTS = 3  #: tries, each with another seed, until one is routed fast enough
 ROUTINGS = 3  #: tries of each, with other seeds: the last nets are sent long ways round, whichever they are
+PATIENCE, MANY = 8, 500  #: iterations without progress, overused wires: a router that is stuck (the last few are slow)
 LONGEST = 7200  #: seconds that a step may take: a router that does not converge never ends
 #: products that go into LUTs: the sequencers' thresholds, so that the engine's multipliers find room
 _LUT_PRODUCTS = "vf_sequencer_*"
@@ -127,7 +130,7 @@ def bitstream(
     from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
     platform = ULX3S_85F_Platform()
-    for name, text in emit(build.config).items():
+    for name, text in apart(emit(build.config), build_hash(build.config)).items():
         platform.add_file(name, text)
     tools = _tools()
     os.environ.update(tools)
@@ -135,41 +138,93 @@ def bitstream(
     files = Path(folder) / "files"
     plan.extract(str(files))
 
-    def run(what: str, tool: str, *options: str) -> None:
+    def run(what: str, tool: str, *options: str) -> bool:
+        """False: stopped, because it came no further."""
         say(f"{what} ...")
         begin = time.monotonic()
         with open(files / f"{what}.log", "w") as log:
+            process = subprocess.Popen([tools[tool], *options], cwd=files, stdout=log, stderr=log)
             try:
-                subprocess.run([tools[tool], *options], cwd=files, stdout=log, stderr=log, check=True, timeout=LONGEST)
-            except subprocess.CalledProcessError:
-                raise ValueError(f"ulx3s: {what} failed; messages lie in {files}/{what}.log and {what}.tim") from None
-            except subprocess.TimeoutExpired:
-                raise ValueError(f"ulx3s: {what} took over {LONGEST} s; messages lie in {files}/{what}.tim") from None
+                while process.poll() is None:
+                    time.sleep(1)
+                    if time.monotonic() - begin > LONGEST:
+                        raise ValueError(f"ulx3s: {what} took over {LONGEST} s; messages lie in {files}/{what}.tim")
+                    if what == "routing" and stuck(overused(files)):
+                        say(f"{what}: stopped after {time.monotonic() - begin:.0f} s, it comes no further")
+                        return False
+            finally:
+                process.kill()
+                process.wait()
+        if process.returncode:
+            raise ValueError(f"ulx3s: {what} failed; messages lie in {files}/{what}.log and {what}.tim")
         say(f"{what}: {time.monotonic() - begin:.0f} s")
+        return True
+
+    def place(seed: int) -> float:
+        _place(run, files, mhz, seed)
+        return estimated(files)
+
+    def route(seed: int) -> dict | None:
+        (files / "routing.tim").unlink(missing_ok=True)
+        done = run("routing", "NEXTPNR_ECP5", *_PART, *_ROUTE, "--seed", str(seed))
+        return report(files, mhz) if done else None
+
+    def keep() -> None:
+        (files / "routed.config").replace(files / f"{TOP}.config")
 
     run("synthesis", "YOSYS", "-q", "-l", f"{TOP}.rpt", f"{TOP}.ys")
-    info: dict = {"mhz": 0}
-    for placed in range(seed, seed + PLACEMENTS):
-        _place(run, files, mhz, placed)
-        guess = estimated(files)
-        say(f"placement with seed {placed}: {guess} MHz, estimated")
-        if guess < mhz and (info["mhz"] or placed < seed + PLACEMENTS - 1):
-            continue
-        for own in range(seed, seed + ROUTINGS):
-            run("routing", "NEXTPNR_ECP5", *_PART, *_ROUTE, "--seed", str(own))
-            found = report(files, mhz)
-            say(f"routing with seed {own}: {found['mhz']} MHz")
-            if found["mhz"] > info["mhz"]:
-                info = found | {"seeds": [placed, own]}
-                (files / "routed.config").replace(files / f"{TOP}.config")
-            if info["mhz"] >= mhz:
-                break
-        if info["mhz"] >= mhz:
-            break
+    info = fastest(place, route, keep, mhz, seed, say)
     run("packing", "ECPPACK", "--compress", "--input", f"{TOP}.config", "--bit", "ulx3s.bit")
     (Path(folder) / "ulx3s.bit").write_bytes((files / "ulx3s.bit").read_bytes())
     (Path(folder) / "ulx3s.json").write_text(json.dumps(info, indent=1) + "\n")
     return info
+
+
+def fastest(
+    place: Callable[[int], float],
+    route: Callable[[int], dict | None],
+    keep: Callable[[], None],
+    mhz: float,
+    seed: int,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict:
+    """The report of the first routing that reaches ``mhz``, else of the fastest, and {"seeds": [placement, routing]}.
+
+    ``place(seed)`` returns the clock by the placer's estimate, ``route(seed)`` a report, or None where it comes to no
+    end (then no other seed does, either); ``keep()`` is called behind each routing that is the fastest so far.
+    """
+    best: dict = {"mhz": 0}
+    last = seed + PLACEMENTS - 1
+    for placed in range(seed, last + 1):
+        guess = place(placed)
+        say(f"placement with seed {placed}: {guess} MHz, estimated")
+        if guess < mhz and (best["mhz"] or placed < last):
+            continue
+        for own in range(seed, seed + ROUTINGS):
+            found = route(own)
+            if found is None:
+                break
+            say(f"routing with seed {own}: {found['mhz']} MHz")
+            if found["mhz"] > best["mhz"]:
+                best = found | {"seeds": [placed, own]}
+                keep()
+            if best["mhz"] >= mhz:
+                return best
+    if not best["mhz"]:
+        raise ValueError(f"ulx3s: none of {PLACEMENTS} placements could be routed; another --seed may do")
+    return best
+
+
+def overused(files: Path) -> list[int]:
+    """The router's wires that more than one net wants, iteration by iteration."""
+    path = files / "routing.tim"
+    return [int(n) for n in re.findall(r"overused=(\d+)", path.read_text())] if path.exists() else []
+
+
+def stuck(counts: list[int]) -> bool:
+    """Whether a router comes no further: PATIENCE iterations without a new least number, which is large."""
+    before, recent = counts[:-PATIENCE], counts[-PATIENCE:]
+    return bool(before) and MANY <= min(before) <= min(recent)
 
 
 def _place(run: Callable, files: Path, mhz: float, seed: int) -> None:

@@ -1,5 +1,7 @@
 """The ULX3S design: serial port, memory, frames, clock; with the campaign ten digits at its pins."""
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +11,9 @@ from amaranth.sim import Simulator
 
 from vitforge import api
 from vitforge.shipped import shipped_model
+from vitforge_hw.arch.build_hash import build_hash
 from vitforge_hw.arch.registers import REGISTERS, Error
+from vitforge_hw.verilog import emit
 from vitforge_sw.compiler import CompileOptions, compile_graph
 
 BOARDS = Path(__file__).resolve().parents[2] / "boards"
@@ -19,6 +23,7 @@ from ulx3s import build as design  # noqa: E402
 from ulx3s import cli, host, simulate  # noqa: E402
 from ulx3s.board import BAUD, divisor  # noqa: E402
 from ulx3s.control import Control, Layout  # noqa: E402
+from ulx3s.identity import apart  # noqa: E402
 from ulx3s.memory import OnChipMemory  # noqa: E402
 from ulx3s.pll import Dividers  # noqa: E402
 from ulx3s.uart import UartReceiver, UartSender  # noqa: E402
@@ -400,6 +405,93 @@ def test_a_flipped_weight_byte_fails_every_digit(digits):
     )
     assert [r.errors for r in replies] == [("checksum",)] * 3
     assert all(r.result != expected for r, (_, expected) in zip(replies, jobs, strict=False))
+
+
+# ---- place and route
+class Tools:
+    """Scripted estimates {seed: MHz} and routings {(placement, routing): MHz or None} for an hour of nextpnr."""
+
+    def __init__(self, estimates, routed):
+        self.estimates, self.routed, self.calls, self.kept = estimates, routed, [], []
+
+    def place(self, seed):
+        self.placed = seed
+        self.calls.append(seed)
+        return self.estimates[seed]
+
+    def route(self, seed):
+        self.calls.append((self.placed, seed))
+        mhz = self.routed[self.placed, seed]
+        return mhz and {"mhz": mhz}
+
+    def fastest(self):
+        return design.fastest(self.place, self.route, lambda: self.kept.append(self.calls[-1]), 50, 5)
+
+
+@pytest.mark.parametrize(
+    "estimates, routed, calls, best",
+    [
+        ({5: 55}, {(5, 5): 51}, [5, (5, 5)], (5, 5)),
+        ({5: 45, 6: 52}, {(6, 5): 48, (6, 6): 50}, [5, 6, (6, 5), (6, 6)], (6, 6)),
+        ({5: 45, 6: 44, 7: 43}, {(7, 5): 41, (7, 6): 42, (7, 7): 40}, [5, 6, 7, (7, 5), (7, 6), (7, 7)], (7, 6)),
+        ({5: 55, 6: 53}, {(5, 5): None, (6, 5): 54}, [5, (5, 5), 6, (6, 5)], (6, 5)),
+        ({5: 55, 6: 45, 7: 45}, {(5, 5): 49, (5, 6): 48, (5, 7): 47}, [5, (5, 5), (5, 6), (5, 7), 6, 7], (5, 5)),
+    ],
+)
+def test_places_and_routes_until_the_clock_is_reached(estimates, routed, calls, best):
+    tools = Tools(estimates, routed)
+    found = tools.fastest()
+    assert tools.calls == calls and tuple(found["seeds"]) == best and found["mhz"] == routed[best]
+    assert tools.kept[-1] == best, "the bitstream is that of the fastest"
+
+
+def test_placements_that_cannot_be_routed_are_one_line():
+    tools = Tools({5: 55, 6: 45, 7: 45}, {(5, 5): None, (7, 5): None})
+    with pytest.raises(ValueError, match="^ulx3s: none of 3 placements could be routed; another --seed may do$"):
+        tools.fastest()
+
+
+def test_a_router_that_comes_no_further_is_stopped(tmp_path):
+    """Iterations as nextpnr's log has them: of a placement without end, and of one that took 75."""
+    endless = [63868, 18696, 9440, 4598, 3959, 3570, 3693, 3805, 3838, 3981, 4003, 4488, 4500, 4600]
+    good = [61746, 11025, 2804, 838, 276, 150, *[20] * 30, 5, *[1] * 20]
+    assert [design.stuck(endless[:n]) for n in (4, 8, 13, 14)] == [False, False, False, True]
+    assert not any(design.stuck(good[:n]) for n in range(len(good)))
+    assert design.overused(tmp_path) == []
+    line = "Info:     iter={} wires=943532 overused={} overuse=78602 archfail=NA\n"
+    (tmp_path / "routing.tim").write_text(line.format(1, 63868) + line.format(2, 12)[:-16])
+    assert design.overused(tmp_path) == [63868, 12]
+    said = "Info: Max frequency for clock '$glbnet$a': 55.64 MHz (PASS at 50.00 MHz)\n"
+    (tmp_path / "placement.tim").write_text(said + said.replace("55.64", "41.4"))
+    assert design.estimated(tmp_path) == 41.4
+
+
+def test_another_build_hash_is_another_table_in_the_same_netlist(tmp_path):
+    """Nothing for a placer to see: the loader's netlist for two hashes, by the tool that `make board` uses."""
+    config = design.config()
+    sources, own = emit(config), build_hash(config)
+    netlists = []
+    for value in (own, own ^ 0xFFFFFFFF):
+        texts = apart({n: t.replace(f"32'd{own}", f"32'd{value}") for n, t in sources.items()}, value)
+        for name, text in texts.items():
+            (tmp_path / name).write_text(text)
+        script = f"read_verilog {' '.join(texts)}; synth_ecp5 -top vf_boot -json boot.json"
+        tool = design._tools()["YOSYS"]
+        subprocess.run([tool, "-q", "-p", script], cwd=tmp_path, check=True, capture_output=True)
+        netlists.append(json.loads((tmp_path / "boot.json").read_text())["modules"]["vf_boot"])
+    cells = [{name: cell | {"parameters": 0} for name, cell in n["cells"].items()} for n in netlists]
+    assert cells[0] == cells[1] and netlists[0]["netnames"] == netlists[1]["netnames"]
+    changed = [name for name, cell in netlists[0]["cells"].items() if cell != netlists[1]["cells"][name]]
+    assert len(changed) == 32 and all("ulx3s_identity" in name for name in changed)
+    tables = [
+        [int(n["cells"][f"ulx3s_identity__i.bit{i}"]["parameters"]["INIT"], 2) for i in range(32)] for n in netlists
+    ]
+    assert [sum((t == 0xFFFF) << i for i, t in enumerate(table)) for table in tables] == [own, own ^ 0xFFFFFFFF]
+
+
+def test_a_hash_that_is_not_found_is_refused():
+    with pytest.raises(ValueError, match="no source has the build hash as 32'd123"):
+        apart({"a.v": "module a(q);\n  assign q = 32'd1234;\nendmodule\n"}, 123)
 
 
 def test_a_build_that_is_none_is_one_line(tmp_path, capsys):

@@ -82,7 +82,8 @@ def run(args, command: str) -> int:
         print(f"weights: {average:.2f} bits on average, {counts}; layers that keep 8: {kept}")
     digest = save_graph(graph, args.output)
     size = Path(args.output).stat().st_size
-    changed = "".join(f", {name} {value}" for name, value in options.items())
+    text = lambda value: f"of {len(value)} entries" if isinstance(value, list | tuple) and len(value) > 4 else value  # noqa: E731
+    changed = "".join(f", {name} {text(value)}" for name, value in options.items())
     print(
         f"{args.output}: scheme {scheme}{changed}, {graph.meta['calibration_images']} calibration images, "
         f"{len(graph.nodes)} nodes, {size / 1e6:.2f} MB, hash {digest[:16]}"

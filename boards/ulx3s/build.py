@@ -52,6 +52,8 @@ _PREPARE = (
 #: no memory's data are used that are read while they are written (simulated: ``simulate.program(collisions=True)``);
 #: "old data", as the Verilog says, would be two registers and a multiplexer for each bit of their width
 _SYNTHESIS = "-no-rw-check"
+_LUTRAM = "lutram.map"  #: lutram.v, under a name that keeps it out of the sources
+_FINISH = f"techmap -map {_LUTRAM}\nopt_clean"
 
 
 def config() -> AcceleratorConfig:
@@ -132,9 +134,11 @@ def bitstream(
     platform = ULX3S_85F_Platform()
     for name, text in apart(emit(build.config), build_hash(build.config)).items():
         platform.add_file(name, text)
+    platform.add_file(_LUTRAM, Path(__file__).with_name("lutram.v").read_text())
     tools = _tools()
     os.environ.update(tools)
-    plan = platform.prepare(_Pins(build, mhz), TOP, script_after_read="\n".join(_PREPARE), synth_opts=_SYNTHESIS)
+    options = {"script_after_read": "\n".join(_PREPARE), "script_after_synth": _FINISH, "synth_opts": _SYNTHESIS}
+    plan = platform.prepare(_Pins(build, mhz), TOP, **options)
     files = Path(folder) / "files"
     plan.extract(str(files))
 

@@ -21,7 +21,7 @@ def apart(sources: dict[str, str], value: int) -> dict[str, str]:
         raise ValueError(f"ulx3s: no source has the build hash as 32'd{value}: Amaranth writes constants another way")
     tables = "".join(
         f"  (* keep *) LUT4 #(.INIT(16'h{'ffff' if value >> i & 1 else '0000'})) bit{i} "
-        f"(.A(1'b0), .B(1'b0), .C(1'b0), .D(1'b0), .Z(q[{i}]));\n"
+        f"(.A(1'b1), .B(1'b1), .C(1'b1), .D(1'b1), .Z(q[{i}]));\n"
         for i in range(32)
     )
     own = {f"{NAME}.v": f"module {NAME}(output [31:0] q);\n{tables}endmodule\n"}

@@ -489,6 +489,61 @@ def test_another_build_hash_is_another_table_in_the_same_netlist(tmp_path):
     assert [sum((t == 0xFFFF) << i for i, t in enumerate(table)) for table in tables] == [own, own ^ 0xFFFFFFFF]
 
 
+MEMORIES = """
+module memories(input clk, input we, input [3:0] wa, input [3:0] ra, input [3:0] di,
+                output [3:0] d2, output [3:0] d8, output [3:0] d16);
+  reg [3:0] m2[1:0]; reg [3:0] m8[7:0]; reg [3:0] m16[15:0];
+  always @(posedge clk) if (we) begin m2[wa[0]] <= di; m8[wa[2:0]] <= di; m16[wa] <= di; end
+  assign d2 = m2[ra[0]]; assign d8 = m8[ra[2:0]]; assign d16 = m16[ra];
+endmodule
+"""
+MEMORY_BENCH = """
+module TRELLIS_DPR16X4(input [3:0] DI, WAD, RAD, input WRE, WCK, output [3:0] DO);  // as Yosys' cells_sim.v
+  parameter WCKMUX = "WCK", WREMUX = "WRE", INITVAL = 64'bx;
+  reg [3:0] mem[15:0];
+  always @(posedge WCK) if (WRE) mem[WAD] <= DI;
+  assign DO = mem[RAD];
+endmodule
+module bench;
+  reg clk = 0, we = 0; reg [3:0] wa = 0, ra = 0, di = 0;
+  wire [3:0] a2, a8, a16, b2, b8, b16;
+  memories gold(clk, we, wa, ra, di, a2, a8, a16);
+  mapped gate(clk, we, wa, ra, di, b2, b8, b16);
+  integer i, wrong = 0;
+  initial begin
+    for (i = 0; i < 1000; i = i + 1) begin
+      we = i < 16 ? 1 : $random; wa = i < 16 ? i : $random; di = $random; ra = $random;
+      #1 clk = 1; #1 clk = 0; #1
+      if (i >= 16 && {a2, a8, a16} !== {b2, b8, b16}) wrong = wrong + 1;
+    end
+    $display("wrong %0d", wrong); $finish;
+  end
+endmodule
+"""
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_small_memories_keep_no_constant_address(tmp_path, broken):
+    """Mapped by lutram.v: no address bit is constant, and every row that was written is read (Icarus); a map that
+    changes the written address alone is found out."""
+    text = (BOARDS / "ulx3s" / "lutram.v").read_text()
+    (tmp_path / "map.v").write_text(
+        text.replace("assign read[i] = RAD[ZEROS[i] ? TOP : i]", "assign read[i] = RAD[i]") if broken else text
+    )
+    (tmp_path / "memories.v").write_text(MEMORIES)
+    (tmp_path / "bench.v").write_text(MEMORY_BENCH)
+    script = "read_verilog memories.v; synth_ecp5 -top memories; techmap -map map.v; opt_clean; write_json mapped.json"
+    script += "; rename memories mapped; write_verilog -noattr mapped.v"
+    subprocess.run([design._tools()["YOSYS"], "-q", "-p", script], cwd=tmp_path, check=True, capture_output=True)
+    cells = json.loads((tmp_path / "mapped.json").read_text())["modules"]["memories"]["cells"].values()
+    memories = [c["connections"] for c in cells if c["type"] == "TRELLIS_DPR16X4"]
+    assert len(memories) == 3
+    assert broken or not any("0" in map(str, c[port]) for c in memories for port in ("RAD", "WAD"))
+    subprocess.run(["iverilog", "-g2012", "-o", "bench", "bench.v", "memories.v", "mapped.v"], cwd=tmp_path, check=True)
+    out = subprocess.run(["vvp", "bench"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert ("wrong 0" in out.split("\n")) != broken, out
+
+
 def test_a_hash_that_is_not_found_is_refused():
     with pytest.raises(ValueError, match="no source has the build hash as 32'd123"):
         apart({"a.v": "module a(q);\n  assign q = 32'd1234;\nendmodule\n"}, 123)

@@ -27,10 +27,11 @@ from .identity import apart
 CONFIG = Path(__file__).with_name("accelerator.json")  #: what the part holds
 TOP = "ulx3s_board"
 MHZ = 50
-SEED = 5  #: of the first placement: 55.6 MHz by its estimate at 54bf6a0, with 2, 3, 4 and 6 41.4, 49.1, 44.4 and 52.4
+SEED = 2  #: of the first placement and its first routing
 PLACEMENTS = 3  #: tries, each with another seed, until one is routed fast enough
 ROUTINGS = 3  #: tries of each, with other seeds: the last nets are sent long ways round, whichever they are
-PATIENCE, MANY = 8, 500  #: iterations without progress, overused wires: a router that is stuck (the last few are slow)
+PATIENCE, MANY = 8, 500  #: iterations without progress, overused wires: a router that is stuck
+LAST_PATIENCE = 60  #: iterations without progress, however few wires are left: the last ones take turns
 LONGEST = 7200  #: seconds that a step may take: a router that does not converge never ends
 #: products that go into LUTs: the sequencers' thresholds, so that the engine's multipliers find room
 _LUT_PRODUCTS = "vf_sequencer_*"
@@ -226,9 +227,12 @@ def overused(files: Path) -> list[int]:
 
 
 def stuck(counts: list[int]) -> bool:
-    """Whether a router comes no further: PATIENCE iterations without a new least number, which is large."""
-    before, recent = counts[:-PATIENCE], counts[-PATIENCE:]
-    return bool(before) and MANY <= min(before) <= min(recent)
+    """Whether a router comes no further: PATIENCE iterations without a new least number where many wires are left,
+    LAST_PATIENCE where few."""
+    if not counts:
+        return False
+    idle = len(counts) - 1 - counts.index(min(counts))
+    return idle >= (PATIENCE if min(counts) >= MANY else LAST_PATIENCE)
 
 
 def _place(run: Callable, files: Path, mhz: float, seed: int) -> None:

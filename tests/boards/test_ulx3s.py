@@ -457,6 +457,7 @@ def test_a_router_that_comes_no_further_is_stopped(tmp_path):
     good = [61746, 11025, 2804, 838, 276, 150, *[20] * 30, 5, *[1] * 20]
     assert [design.stuck(endless[:n]) for n in (4, 8, 13, 14)] == [False, False, False, True]
     assert not any(design.stuck(good[:n]) for n in range(len(good)))
+    assert [design.stuck([9, 3, *[1] * n]) for n in (60, 61)] == [False, True]
     assert design.overused(tmp_path) == []
     line = "Info:     iter={} wires=943532 overused={} overuse=78602 archfail=NA\n"
     (tmp_path / "routing.tim").write_text(line.format(1, 63868) + line.format(2, 12)[:-16])

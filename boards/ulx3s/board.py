@@ -59,9 +59,8 @@ class Board(Elaboratable):
         # ---- clock, and a reset of 256 cycles once it is stable
         m.domains.sync = ClockDomain()
         m.domains.start = ClockDomain(reset_less=True)
-        # the accelerator has a register of its own: its reset goes through a gate and all over the part from there
-        held, reset, running = Signal(8, init=0), Signal(init=1), Signal(init=0)
-        m.d.start += [held.eq(Mux(pll.locked, held + ~held.all(), 0)), reset.eq(~held.all()), running.eq(~reset)]
+        held, reset = Signal(8, init=0), Signal(init=1)
+        m.d.start += [held.eq(Mux(pll.locked, held + ~held.all(), 0)), reset.eq(~held.all())]
         m.d.comb += [
             pll.oscillator.eq(self.oscillator),
             ClockSignal().eq(pll.clock),
@@ -70,7 +69,7 @@ class Board(Elaboratable):
         ]
 
         # ---- accelerator
-        ports = {"i_aclk": ClockSignal(), "i_aresetn": running}
+        ports = {"i_aclk": ClockSignal(), "i_aresetn": ~ResetSignal()}
         bus, master = AXI4Lite().create(), AXI4().create()
         for prefix, signature, link, inward in (
             ("s_axi_ctrl", AXI4Lite(), bus, wiring.Out),

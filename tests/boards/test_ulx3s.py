@@ -431,11 +431,11 @@ class Tools:
 @pytest.mark.parametrize(
     "estimates, routed, calls, best",
     [
-        ({5: 55}, {(5, 5): 51}, [5, (5, 5)], (5, 5)),
-        ({5: 45, 6: 52}, {(6, 5): 48, (6, 6): 50}, [5, 6, (6, 5), (6, 6)], (6, 6)),
-        ({5: 45, 6: 44, 7: 43}, {(7, 5): 41, (7, 6): 42, (7, 7): 40}, [5, 6, 7, (7, 5), (7, 6), (7, 7)], (7, 6)),
-        ({5: 55, 6: 53}, {(5, 5): None, (6, 5): 54}, [5, (5, 5), 6, (6, 5)], (6, 5)),
-        ({5: 55, 6: 45, 7: 45}, {(5, 5): 49, (5, 6): 48, (5, 7): 47}, [5, (5, 5), (5, 6), (5, 7), 6, 7], (5, 5)),
+        ({5: 55}, {(5, 4): 51}, [5, (5, 4)], (5, 4)),
+        ({5: 45, 6: 52}, {(6, 4): 48, (6, 5): 50}, [5, 6, (6, 4), (6, 5)], (6, 5)),
+        ({5: 45, 6: 44, 7: 43}, {(7, 4): 41, (7, 5): 42, (7, 6): 40}, [5, 6, 7, (7, 4), (7, 5), (7, 6)], (7, 5)),
+        ({5: 55, 6: 53}, {(5, 4): None, (6, 4): 54}, [5, (5, 4), 6, (6, 4)], (6, 4)),
+        ({5: 55, 6: 45, 7: 45}, {(5, 4): 49, (5, 5): 48, (5, 6): 47}, [5, (5, 4), (5, 5), (5, 6), 6, 7], (5, 4)),
     ],
 )
 def test_places_and_routes_until_the_clock_is_reached(estimates, routed, calls, best):
@@ -446,7 +446,7 @@ def test_places_and_routes_until_the_clock_is_reached(estimates, routed, calls, 
 
 
 def test_placements_that_cannot_be_routed_are_one_line():
-    tools = Tools({5: 55, 6: 45, 7: 45}, {(5, 5): None, (7, 5): None})
+    tools = Tools({5: 55, 6: 45, 7: 45}, {(5, 4): None, (7, 4): None})
     with pytest.raises(ValueError, match="^ulx3s: none of 3 placements could be routed; another --seed may do$"):
         tools.fastest()
 

@@ -152,11 +152,12 @@ def bitstream(
             try:
                 while process.poll() is None:
                     time.sleep(1)
-                    if time.monotonic() - begin > LONGEST:
-                        raise ValueError(f"ulx3s: {what} took over {LONGEST} s; messages lie in {files}/{what}.tim")
-                    if what == "routing" and stuck(overused(files)):
+                    late = time.monotonic() - begin > LONGEST
+                    if what == "routing" and (late or stuck(overused(files))):
                         say(f"{what}: stopped after {time.monotonic() - begin:.0f} s, it comes no further")
                         return False
+                    if late:
+                        raise ValueError(f"ulx3s: {what} took over {LONGEST} s; messages lie in {files}/{what}.tim")
             finally:
                 process.kill()
                 process.wait()
@@ -196,7 +197,7 @@ def fastest(
     """The report of the first routing that reaches ``mhz``, else of the fastest, and {"seeds": [placement, routing]}.
 
     ``place(seed)`` returns the clock by the placer's estimate, ``route(seed)`` a report, or None where it comes to no
-    end (then no other seed does, either); ``keep()`` is called behind each routing that is the fastest so far.
+    end (another seed may); ``keep()`` is called behind each routing that is the fastest so far.
     """
     best: dict = {"mhz": 0}
     last = seed + PLACEMENTS - 1
@@ -208,7 +209,7 @@ def fastest(
         for own in range(ROUTING_SEED, ROUTING_SEED + ROUTINGS):
             found = route(own)
             if found is None:
-                break
+                continue
             say(f"routing with seed {own}: {found['mhz']} MHz")
             if found["mhz"] > best["mhz"]:
                 best = found | {"seeds": [placed, own]}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from vitforge_sw.families.vit.analysis.budget import Source, noise_budget
+from vitforge_sw.families.vit.analysis.budget import IMAGES, Source, noise_budget
 from vitforge_sw.families.vit.analysis.sensitivity import sensitivities
 from vitforge_sw.families.vit.analysis.tensors import attention_maps, compared_model, errors, floats, ranges, sites
 from vitforge_sw.families.vit.frontend import import_vit
@@ -45,7 +45,10 @@ def analyze(graph: Graph, model: torch.nn.Module, patches: np.ndarray, folder: P
     lines = channel_ranges(ranges(own, names), folder)
     found = floats(vit, x)
     lines += tensor_errors(errors(graph, found, names, patches), folder)
-    lines += budget(*noise_budget(graph, vit, patches, x), folder)
+    if len(patches) < IMAGES:
+        lines.append(f"noise: no budget, which needs at least {IMAGES} images, not {len(patches)}")
+    else:
+        lines += budget(*noise_budget(graph, vit, patches, x), folder)
     attention(attention_maps(graph, found, patches, len(vit.blocks) - 1), folder, image.patches)
     if sensitivity:
         lines += sensitive(list(sensitivities(plain, x, names)), folder)

@@ -21,5 +21,5 @@ def unpack(packed: np.ndarray, bits: int, shape: tuple[int, ...]) -> np.ndarray:
     codes = np.unpackbits(packed)
     if codes[count * bits :].any():
         raise ValueError(f"must end in zeros behind {count} values of {bits} bits")
-    raw = np.packbits(codes[: count * bits].reshape(*shape, bits), axis=-1, bitorder="big").reshape(shape)
+    raw = np.packbits(codes[: count * bits].reshape(*shape, bits), axis=-1).reshape(shape)
     return raw.view(np.int8) >> np.int8(8 - bits)

@@ -107,7 +107,7 @@ def test_command(graph, digits, tmp_path, capsys):
     model = copy.deepcopy(graph)
     model.meta["checkpoint"] = str(digits.paths.checkpoint)
     save_graph(model, tmp_path / "m.safetensors")
-    argv = ["analyze", tmp_path / "m.safetensors", "--images", digits.paths.calib, "--limit", 6, "--sensitivity"]
+    argv = ["analyze", tmp_path / "m.safetensors", "--images", digits.paths.calib, "--limit", 8, "--sensitivity"]
     assert main([str(a) for a in (*argv, "-o", tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert "error: blocks." in out and "sensitive: " in out
@@ -120,6 +120,10 @@ def test_command(graph, digits, tmp_path, capsys):
     budget = list(csv.DictReader((tmp_path / "out" / "budget.csv").open()))
     assert budget[0]["source"] == "none" and len(budget) == 1 + len(KINDS) and "noise: " in out
     assert (tmp_path / "out" / "budget.png").stat().st_size > 5000
+    few = ["analyze", tmp_path / "m.safetensors", "--images", digits.paths.calib, "--limit", 7, "-o", tmp_path / "few"]
+    assert main([str(a) for a in few]) == 0
+    assert "noise: no budget, which needs at least 8 images, not 7" in capsys.readouterr().out
+    assert not (tmp_path / "few" / "budget.csv").exists()
     assert (tmp_path / "out" / "attention.png").is_file() and (tmp_path / "out" / "histograms.png").is_file()
 
 

@@ -166,6 +166,14 @@ def test_noises_fall_with_bits(digits):
     assert abs(sum(ratios)) / len(ratios) < 0.5 and max(map(abs, ratios)) < 2.5
 
 
+def test_a_layer_that_is_exact_with_few_bits_adds_nothing(digits):
+    vit = import_vit(digits.model)
+    name = "blocks.1.mlp.fc1"
+    vit = _with(vit, name, torch.zeros_like(weight_layers(vit)[name].weight))
+    fit, held = (floats(digits.calib[a : a + 8], digits.image) for a in (0, 8))
+    assert dict(single_noises(vit, fit, held, (4, 6)))[name] == {4: 0.0, 6: 0.0}
+
+
 def test_ends_keep_eight_bits():
     scheme = get_scheme("vitforge", wbits=4)
     assert [scheme.bits(n) for n in ("embed", "head", "head_dist", "blocks.0.mlp.fc1")] == [8, 8, 8, 4]

@@ -35,6 +35,9 @@ KINDS = {
 }
 
 
+IMAGES = 8  #: at least: a scale and a shift are fitted to each channel, in the last layers of class tokens alone
+
+
 def kind_of(site: str) -> str:
     return next(kind for kind, ends in KINDS.items() if site.rsplit(".", 1)[-1] in ends)
 
@@ -124,7 +127,10 @@ def noise_budget(graph: Graph, vit: FloatViT, patches: np.ndarray, x: torch.Tens
 
     ``vit``: in the coordinates of the integer model (``compared_model``); ``patches``: images as input bytes, ``x`` the
     same normalised. Shares are of the noise power, to a few percent: errors of different kinds are not independent.
+    ValueError: fewer than IMAGES images, whose errors the fit would take up.
     """
+    if len(patches) < IMAGES:
+        raise ValueError(f"analyze: the noise budget needs at least {IMAGES} images, not {len(patches)}")
     errors = Errors(graph, Golden(graph).run(patches))
     walk(vit, x, errors)
     want = walk(vit, x)

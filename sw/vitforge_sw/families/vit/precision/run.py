@@ -25,6 +25,7 @@ from .sensitivity import hessian_traces, omegas, single_noises
 
 HELD = 4  #: every fourth calibration image is held back: candidates are measured on it
 HESSIAN_IMAGES = 16
+LEAST = 1e-30  #: noise power that is said of a layer without any
 APART = 4  #: layers that finalists differ in
 STEPS = 24  #: budgets on the plotted front
 
@@ -74,7 +75,8 @@ def sensitivities(
         found = single_noises(vit, task.floats(task.fit), task.floats(task.held), task.widths)
         for i, (name, values) in enumerate(found):
             noise[name] = {str(bits): value for bits, value in values.items()}
-            listed = ", ".join(f"{-10 * math.log10(value):.1f} dB at {b} bits" for b, value in values.items())
+            db = {b: -10 * math.log10(max(value, LEAST)) for b, value in values.items()}
+            listed = ", ".join(f"{value:.1f} dB at {b} bits" for b, value in db.items())
             say(f"noise {i + 1}/{len(names)}: {name} {listed}")
         save()
     if traces and "omega" not in state:

@@ -69,7 +69,8 @@ def single_noises(
             x = walk_block(i, other.blocks[i], x, tap)
         got = walk_head(other, x, tap)
         found = float(((got - want).square().sum(1) / power).mean())
-        more = {b: rounded(layers[name], *moments.of(name), b)[1] / error for b in widths if b > min(widths)}
+        own = {b: rounded(layers[name], *moments.of(name), b)[1] for b in widths if b > min(widths)}
+        more = {b: e / error if error else 0.0 for b, e in own.items()}  # weights may be exact with the fewest bits
         yield name, {min(widths): found} | {b: found * part for b, part in more.items()}
 
 

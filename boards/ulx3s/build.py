@@ -109,7 +109,9 @@ def _tools() -> dict:
     missing = [name for name in names.values() if not (beside / name).exists()]
     if missing:
         raise ValueError(f"ulx3s: {', '.join(missing)} not found beside {sys.executable}: run `make setup`")
-    return {key: str(beside / name) for key, name in names.items()} | {"OPENFPGALOADER": "true"}
+    # the Yosys that synthesises also writes the sources: another one's order of names is another placement
+    others = {"OPENFPGALOADER": "true", "AMARANTH_USE_YOSYS": "system"}
+    return {key: str(beside / name) for key, name in names.items()} | others
 
 
 #: router2 keeps each net within a box around its pins; this much more lets the last ones go round what is full
@@ -132,12 +134,12 @@ def bitstream(
     """
     from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
+    tools = _tools()
+    os.environ.update(tools)
     platform = ULX3S_85F_Platform()
     for name, text in apart(emit(build.config), build_hash(build.config)).items():
         platform.add_file(name, text)
     platform.add_file(_LUTRAM, Path(__file__).with_name("lutram.v").read_text())
-    tools = _tools()
-    os.environ.update(tools)
     options = {"script_after_read": "\n".join(_PREPARE), "script_after_synth": _FINISH, "synth_opts": _SYNTHESIS}
     plan = platform.prepare(_Pins(build, mhz), TOP, **options)
     files = Path(folder) / "files"

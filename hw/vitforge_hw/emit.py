@@ -7,6 +7,7 @@ as RTLIL; one Yosys run turns all of them into Verilog, because starting Yosys c
 
 import contextlib
 import contextvars
+import os
 import re
 from collections.abc import Mapping
 
@@ -67,7 +68,12 @@ class Modules(Mapping):
 
 
 def to_verilog(texts: dict[str, str]) -> dict[str, str]:
-    """Block name -> RTLIL to block name -> Verilog, each with the submodules that its RTLIL has."""
+    """Block name -> RTLIL to block name -> Verilog, each with the submodules that its RTLIL has.
+
+    Written by the Yosys that is installed with Amaranth, unless AMARANTH_USE_YOSYS says otherwise: another one declares
+    the same names in another order, and files are to be the same to the byte on every machine.
+    """
+    os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin")
     owner: dict[str, str] = {}
     for name, text in texts.items():
         for module in re.findall(r"^module \\(\S+)$", text, re.M):

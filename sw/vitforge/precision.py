@@ -13,15 +13,17 @@ from vitforge_sw.families.vit.schemes import Scheme
 from vitforge_sw.families.vit.walk import weight_layers
 from vitforge_sw.models.files import some_images
 from vitforge_sw.models.images import load_patches
+from vitforge_sw.pool import pool
 from vitforge_sw.predict import CyclePredictor
 
+from . import workers
 from .api import FloatModel
 from .estimation import model_shapes
 from .rtl import load_config
 
 STATE = "vitforge-search-4"  #: what a state file holds; one of another kind is not gone on with
 
-__all__ = ["cost", "key", "layer_wbits", "plot", "run", "task"]
+__all__ = ["cost", "key", "layer_wbits", "plot", "pool", "run", "task", "worth_while"]
 
 
 #: bits of a layer's weights by what counts: a file has any width, the machine multiplies by 4 and by 8 bits
@@ -44,6 +46,13 @@ def key(of: Task, model: FloatModel) -> str:
     parts = [STATE, float_hash(model.model), json.dumps(asdict(of.scheme)), json.dumps(of.widths)]
     parts.append(hashlib.sha256(of.patches.tobytes()).hexdigest())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def worth_while(of: Task) -> int:
+    """Processes for a search: every layer's noise is about one evaluation of the images."""
+    layers, vit = weight_layers(of.vit()), of.vit()
+    macs = sum(layer.weight.numel() for layer in layers.values()) * vit.tokens
+    return workers.cores() if macs * len(of.patches) * len(layers) >= workers.WORTH else 1
 
 
 def cost(name: str, of: Task, by: str, preset: str | None) -> tuple[Cost, Cost | None]:

@@ -14,14 +14,19 @@ from vitforge_sw.graph.ir import Graph
 from vitforge_sw.shards import Shard
 
 FOLDER = "VITFORGE_WORKERS"  #: environment: where copies of a command meet
-WORTH = 2e11  #: MACs of a whole evaluation from which another process pays for its start of a few seconds
+WORTH = 2e11  #: MACs of all the work from which another process pays for its start of a few seconds
 PATIENCE = datetime.timedelta(days=1)  #: the last process may be that much later than the first
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def worth_while(graph: Graph, images: int) -> int:
     """Processes for an evaluation: all the cores there are, or one where starting others takes longer."""
     macs = sum(node.macs(graph) for node in graph.nodes if hasattr(node, "macs"))
-    return len(os.sched_getaffinity(0)) if macs * images >= WORTH else 1
+    return cores() if macs * images >= WORTH else 1
 
 
 def outside() -> bool:

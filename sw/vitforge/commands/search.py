@@ -6,8 +6,10 @@ quantized in full and measured: the one whose class probabilities diverge least 
 and the last layer keep 8 bits, the others have 8 or one of --widths: by size 4 to 7, which a model's file holds as they
 are; else 4, which the accelerator multiplies faster (5 to 7 run as 8). The result is a file for `vitforge quantize
 --scheme F.json`. The work is kept beside it (F.state.json): a search that was stopped goes on, and the same seed gives
-the same answer. The budget counts bits per weight (size), bits per multiplication (macs) or predicted cycles of an
-image (cycles, with --preset); cycles are refused where a preset has no faster 4-bit weights.
+the same answer, on however many processes (--processes, a thread each) or hosts (--scheduler: a Dask cluster, started
+with `dask scheduler` and `dask worker HOST:PORT --nthreads 1` on each; extra `hosts`). The budget counts bits per
+weight (size), bits per multiplication (macs) or predicted cycles of an image (cycles, with --preset); cycles are
+refused where a preset has no faster 4-bit weights.
 
 example: vitforge search deit_tiny_patch16_224 --checkpoint deit.safetensors --calib images --budget 6 -o mixed.json
 """
@@ -34,6 +36,8 @@ def arguments(parser) -> None:
     parser.add_argument("--rank", choices=("noise", "hessian"), default="noise", help=text)
     parser.add_argument("--finalists", type=positive, default=6, metavar="N", help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    parser.add_argument("--processes", type=positive, metavar="N", help="default: the cores, where it is worth it")
+    parser.add_argument("--scheduler", metavar="HOST:PORT", help="Dask's, whose workers do what processes would")
     parser.add_argument("--plot", metavar="F.png", help="the Pareto front: bits or cycles against predicted SQNR")
     parser.add_argument("-o", "--output", metavar="F.json", required=True, help="the scheme with the layers' bits")
     image_options(parser)
@@ -49,6 +53,8 @@ def run(args, command: str) -> int:
     output_file(args.plot)
     if (args.by == "cycles") != (args.preset is not None):
         raise ValueError("search: --preset goes with --by cycles, and only with it")
+    if args.processes and args.scheduler:
+        raise ValueError("search: --processes and --scheduler exclude each other")
     from .. import api, precision
 
     model = api.load_float(args.model, args.checkpoint, image_overrides(args))
@@ -64,10 +70,12 @@ def run(args, command: str) -> int:
     state = json.loads(path.read_text()) if path.is_file() else {}
     if state.get("key") != key:
         state = {"key": key}
-    result = precision.run(
-        task, cost, args.budget, finalists=args.finalists, rank=args.rank, seed=args.seed, state=state,
-        save=lambda: write_json(path, state), say=lambda line: print(line, flush=True), verify=verify,
-    )  # fmt: skip
+    processes = args.processes or precision.worth_while(task)
+    with precision.pool(task, processes, args.scheduler) as pool:
+        result = precision.run(
+            task, cost, args.budget, finalists=args.finalists, rank=args.rank, seed=args.seed, state=state,
+            save=lambda: write_json(path, state), say=lambda line: print(line, flush=True), verify=verify, pool=pool,
+        )  # fmt: skip
     chosen = {"base": base, **options, "layer_wbits": precision.layer_wbits(result["bits"])}
     write_json(args.output, chosen)
     write_json(path, state | {"result": result, "command": command, "by": args.by, "budget": args.budget})

@@ -27,7 +27,7 @@ from vitforge_sw.families.vit.precision.search import (
     total,
     widths_of,
 )
-from vitforge_sw.families.vit.precision.sensitivity import hessian_traces, omegas, single_noises
+from vitforge_sw.families.vit.precision.sensitivity import Single, hessian_traces, omegas
 from vitforge_sw.families.vit.schemes import get_scheme
 from vitforge_sw.families.vit.walk import walk, weight_layers
 from vitforge_sw.models.images import patches_to_float
@@ -160,7 +160,9 @@ def _with(vit, name, weight):
 def test_noises_fall_with_bits(digits):
     vit = import_vit(digits.model)
     fit, held = (floats(digits.calib[a : a + 12], digits.image) for a in (0, 12))
-    four, six = (dict(single_noises(vit, fit, held, widths)) for widths in ((4, 5, 6, 7), (6,)))
+    names = free(weight_layers(vit))
+    found = [Single(vit, fit, held, widths) for widths in ((4, 5, 6, 7), (6,))]
+    four, six = ({name: single.noise(name) for name in names} for single in found)
     assert all(four[g][4] > four[g][5] > four[g][6] > four[g][7] > 0 for g in four)
     ratios = [math.log2(six[g][6] / four[g][6]) for g in four]  # measured, by the layer's own error (two bits: 4 of it)
     assert abs(sum(ratios)) / len(ratios) < 0.5 and max(map(abs, ratios)) < 2.5
@@ -171,7 +173,7 @@ def test_a_layer_that_is_exact_with_few_bits_adds_nothing(digits):
     name = "blocks.1.mlp.fc1"
     vit = _with(vit, name, torch.zeros_like(weight_layers(vit)[name].weight))
     fit, held = (floats(digits.calib[a : a + 8], digits.image) for a in (0, 8))
-    assert dict(single_noises(vit, fit, held, (4, 6)))[name] == {4: 0.0, 6: 0.0}
+    assert Single(vit, fit, held, (4, 6)).noise(name) == {4: 0.0, 6: 0.0}
 
 
 def test_ends_keep_eight_bits():

@@ -4,6 +4,7 @@ Every finished step is kept in ``state`` (a dict that ``save`` writes), so that 
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
 
@@ -15,13 +16,14 @@ from ....evaluate import float_logits, real_logits, sqnr_db
 from ....golden.model import Golden
 from ....models.images import ImageConfig, patches_to_float
 from ....models.resolve import ModelSpec
+from ....pool import Pool
 from ...quantize import quantize_model
 from ..frontend import FloatViT, import_vit
 from ..rotation import mixing, rotate
 from ..schemes import Scheme
 from ..walk import weight_layers
 from .search import HIGH, Noise, free, greedy, layer_wbits, search, total, widths_of
-from .sensitivity import hessian_traces, omegas, single_noises
+from .sensitivity import Single, hessian_traces, omegas
 
 HELD = 4  #: every fourth calibration image is held back: candidates are measured on it
 HESSIAN_IMAGES = 16
@@ -58,26 +60,35 @@ class Task:
         pixels = torch.from_numpy(patches_to_float(patches, self.image))
         return F.unfold(pixels, self.image.patch_size, stride=self.image.patch_size).transpose(1, 2)
 
+    @functools.cached_property
+    def single(self) -> Single:
+        return Single(self.vit(), self.floats(self.fit), self.floats(self.held), self.widths)
+
     def vit(self) -> FloatViT:
         """The float model as the scheme quantizes it."""
         vit = import_vit(self.model)
         return rotate(vit, mixing(vit.channels)) if self.scheme.rotation == "mixing" else vit
 
 
+def noise_of(task: Task, name: str) -> dict[int, float]:
+    return task.single.noise(name)
+
+
 def sensitivities(
-    task: Task, state: dict, save: Callable[[], None], say: Callable[[str], None], seed: int, traces: bool
+    task: Task, pool: Pool, state: dict, save: Callable[[], None], say: Callable[[str], None], seed: int, traces: bool
 ) -> None:  # fmt: skip
     """Fill state["noise"], and with ``traces`` state["omega"]: {layer: {bits: value}}, as a state file has them."""
     vit = task.vit()
     names = free(weight_layers(vit))
     noise = state.setdefault("noise", {})
-    if len(noise) < len(names):
-        found = single_noises(vit, task.floats(task.fit), task.floats(task.held), task.widths)
-        for i, (name, values) in enumerate(found):
-            noise[name] = {str(bits): value for bits, value in values.items()}
-            db = {b: -10 * math.log10(max(value, LEAST)) for b, value in values.items()}
-            listed = ", ".join(f"{value:.1f} dB at {b} bits" for b, value in db.items())
-            say(f"noise {i + 1}/{len(names)}: {name} {listed}")
+    missing = [name for name in names if name not in noise]
+    if missing:
+        say(f"noise of {len(missing)} layers, one by one, {pool.count} at a time ...")
+    for name, values in zip(missing, pool.map(noise_of, missing), strict=True):
+        noise[name] = {str(bits): value for bits, value in values.items()}
+        db = {b: -10 * math.log10(max(value, LEAST)) for b, value in values.items()}
+        listed = ", ".join(f"{value:.1f} dB at {b} bits" for b, value in db.items())
+        say(f"noise {len(noise)}/{len(names)}: {name} {listed}")
         save()
     if traces and "omega" not in state:
         traces_of = hessian_traces(vit, task.floats(task.fit[:HESSIAN_IMAGES]), seed=seed)
@@ -119,39 +130,47 @@ def run(
     save: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda line: None,
     verify: Callable | None = None,
+    pool: Pool | None = None,
 ) -> dict:
     """The best assignment within ``budget``: {bits, cost, predicted_db, measured_db, divergence, finalists, ...}.
 
     Of the finalists, which differ in ``APART`` layers at least, the one with the least divergence.
 
     ``rank``: what ranks the samples of the coarse stage, noise | hessian. ``verify``: the true cost where ``cost`` only
-    comes near it; a finalist must keep the budget by both.
+    comes near it; a finalist must keep the budget by both. ``pool``: of calls that share ``task`` (here, one by one).
     """
     state = {} if state is None else state
-    sensitivities(task, state, save, say, seed, rank == "hessian")
+    pool = Pool(task) if pool is None else pool
+    sensitivities(task, pool, state, save, say, seed, rank == "hessian")
     by_bits = lambda table: {name: {int(b): v for b, v in values.items()} for name, values in table.items()}  # noqa: E731
     noise = by_bits(state["noise"])
     names = list(noise)
     coarse = by_bits(state["omega"]) if rank == "hessian" else None
     found = search(noise, cost, budget, seed, coarse)
-    base = state.get("base_db")
-    if base is None:
-        base, divergence = measured(task, dict.fromkeys(names, HIGH))
-        state["base_db"] = base
+    key = lambda bits: "".join(str(bits[g]) for g in names)  # noqa: E731
+    done = state.setdefault("finalists", {})
+    kept = list(verified(apart(found), cost, verify, budget, finalists, say))
+    todo = [bits for bits in kept if key(bits) not in done]
+    if "base_db" not in state:
+        todo.insert(0, dict.fromkeys(names, HIGH))
+    if todo:
+        say(f"quantizing {len(todo)} models, {pool.count} at a time ...")
+    for bits, (db, divergence) in zip(todo, pool.map(measured, todo), strict=True):
+        if "base_db" in state:
+            done[key(bits)] = [db, divergence]
+            say(f"finalist: measured {db:.2f} dB, divergence {divergence:.4f}")
+        else:
+            state["base_db"] = db
+            say(f"all at 8 bits: {db:.2f} dB on {len(task.held)} held-back images, divergence {divergence:.4f}")
         save()
-        say(f"all at 8 bits: {base:.2f} dB on {len(task.held)} held-back images, divergence {divergence:.4f}")
+    base = state["base_db"]
 
     def predicted(bits: dict[str, int]) -> float:
         return -10 * math.log10(10 ** (-base / 10) + total(bits, noise))
 
-    done = state.setdefault("finalists", {})
     best = None
-    for bits in (kept := list(verified(apart(found), cost, verify, budget, finalists, say))):
-        key = "".join(str(bits[g]) for g in names)
-        if key not in done:
-            done[key] = measured(task, bits)
-            save()
-        db, divergence = done[key]
+    for bits in kept:
+        db, divergence = done[key(bits)]
         say(
             f"finalist: cost {cost(bits):.4g}, predicted {predicted(bits):.2f} dB, measured {db:.2f} dB, "
             f"divergence {divergence:.4f}"
@@ -164,7 +183,7 @@ def run(
     return {
         "bits": bits, "cost": cost(bits), "predicted_db": predicted(bits), "measured_db": db, "divergence": divergence,
         "base_db": base,
-        "finalists": [[cost(b), predicted(b), *done["".join(str(b[g]) for g in names)]] for b in kept],
+        "finalists": [[cost(b), predicted(b), *done[key(b)]] for b in kept],
         "candidates": [[cost(b), predicted(b)] for b in found],
         "front": front(noise, cost, predicted),
     }  # fmt: skip

@@ -1,7 +1,5 @@
 """What fewer bits in one layer cost: the noise of the logits (measured), or trace of the Hessian x rounding error."""
 
-from collections.abc import Iterator
-
 import torch
 from torch.nn import functional as F
 
@@ -41,37 +39,39 @@ def rounded(layer: Affine, mean: torch.Tensor, moment: torch.Tensor, bits: int) 
     return Affine(weight, layer.bias - error @ mean), float(((error @ moment) * error).sum())
 
 
-@torch.inference_mode()
-def single_noises(
-    vit: FloatViT, fit: torch.Tensor, held: torch.Tensor, widths: tuple[int, ...] = (4,)
-) -> Iterator[tuple[str, dict[int, float]]]:
-    """(layer, {bits: noise power over signal power of the logits}) with that layer alone at ``bits``, layer by layer.
+class Single:
+    """What fewer bits in one layer alone do to the logits.
 
     ``fit``: normalised patches that rounding is fitted to, ``held``: others that the noise is measured on, at the
     fewest bits; it falls with more of them as the layer's own error does (small errors pass in proportion).
     """
-    moments = Moments()
-    for part in fit.split(8):
-        walk(vit, part, moments)
-    tap = Tap()
-    stream = [walk_embed(vit, held, tap)]
-    for i, b in enumerate(vit.blocks):
-        stream.append(walk_block(i, b, stream[-1], tap))
-    want = walk_head(vit, stream[-1], tap)
-    power = want.square().sum(1)
-    layers = weight_layers(vit)
-    for name in free(layers):
-        layer, error = rounded(layers[name], *moments.of(name), min(widths))
-        other = with_layers(vit, {name: layer})
+
+    @torch.inference_mode()
+    def __init__(self, vit: FloatViT, fit: torch.Tensor, held: torch.Tensor, widths: tuple[int, ...] = (4,)):
+        self.vit, self.widths, self.layers = vit, widths, weight_layers(vit)
+        self.moments = Moments()
+        for part in fit.split(8):
+            walk(vit, part, self.moments)
+        self.stream = [walk_embed(vit, held, tap := Tap())]
+        for i, b in enumerate(vit.blocks):
+            self.stream.append(walk_block(i, b, self.stream[-1], tap))
+        self.want = walk_head(vit, self.stream[-1], tap)
+
+    @torch.inference_mode()
+    def noise(self, name: str) -> dict[int, float]:
+        """{bits: noise power over signal power of the logits} with layer ``name`` at ``bits``."""
+        fewest, moments, tap = min(self.widths), self.moments.of(name), Tap()
+        layer, error = rounded(self.layers[name], *moments, fewest)
+        other = with_layers(self.vit, {name: layer})
         first = int(name.split(".")[1])
-        x = stream[first]
-        for i in range(first, len(vit.blocks)):
+        x = self.stream[first]
+        for i in range(first, len(self.vit.blocks)):
             x = walk_block(i, other.blocks[i], x, tap)
         got = walk_head(other, x, tap)
-        found = float(((got - want).square().sum(1) / power).mean())
-        own = {b: rounded(layers[name], *moments.of(name), b)[1] for b in widths if b > min(widths)}
+        found = float(((got - self.want).square().sum(1) / self.want.square().sum(1)).mean())
+        own = {b: rounded(self.layers[name], *moments, b)[1] for b in self.widths if b > fewest}
         more = {b: e / error if error else 0.0 for b, e in own.items()}  # weights may be exact with the fewest bits
-        yield name, {min(widths): found} | {b: found * part for b, part in more.items()}
+        return {fewest: found} | {b: found * part for b, part in more.items()}
 
 
 def hessian_traces(vit: FloatViT, patches: torch.Tensor, vectors: int = 8, seed: int = 0) -> dict[str, float]:

@@ -1,0 +1,134 @@
+"""Independent calls on several processes of this machine, or on the workers of a Dask cluster.
+
+Every call has one thread, so that what it returns does not depend on where, and beside how many others, it ran.
+"""
+
+import contextlib
+import functools
+import hashlib
+import multiprocessing
+import pickle
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .models.timm_import import import_timm
+
+PATIENCE = 10  #: seconds that a scheduler has to answer, and to have a worker
+
+class Pool:
+    """Calls ``function(shared, item)``, in this process, one after the other."""
+
+    count = 1  #: calls at the same time
+
+    def __init__(self, shared: Any):
+        self.shared = shared
+
+    def map(self, function: Callable, items: Sequence) -> Iterator:
+        """The results in the order of ``items``, each as soon as it is there. ``function`` is a module's own."""
+        for item in items:
+            yield _alone(function, self.shared, item)
+
+
+class _Processes(Pool):
+    def __init__(self, executor: ProcessPoolExecutor, count: int):
+        self.executor, self.count = executor, count
+
+    def map(self, function, items):
+        futures = [self.executor.submit(_sent, function, None, item) for item in items]
+        yield from (future.result() for future in futures)
+
+
+class _Hosts(Pool):
+    def __init__(self, client: Any, shared: Any, count: int):
+        self.client, self.count = client, count
+        self.sent = client.scatter(pickle.dumps(shared), broadcast=True)
+
+    def map(self, function, items):
+        futures = [self.client.submit(_sent, function, self.sent, item, pure=False) for item in items]
+        yield from (future.result() for future in futures)
+
+
+def _alone(function: Callable, shared: Any, item: Any) -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return function(shared, item)
+    finally:
+        torch.set_num_threads(threads)
+
+
+_first: bytes | None = None  #: in a process of a pool: what all its calls take first, pickled
+
+
+def _share(sent: bytes) -> None:
+    global _first
+    _first = sent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C goes to the whole group: the pool's own process ends us
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(sent: bytes) -> Any:
+    import_timm()  # the classes of models, which it must be the first to import
+    return pickle.loads(sent)  # made by this pool's own process
+
+
+def _sent(function: Callable, sent: bytes | None, item: Any) -> Any:
+    return _alone(function, _opened(_first if sent is None else sent), item)
+
+
+def _code() -> str:
+    """What results depend on beside the calls: the source files of this package and PyTorch."""
+    folder, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return f"vitforge_sw {digest.hexdigest()[:12]}, torch {torch.__version__}"
+
+
+@contextlib.contextmanager
+def pool(shared: Any, processes: int = 1, scheduler: str | None = None) -> Iterator[Pool]:
+    """A pool of ``processes``, or of the Dask workers at ``scheduler`` (HOST:PORT); ``shared`` is sent to each once.
+
+    Raises ValueError where no scheduler answers or it has no workers, and where those have other sources or PyTorch.
+    """
+    if scheduler is not None:
+        with _client(scheduler) as client:
+            yield _Hosts(client, shared, len(client.scheduler_info(n_workers=-1)["workers"]))
+    elif processes == 1:
+        yield Pool(shared)
+    else:
+        context = multiprocessing.get_context("spawn")  # a fork would inherit PyTorch's threads as they stand
+        executor = ProcessPoolExecutor(processes, context, _share, (pickle.dumps(shared),))
+        try:
+            yield _Processes(executor, processes)
+        except BaseException:  # an interrupt, a call's error: what still runs is for nobody
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _client(scheduler: str) -> Iterator[Any]:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ValueError("scheduler: Dask is not installed: pip install 'vitforge[hosts]'") from None
+    try:
+        client = Client(scheduler, timeout=PATIENCE)
+    except OSError:
+        raise ValueError(f"scheduler: no Dask scheduler answers at {scheduler} within {PATIENCE} s") from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE)
+        except TimeoutError:
+            raise ValueError(f"scheduler: {scheduler} must have workers (dask worker {scheduler})") from None
+        for worker, code in client.run(_code).items():
+            if code != _code():
+                raise ValueError(f"scheduler: worker {worker} must have {_code()}, as here, not {code}")
+        yield client

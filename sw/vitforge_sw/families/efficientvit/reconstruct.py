@@ -15,25 +15,15 @@ import torch
 from torch.nn import functional as F
 
 from ...golden.model import Golden
-from ...progress import steps
+from ...quant.adaround import SoftWeights, round_through, train
 from .builder import Act, Builder, Learned, State
 from .formats import Format
 from .frontend import Conv, LiteMLA, Local
 from .weights import QMAX
 
 ITERATIONS = 300  #: per block
-BATCH = 32
 HELD_OUT = 4  #: one image of so many decides whether a block is kept
 WEIGHT_RATE, BIAS_RATE, STEP_RATE = 1e-2, 2e-2, 1e-3
-WARM_UP = 0.2  #: share of the iterations before rounding is enforced
-BETA = (20.0, 2.0)  #: exponent of the rounding term, from .. to
-ROUNDING = 0.2  #: weight of the rounding term; the block's first error counts 1
-STRETCH = 0.1  #: of the rectified sigmoid beyond 0..1
-
-
-def round_through(x: torch.Tensor) -> torch.Tensor:
-    """Rounded; the gradient passes."""
-    return x + (x.round() - x).detach()
 
 
 class Layer:
@@ -43,27 +33,17 @@ class Layer:
         made = b.made[conv.name]
         self.conv, self.made, self.out = conv, made, b.acts[conv.name]
         self.format: Format | None = b.kept.get(f"{conv.name}.format")
-        grid = (made.real / made.step[:, None]).float()
-        nearest = made.weight
-        self.base = torch.minimum(torch.maximum(grid.floor(), nearest - 1), nearest).clamp(-QMAX, QMAX - 1)
-        # half way between the real weight and its integer: rounds to that integer
-        start = ((grid - self.base).clamp(0, 1) + (nearest - self.base)) / 2
-        inner = (start.clamp(0.01, 0.99) + STRETCH) / (1 + 2 * STRETCH)
-        self.v = torch.logit(inner).requires_grad_()
+        self.rounded = SoftWeights((made.real / made.step[:, None]).float(), made.weight, QMAX)
         self.shift = torch.zeros(len(made.bias)).requires_grad_()  # of the bias, in output steps
         self.log_factor = torch.zeros(()).requires_grad_()
         self.unit = self.out.step.mean().float()
-
-    def h(self) -> torch.Tensor:
-        return (torch.sigmoid(self.v) * (1 + 2 * STRETCH) - STRETCH).clamp(0, 1)
 
     def bias(self) -> torch.Tensor:
         return self.made.bias.float() + self.shift * self.unit
 
     def before(self, x: torch.Tensor, factor: torch.Tensor | float = 1.0) -> torch.Tensor:
         """Integers less their zero-point (B, H, W, K), in steps of ``factor`` times the first: real values."""
-        self.soft = self.h()
-        weight = self.base + self.soft
+        weight = self.rounded()
         conv = dataclasses.replace(self.conv, weight=weight, bias=torch.zeros(len(weight)))
         return conv.product(x) * (self.made.step.float() * factor) + self.bias()
 
@@ -80,9 +60,8 @@ class Layer:
 
     def learned(self, last: bool) -> Learned:
         with torch.no_grad():
-            weight = (self.base + (self.h() >= 0.5)).clamp(-QMAX, QMAX)
             bias = None if last else self.bias().double()
-            return Learned(self.made, weight, bias, float(self.log_factor.exp()))
+            return Learned(self.made, self.rounded.learned(), bias, float(self.log_factor.exp()))
 
 
 def local_output(layers: list[Layer], x: torch.Tensor) -> torch.Tensor:
@@ -138,36 +117,17 @@ class BlockModel:
             out = local_output(self.layers, x)
         return out if self.residual is None else out + self.residual[pick]
 
-    def rounding(self, beta: float) -> torch.Tensor:
-        """Of the last call's h: 0 where every one is 0 or 1, up to 1."""
-        terms = [(1 - (2 * layer.soft - 1).abs().pow(beta)).sum() for layer in self.layers]
-        return sum(terms) / sum(layer.v.numel() for layer in self.layers)
 
-
-@torch.enable_grad()
-def train(model: BlockModel, target: torch.Tensor, trained: int, iterations: int, progress: bool = False) -> None:
-    """Adam on the first ``trained`` images against the float outputs ``target``; deterministic."""
-    generator = torch.Generator().manual_seed(trained)
+def train_block(model: BlockModel, target: torch.Tensor, trained: int, iterations: int, progress: bool = False) -> None:
+    """On the first ``trained`` images against the float outputs ``target``."""
     groups = [
-        dict(params=[layer.v for layer in model.layers], lr=WEIGHT_RATE),
+        dict(params=[layer.rounded.v for layer in model.layers], lr=WEIGHT_RATE),
         dict(params=[layer.shift for layer in model.layers], lr=BIAS_RATE),
         dict(params=[layer.log_factor for layer in model.layers if layer.format is not None], lr=STEP_RATE),
     ]
-    optimizer = torch.optim.Adam([g for g in groups if g["params"]], fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
-    first = None
-    for i in steps(range(iterations), model.block.name, progress):
-        pick = torch.randperm(trained, generator=generator)[:BATCH]
-        loss = (model(pick) - target[pick]).square().mean()
-        first = first or max(float(loss.detach()), 1e-20)
-        loss = loss / first
-        done = (i / iterations - WARM_UP) / (1 - WARM_UP)
-        if done >= 0:
-            loss = loss + ROUNDING * model.rounding(BETA[0] + (BETA[1] - BETA[0]) * done)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    weights = [layer.rounded for layer in model.layers]
+    loss_of = lambda pick: (model(pick) - target[pick]).square().mean()  # noqa: E731
+    train(model.block.name, groups, loss_of, weights, trained, iterations, progress)
 
 
 def squared_error(b: Builder, out: Act, target: torch.Tensor, images: slice) -> float:
@@ -191,7 +151,7 @@ def reconstruct(
     errors = [squared_error(b, out, target, p) for p in parts]
     b.restore(before)
     model = BlockModel(b, block, x, before, first)
-    train(model, target, trained, ITERATIONS, progress)
+    train_block(model, target, trained, ITERATIONS, progress)
     correct_last = b.scheme.bias_correction
     b.learned = {layer.conv.name: layer.learned(correct_last and layer is model.layers[-1]) for layer in model.layers}
     again, _ = build()

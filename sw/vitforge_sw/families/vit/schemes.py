@@ -41,8 +41,11 @@ class Scheme:
     class_share: float | None = None  #: weight of the class token in errors and means (None: as any token)
     last_share: float | None = None  #: the same behind the last attention, where nothing else reaches the classifier
 
+    reconstruction: str = "none"  #: block: learned roundings of weights and biases, branch by branch of a block
+
     def __post_init__(self):
         choices = dict(
+            reconstruction=("none", "block"),
             rule=("maxrel", "log2"),
             residual=("int12", "ptf8"),
             smoothing_factors=("pot", "pot_linear", "real"),

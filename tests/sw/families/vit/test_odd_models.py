@@ -8,7 +8,7 @@ import torch
 
 from vitforge_sw.evaluate import evaluate
 from vitforge_sw.families import quantize_model
-from vitforge_sw.families.vit import get_scheme
+from vitforge_sw.families.vit import get_scheme, reconstruct
 from vitforge_sw.models.resolve import ModelSpec, build_model, image_config
 
 
@@ -82,6 +82,17 @@ def test_odd_model(digits, scheme, change):
     result = evaluate(graph, digits.test[:100], digits.labels[:100], model)
     print(change.__name__, result)
     assert result["logit_sqnr_db"] >= {"vitforge": 15, "p2vit": 7.5}[scheme]
+
+
+@pytest.mark.parametrize("change", [dead_rows, zero_branches, outlier_channel])
+def test_block_reconstruction(digits, change, monkeypatch):
+    monkeypatch.setattr(reconstruct, "ITERATIONS", 5)
+    model = copy.deepcopy(digits.model)
+    with torch.no_grad():
+        change(model)
+    scheme = get_scheme("vitforge", reconstruction="block")
+    graph = quantize_model(model, digits.spec, digits.image, scheme, digits.calib[:8], progress=False)
+    assert all(np.isfinite(list(p.values())).all() for p in graph.meta["reconstruction"].values())
 
 
 def test_fresh_deit3():

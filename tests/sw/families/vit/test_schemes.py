@@ -91,3 +91,10 @@ def test_evaluate_checks_labels(graph, digits):
 def test_maxrel_needs_the_row_factor():
     with pytest.raises(ValueError, match="scheme vitforge: maxrel codes need row_factor, which is off"):
         get_scheme("vitforge", row_factor=False)
+
+
+@pytest.mark.parametrize(("bits", "least"), [(2, 12), (3, 20), (5, 28)])
+def test_any_width(digits, bits, least):
+    """Rows of few bits have coarse steps, which GELU's input then has, too."""
+    graph = digits.quantize("vitforge", 24, wbits=bits)
+    assert evaluate(graph, digits.test[:100], digits.labels[:100], digits.model)["logit_sqnr_db"] >= least

@@ -39,6 +39,7 @@ class Builder:
         self.stream = Stream(self.graph, patches)
         self.notes: list[str] = []
         self.quality = Quality()
+        self.grids: dict[str, torch.Tensor] = {}  # layer -> real weights in steps, for block reconstruction
         self.share = scheme.class_share if vit.pool == "token" else None  # nothing reads the class token alone
         self.sample = Sampler(len(patches), self.tokens, self.share)
 
@@ -50,9 +51,12 @@ class Builder:
         """(integers, accumulator exponents): the input's channel exponents are folded into the columns."""
         s, least = self.scheme, lower.least_exponents(bias)
         columns = weight * pot(x.exponent)
-        return quantize_weight(
+        q, e = quantize_weight(
             columns, hessian[0], s.bits(name), s.weight_granularity, s.weight_rounding, least, hessian[1]
         )
+        if s.reconstruction == "block":
+            self.grids[name] = scaled(columns, -e[:, None])
+        return q, e
 
     def refitted(self, name: str, x: Act, weight: torch.Tensor, hessian, target: torch.Tensor, sample=None):
         """Weights moved by ridge regression of what is missing from ``target`` (B, T, N) on the integer inputs.

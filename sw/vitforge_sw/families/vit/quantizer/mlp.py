@@ -25,12 +25,17 @@ def unit_steps(build: Builder, name: str, block: int, x: Act, fc1: Affine, b: Fl
         raise ValueError(f"{name}.fc1: outputs on the calibration images must be below 2^60, reach {reached:.3g}")
     coarsest = torch.floor(torch.log2(fc1.weight.abs().max().clamp(min=1e-9) / 127)) + max(CANDIDATES)
     finest = max(3, -int(torch.maximum(coarsest, lower.least_exponents(fc1.bias).max())))
-    plan = plan_hidden(*sample.every(f1), sample.rows(f1), sample.w, b.fc2.weight, finest)
+    hessian = build.hessian(x)
+    while True:
+        plan = plan_hidden(*sample.every(f1), sample.rows(f1), sample.w, b.fc2.weight, finest)
+        exact, layer = plan.fc1(b.fc1), plan.fc1(fc1)
+        target = F.linear(n2, exact.weight, exact.bias)
+        weight = build.refitted(f"{name}.fc1", x, layer.weight, hessian, target)
+        weight, ea = build.weights(f"{name}.fc1", x, weight, layer.bias, hessian)
+        if plan.gelu_exp <= (found := -int(ea.max())) or found < 3:
+            break
+        finest = found  # rows of few bits are coarser than the guess: GELU's input has no finer steps than they
     build.notes += [f"{name}.fc1: {note}" for note in plan.notes]
-    exact, layer, hessian = plan.fc1(b.fc1), plan.fc1(fc1), build.hessian(x)
-    target = F.linear(n2, exact.weight, exact.bias)
-    weight = build.refitted(f"{name}.fc1", x, layer.weight, hessian, target)
-    weight, ea = build.weights(f"{name}.fc1", x, weight, layer.bias, hessian)
     bias = build.corrected(f"{name}.fc1", build.product(x, weight, ea), layer.bias, target)
     role = Role("mlp.fc1", block)
     hidden = gelu(build, f"{name}.fc1", role, x, weight, bias, ea, plan.gelu_exp, plan.exponent, GELU_LOW)

@@ -10,6 +10,7 @@ from ....progress import steps
 from ....quant.stream import Act
 from ..frontend import Affine, FloatBlock, attention, layer_norm
 from ..outliers import stream_outliers
+from ..reconstruct import maybe
 from ..rotation import mixing, rotate
 from ..values import value_steps
 from .attention import attend_heads
@@ -24,7 +25,7 @@ from .suited import suited_queries, suited_values
 
 def attention_part(build: Builder, i: int, b: FloatBlock, x: Act, fx: torch.Tensor) -> tuple[Act, torch.Tensor]:
     """LayerNorm, attention and proj of block ``i``: the stream behind them, integer and float."""
-    name, s = f"blocks.{i}", build.scheme
+    name, s, rebuild = f"blocks.{i}", build.scheme, maybe(build)
     n1 = layer_norm(fx, b.norm1)
     e1, norm1, (bq, bk, bv) = smoothed(build, f"{name}.attn.q", n1, b.norm1, (b.q, b.k, b.v))
     q, k, v = (F.linear(n1, a.weight, a.bias) for a in (b.q, b.k, b.v))
@@ -45,13 +46,14 @@ def attention_part(build: Builder, i: int, b: FloatBlock, x: Act, fx: torch.Tens
     if last and s.last_share is not None and build.vit.pool == "token":
         build.sample.set_share(s.last_share, build.tokens)
     middle = residual(build, f"{name}.attn.proj", Role("attn.proj", i), att, proj, x, fx)
+    rebuild(f"{name}.attn", middle, fx)
     build.stream.drop(x.name, y.name, att.name)
     return middle, fx
 
 
 def mlp_part(build: Builder, i: int, b: FloatBlock, x: Act, fx: torch.Tensor) -> tuple[Act, torch.Tensor]:
     """LayerNorm, fc1 with its activation and fc2 of block ``i``: the stream behind them, integer and float."""
-    name = f"blocks.{i}"
+    name, rebuild = f"blocks.{i}", maybe(build)
     n2 = layer_norm(fx, b.norm2)
     e2, norm2, (fc1,) = smoothed(build, f"{name}.mlp.fc1", n2, b.norm2, (b.fc1,))
     y = build.norm(f"{name}.norm2", Role("norm2", i), norm2, x, e2, build.tokens)
@@ -67,6 +69,7 @@ def mlp_part(build: Builder, i: int, b: FloatBlock, x: Act, fx: torch.Tensor) ->
     last = i == len(build.vit.blocks) - 1
     eight = last and build.vit.pool == "before"
     out = residual(build, f"{name}.mlp.fc2", Role("mlp.fc2", i), hidden, fc2, x, fx, eight)
+    rebuild(f"{name}.mlp", out, fx)
     build.stream.drop(x.name, y.name, hidden.name)
     return out, fx
 

@@ -4,11 +4,9 @@ A weight is base + h with h in 0..1, a rectified sigmoid; a rounding term drives
 layer's, or the block's (BRECQ, 2102.05426), output is trained.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
-
-from ..progress import steps
 
 BATCH = 32
 WARM_UP = 0.2  #: share of the iterations before rounding is enforced
@@ -55,21 +53,23 @@ def rounding(layers: list[SoftWeights], beta: float) -> torch.Tensor:
 
 @torch.enable_grad()
 def train(
-    name: str,
     groups: list[dict],
     loss_of: Callable[[torch.Tensor], torch.Tensor],
     layers: list[SoftWeights],
     trained: int,
     iterations: int,
-    progress: bool = False,
     batch: int = BATCH,
+    watch: Callable[[range], Iterable[int]] = iter,
 ) -> None:
-    """Adam on the parameter ``groups``: ``loss_of`` numbers drawn from 0 .. trained - 1; deterministic."""
+    """Adam on the parameter ``groups``: ``loss_of`` numbers drawn from 0 .. trained - 1; deterministic.
+
+    ``watch``: passes the iterations' numbers on (a progress bar).
+    """
     generator = torch.Generator().manual_seed(trained)
     optimizer = torch.optim.Adam([g for g in groups if g["params"]], fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     first = None
-    for i in steps(range(iterations), name, progress):
+    for i in watch(range(iterations)):
         loss = loss_of(torch.randperm(trained, generator=generator)[:batch])
         first = first or max(float(loss.detach()), 1e-20)
         loss = loss / first

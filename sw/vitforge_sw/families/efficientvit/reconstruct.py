@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from ...golden.model import Golden
+from ...progress import steps
 from ...quant.adaround import SoftWeights, round_through, train
 from .builder import Act, Builder, Learned, State
 from .formats import Format
@@ -127,7 +128,8 @@ def train_block(model: BlockModel, target: torch.Tensor, trained: int, iteration
     ]
     weights = [layer.rounded for layer in model.layers]
     loss_of = lambda pick: (model(pick) - target[pick]).square().mean()  # noqa: E731
-    train(model.block.name, groups, loss_of, weights, trained, iterations, progress)
+    watch = lambda numbers: steps(numbers, model.block.name, progress)  # noqa: E731
+    train(groups, loss_of, weights, trained, iterations, watch=watch)
 
 
 def squared_error(b: Builder, out: Act, target: torch.Tensor, images: slice) -> float:

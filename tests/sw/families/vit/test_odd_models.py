@@ -8,7 +8,8 @@ import torch
 
 from vitforge_sw.evaluate import evaluate
 from vitforge_sw.families import quantize_model
-from vitforge_sw.families.vit import get_scheme, reconstruct
+from vitforge_sw.families.vit import get_scheme
+from vitforge_sw.families.vit.quantizer import reconstruct
 from vitforge_sw.models.resolve import ModelSpec, build_model, image_config
 
 

@@ -8,7 +8,7 @@ import torch
 
 from vitforge_sw.evaluate import float_logits, real_logits, sqnr_db
 from vitforge_sw.families.quantize import quantize_model
-from vitforge_sw.families.vit import reconstruct
+from vitforge_sw.families.vit.quantizer import reconstruct
 from vitforge_sw.families.vit.schemes import get_scheme
 from vitforge_sw.golden.model import Golden
 from vitforge_sw.graph.ir import FORMATS

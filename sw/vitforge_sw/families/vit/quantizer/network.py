@@ -10,7 +10,6 @@ from ....progress import steps
 from ....quant.stream import Act
 from ..frontend import Affine, FloatBlock, attention, layer_norm
 from ..outliers import stream_outliers
-from ..reconstruct import maybe
 from ..rotation import mixing, rotate
 from ..values import value_steps
 from .attention import attend_heads
@@ -18,6 +17,7 @@ from .builder import Builder
 from .classifier import classify
 from .embed import embed
 from .mlp import rectified, tensor_step, unit_steps
+from .reconstruct import reconstruction
 from .residual import residual
 from .smooth import smoothed
 from .suited import suited_queries, suited_values
@@ -25,7 +25,7 @@ from .suited import suited_queries, suited_values
 
 def attention_part(build: Builder, i: int, b: FloatBlock, x: Act, fx: torch.Tensor) -> tuple[Act, torch.Tensor]:
     """LayerNorm, attention and proj of block ``i``: the stream behind them, integer and float."""
-    name, s, rebuild = f"blocks.{i}", build.scheme, maybe(build)
+    name, s, rebuild = f"blocks.{i}", build.scheme, reconstruction(build)
     n1 = layer_norm(fx, b.norm1)
     e1, norm1, (bq, bk, bv) = smoothed(build, f"{name}.attn.q", n1, b.norm1, (b.q, b.k, b.v))
     q, k, v = (F.linear(n1, a.weight, a.bias) for a in (b.q, b.k, b.v))
@@ -53,7 +53,7 @@ def attention_part(build: Builder, i: int, b: FloatBlock, x: Act, fx: torch.Tens
 
 def mlp_part(build: Builder, i: int, b: FloatBlock, x: Act, fx: torch.Tensor) -> tuple[Act, torch.Tensor]:
     """LayerNorm, fc1 with its activation and fc2 of block ``i``: the stream behind them, integer and float."""
-    name, rebuild = f"blocks.{i}", maybe(build)
+    name, rebuild = f"blocks.{i}", reconstruction(build)
     n2 = layer_norm(fx, b.norm2)
     e2, norm2, (fc1,) = smoothed(build, f"{name}.mlp.fc1", n2, b.norm2, (b.fc1,))
     y = build.norm(f"{name}.norm2", Role("norm2", i), norm2, x, e2, build.tokens)

@@ -15,14 +15,14 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
-from ...graph.ir import Node
-from ...ops import Attend, LayerNorm, Matmul, Softmax
-from ...ops.post import gelu_table
-from ...quant.adaround import SoftWeights, train
-from ...quant.scales import pot
-from ...quant.stream import Act
-from .bits import layer_name
-from .quantizer.builder import Builder
+from ....graph.ir import Node
+from ....ops import Attend, LayerNorm, Matmul, Softmax
+from ....ops.post import gelu_table
+from ....quant.adaround import SoftWeights, train
+from ....quant.scales import pot
+from ....quant.stream import Act
+from ..bits import layer_name
+from .builder import Builder
 
 ITERATIONS = 300  #: per branch
 BATCH = 12  #: images
@@ -171,9 +171,9 @@ def reconstruct(
     build.stream.env.update(after)
     if (model := branch_model(build, nodes)) is None:
         return
-    held = torch.arange(len(target)) % HELD == HELD - 1
-    held = held if bool(held.any()) else ~held
-    fit = torch.nonzero(~held).flatten() if not bool(held.all()) else torch.arange(len(target))
+    images = torch.arange(len(target))
+    fit, held = images[images % HELD != HELD - 1], images[images % HELD == HELD - 1]
+    held = held if len(held) else fit
     weights = build.errors_in(target).weights.clone()
     errors = lambda: [squared_error(build, out, target, weights, which) for which in (fit, held)]  # noqa: E731
     step, wanted = pot(out.exponent), target * pot(-out.exponent)
@@ -187,7 +187,7 @@ def reconstruct(
         dict(params=[layer.shift for layer in model.layers], lr=BIAS_RATE),
     ]
     old = errors()
-    train(name, groups, loss_of, [layer.rounded for layer in model.layers], len(fit), ITERATIONS, batch=BATCH)
+    train(groups, loss_of, [layer.rounded for layer in model.layers], len(fit), ITERATIONS, BATCH)
     learned = {layer.node.name: layer.learned() for layer in model.layers}
     execute(build, first, [learned.get(node.name, node) for node in nodes], before, set(after))
     new = errors()
@@ -200,7 +200,7 @@ def reconstruct(
     notes[name] = dict(before=old[0], after=new[0], held_out_before=old[1], held_out_after=new[1])
 
 
-def maybe(build: Builder) -> Callable[[str, Act, torch.Tensor], None]:
+def reconstruction(build: Builder) -> Callable[[str, Act, torch.Tensor], None]:
     """Called before a branch is built: what to call behind it, with its name, its output and the float stream."""
     if build.scheme.reconstruction == "none":
         return lambda name, out, target: None

@@ -1,15 +1,13 @@
 """Mixed precision: how many bits each layer's weights get, within a budget.
 
 Coarse to fine as P2-ViT, on the calibration images alone: what fewer bits in each layer do to the logits of held-back
-calibration images (every fourth), random assignments and their Pareto front, evolution of the best, the finalists
-quantized in full and measured: the one whose class probabilities diverge least from the float model's wins. The first
-and the last layer keep 8 bits, the others have 8 or one of --widths: by size 4 to 7, which a model's file holds as they
-are; else 4, which the accelerator multiplies faster (5 to 7 run as 8). The result is a file for `vitforge quantize
---scheme F.json`. The work is kept beside it (F.state.json): a search that was stopped goes on, and the same seed gives
-the same answer, on however many processes (--processes, a thread each) or hosts (--scheduler: a Dask cluster, started
-with `dask scheduler` and `dask worker HOST:PORT --nthreads 1` on each; extra `hosts`). The budget counts bits per
-weight (size), bits per multiplication (macs) or predicted cycles of an image (cycles, with --preset); cycles are
-refused where a preset has no faster 4-bit weights.
+calibration images (every fourth), random assignments, their Pareto front, evolution, the finalists quantized and
+measured: the one whose class probabilities diverge least from the float model's wins. The ends keep 8 bits, the other
+layers have 8 or one of --widths: by size 4 to 7, which a model's file holds as they are; else 4, which the accelerator
+multiplies faster. The work is kept beside the result (F.state.json): a search that was stopped goes on. The same seed
+gives the same answer on any number of processes, or of hosts (`dask scheduler`, and `dask worker HOST:PORT --nthreads
+1` on each; extra `hosts`). The budget counts bits per weight (size), bits per multiplication (macs) or predicted cycles
+of an image (cycles, refused where a preset has no faster 4-bit weights). Use: `vitforge quantize --scheme F.json`.
 
 example: vitforge search deit_tiny_patch16_224 --checkpoint deit.safetensors --calib images --budget 6 -o mixed.json
 """
@@ -29,15 +27,15 @@ def arguments(parser) -> None:
     parser.add_argument("--scheme", default="vitforge", metavar="NAME|F.json", help="base (default: %(default)s)")
     parser.add_argument("--by", choices=("size", "macs", "cycles"), default="size", help="default: %(default)s")
     parser.add_argument("--budget", type=finite, required=True, metavar="X", help="bits on average, or cycles")
-    text = "bits that a layer may have beside 8 (default: by size 4 5 6 7, else 4)"
+    text = "bits beside 8 (default: by size 4 5 6 7, else 4)"
     parser.add_argument("--widths", type=positive, nargs="+", metavar="N", help=text)
     parser.add_argument("--preset", metavar="NAME", help="accelerator whose cycles count (--by cycles)")
-    text = "what ranks the coarse stage: noise of single layers (default), or Hutchinson's trace x rounding error"
+    text = "ranks the coarse stage: noise of single layers (default), or Hutchinson's trace"
     parser.add_argument("--rank", choices=("noise", "hessian"), default="noise", help=text)
     parser.add_argument("--finalists", type=positive, default=6, metavar="N", help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
-    parser.add_argument("--processes", type=positive, metavar="N", help="default: the cores, where it is worth it")
-    parser.add_argument("--scheduler", metavar="HOST:PORT", help="Dask's, whose workers do what processes would")
+    parser.add_argument("--processes", type=positive, metavar="N", help="default: the cores, if worth it")
+    parser.add_argument("--scheduler", metavar="ADDR", help="Dask's, instead of processes")
     parser.add_argument("--plot", metavar="F.png", help="the Pareto front: bits or cycles against predicted SQNR")
     parser.add_argument("-o", "--output", metavar="F.json", required=True, help="the scheme with the layers' bits")
     image_options(parser)

@@ -15,7 +15,7 @@ from amaranth.lib import io
 from vitforge.rtl import load_config
 from vitforge_hw.arch.build_hash import build_hash
 from vitforge_hw.arch.config import AcceleratorConfig
-from vitforge_hw.emit import convert
+from vitforge_hw.emit import convert, writer
 from vitforge_hw.verilog import emit
 from vitforge_sim.run.accelerator import MemoryPlan
 from vitforge_sw.compiler import Build
@@ -109,9 +109,7 @@ def _tools() -> dict:
     missing = [name for name in names.values() if not (beside / name).exists()]
     if missing:
         raise ValueError(f"ulx3s: {', '.join(missing)} not found beside {sys.executable}: run `make setup`")
-    # the Yosys that synthesises also writes the sources: another one's order of names is another placement
-    others = {"OPENFPGALOADER": "true", "AMARANTH_USE_YOSYS": "system"}
-    return {key: str(beside / name) for key, name in names.items()} | others
+    return {key: str(beside / name) for key, name in names.items()} | {"OPENFPGALOADER": "true"}
 
 
 #: router2 keeps each net within a box around its pins; this much more lets the last ones go round what is full
@@ -137,7 +135,9 @@ def bitstream(
     tools = _tools()
     os.environ.update(tools)
     platform = ULX3S_85F_Platform()
-    for name, text in apart(emit(build.config), build_hash(build.config)).items():
+    with writer("system"):  # the Yosys that synthesises: another one's order of names is another placement
+        texts = emit(build.config)
+    for name, text in apart(texts, build_hash(build.config)).items():
         platform.add_file(name, text)
     platform.add_file(_LUTRAM, Path(__file__).with_name("lutram.v").read_text())
     options = {"script_after_read": "\n".join(_PREPARE), "script_after_synth": _FINISH, "synth_opts": _SYNTHESIS}

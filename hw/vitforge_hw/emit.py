@@ -19,6 +19,7 @@ from .verilog_text import back_end, flat_module_names, split_modules, tidy
 
 _modules: contextvars.ContextVar["Modules | None"] = contextvars.ContextVar("modules", default=None)
 _primitives: contextvars.ContextVar[str] = contextvars.ContextVar("primitives", default="")
+WRITER = "AMARANTH_USE_YOSYS"  #: Amaranth's own variable
 PRIMITIVES = ("", "dsp48e2")  #: behavioural Verilog alone, or with the DSP blocks of a family written out
 
 
@@ -67,13 +68,25 @@ class Modules(Mapping):
         return len(self._rtlil)
 
 
+@contextlib.contextmanager
+def writer(yosys: str):
+    """Inside, this Yosys writes Verilog: "builtin", installed with Amaranth, or "system", named by YOSYS or found."""
+    before = os.environ.get(WRITER)
+    os.environ[WRITER] = yosys
+    try:
+        yield
+    finally:
+        os.environ.pop(WRITER)
+        if before is not None:
+            os.environ[WRITER] = before
+
+
 def to_verilog(texts: dict[str, str]) -> dict[str, str]:
     """Block name -> RTLIL to block name -> Verilog, each with the submodules that its RTLIL has.
 
     Written by the Yosys that is installed with Amaranth, unless AMARANTH_USE_YOSYS says otherwise: another one declares
     the same names in another order, and files are to be the same to the byte on every machine.
     """
-    os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin")
     owner: dict[str, str] = {}
     for name, text in texts.items():
         for module in re.findall(r"^module \\(\S+)$", text, re.M):
@@ -81,7 +94,8 @@ def to_verilog(texts: dict[str, str]) -> dict[str, str]:
                 raise ValueError(f"module {module} must have one meaning, but {owner[module]} and {name} define it")
             owner[module] = name
     out: dict[str, list[str]] = {name: [] for name in texts}
-    text = verilog._convert_rtlil_text("\n".join(texts.values()), strip_internal_attrs=True)
+    with writer(os.environ.get(WRITER, "builtin")):
+        text = verilog._convert_rtlil_text("\n".join(texts.values()), strip_internal_attrs=True)
     for module, body in split_modules(text):
         out[owner[module]].append(tidy(body))
     return {name: "\n".join(parts) for name, parts in out.items()}

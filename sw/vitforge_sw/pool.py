@@ -7,10 +7,13 @@ import contextlib
 import functools
 import hashlib
 import multiprocessing
+import os
 import pickle
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +42,34 @@ class _Processes(Pool):
         self.executor, self.count = executor, count
 
     def map(self, function, items):
-        futures = [self.executor.submit(_sent, function, None, item) for item in items]
-        yield from (future.result() for future in futures)
+        with _uninterrupted():  # children start here, and would print a traceback of their imports
+            futures = [self.executor.submit(_sent, function, None, item) for item in items]
+        try:
+            yield from (future.result() for future in futures)
+        except BrokenProcessPool:
+            raise ValueError(
+                f"one of {self.count} processes was killed (each needs as much memory as the command by itself); what "
+                "was done is kept: run it again, with fewer processes"
+            ) from None
 
 
 class _Hosts(Pool):
     def __init__(self, client: Any, shared: Any, count: int):
-        self.client, self.count = client, count
+        from distributed import KilledWorker
+        from distributed.client import FutureCancelledError
+        from distributed.comm import CommClosedError
+
+        self.client, self.count, self.lost = client, count, (FutureCancelledError, KilledWorker, CommClosedError)
         self.sent = client.scatter(pickle.dumps(shared), broadcast=True)
 
     def map(self, function, items):
         futures = [self.client.submit(_sent, function, self.sent, item, pure=False) for item in items]
-        yield from (future.result() for future in futures)
+        try:
+            yield from (future.result() for future in futures)
+        except self.lost:
+            raise ValueError(
+                "scheduler: the Dask cluster lost its workers or its scheduler; what was done is kept: run it again"
+            ) from None
 
 
 def _alone(function: Callable, shared: Any, item: Any) -> Any:
@@ -68,7 +87,27 @@ _first: bytes | None = None  #: in a process of a pool: what all its calls take 
 def _share(sent: bytes) -> None:
     global _first
     _first = sent
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C goes to the whole group: the pool's own process ends us
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Children that ^C does not reach must not outlive a pool whose own process was killed."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Children that start inside ignore ^C, which goes to the whole group: the pool's own process ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @functools.lru_cache(maxsize=1)
@@ -93,7 +132,8 @@ def _code() -> str:
 def pool(shared: Any, processes: int = 1, scheduler: str | None = None) -> Iterator[Pool]:
     """A pool of ``processes``, or of the Dask workers at ``scheduler`` (HOST:PORT); ``shared`` is sent to each once.
 
-    Raises ValueError where no scheduler answers or it has no workers, and where those have other sources or PyTorch.
+    Raises ValueError where no scheduler answers or it has no workers, and where those have other sources, another
+    PyTorch, or several threads; from ``map`` where processes or workers are lost.
     """
     if scheduler is not None:
         with _client(scheduler) as client:
@@ -121,13 +161,17 @@ def _client(scheduler: str) -> Iterator[Any]:
         raise ValueError("scheduler: Dask is not installed: pip install 'vitforge[hosts]'") from None
     try:
         client = Client(scheduler, timeout=PATIENCE)
-    except OSError:
-        raise ValueError(f"scheduler: no Dask scheduler answers at {scheduler} within {PATIENCE} s") from None
+    except (OSError, ValueError) as error:
+        text = f"scheduler: no Dask scheduler answers at {scheduler} (HOST:PORT) within {PATIENCE} s: {error}"
+        raise ValueError(text) from None
     with client:
         try:
             client.wait_for_workers(1, timeout=PATIENCE)
         except TimeoutError:
             raise ValueError(f"scheduler: {scheduler} must have workers (dask worker {scheduler})") from None
+        for worker, info in client.scheduler_info(n_workers=-1)["workers"].items():
+            if info["nthreads"] != 1:  # PyTorch's number of threads is one for a whole process
+                raise ValueError(f"scheduler: worker {worker} must have --nthreads 1, not {info['nthreads']}")
         for worker, code in client.run(_code).items():
             if code != _code():
                 raise ValueError(f"scheduler: worker {worker} must have {_code()}, as here, not {code}")

@@ -76,6 +76,22 @@ def test_learned_where_it_is_better(digits, monkeypatch):
     moves = np.concatenate([(new[name].astype(int) - old[name]).ravel() for name in first])
     assert set(moves.tolist()) == {-1, 0, 1}, "to a neighbour"
     assert graph_hash(learned) == graph_hash(again)
+    assert learned.meta["treated"][-1].startswith("block reconstruction: 8 of 8 branches")
+
+
+def test_any_number_of_threads(digits, monkeypatch):
+    monkeypatch.setattr(reconstruct, "ITERATIONS", 20)
+    monkeypatch.setattr(reconstruct, "WEIGHT_RATE", 0.2)
+    before = torch.get_num_threads()
+    hashes = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            hashes.append(graph_hash(digits.quantize("p2vit", 12, wbits=2, reconstruction="block")))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(before)
+    assert hashes[0] == hashes[1]
 
 
 def test_what_does_not_help_leaves_no_trace(digits, monkeypatch):
@@ -88,17 +104,22 @@ def test_what_does_not_help_leaves_no_trace(digits, monkeypatch):
     assert set(plain.tensors) == set(learned.tensors)
 
 
-@pytest.mark.parametrize("images", [1, 8])
+def test_no_image_held_back(digits):
+    with pytest.raises(ValueError, match="at least 4 calibration images, not 3"):
+        digits.quantize("vitforge", 3, reconstruction="block")
+
+
 @pytest.mark.parametrize("kind", [dict(qk_norm=True), dict(act_layer="relu"), dict(global_pool="avg")])
-def test_kinds(kind, images, monkeypatch):
+def test_kinds(kind, monkeypatch):
     """Attention with LayerNorms of queries and keys stays as it is."""
     monkeypatch.setattr(reconstruct, "ITERATIONS", 3)
     args = dict(img_size=32, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=7, mlp_ratio=2)
     spec = ModelSpec("kind", "vit_tiny_patch16_224", args | kind)
     model = build_model(spec)
     image = image_config(model, spec)
-    patches = np.random.default_rng(0).integers(-128, 128, (images, image.patches, image.patch_bytes), dtype=np.int8)
+    patches = np.random.default_rng(0).integers(-128, 128, (8, image.patches, image.patch_bytes), dtype=np.int8)
     scheme = get_scheme("vitforge", reconstruction="block")
     graph = quantize_model(model, spec, image, scheme, patches, trained=False, progress=False)
     parts = ("mlp",) if kind.get("qk_norm") else ("attn", "mlp")
     assert list(graph.meta["reconstruction"]) == [f"blocks.{i}.{part}" for i in range(2) for part in parts]
+    assert ("left as they are" in graph.meta["treated"][-1]) == bool(kind.get("qk_norm"))

@@ -38,6 +38,7 @@ class Builder:
         self.graph = Graph([], {"input": info}, {}, "input", "head", {})
         self.stream = Stream(self.graph, patches)
         self.notes: list[str] = []
+        self.progress = False  # whether long parts show a bar
         self.quality = Quality()
         self.grids: dict[str, torch.Tensor] = {}  # layer -> real weights in steps, for block reconstruction
         self.share = scheme.class_share if vit.pool == "token" else None  # nothing reads the class token alone

@@ -17,7 +17,7 @@ from .builder import Builder
 from .classifier import classify
 from .embed import embed
 from .mlp import rectified, tensor_step, unit_steps
-from .reconstruct import reconstruction
+from .reconstruct import reconstruction, summary
 from .residual import residual
 from .smooth import smoothed
 from .suited import suited_queries, suited_values
@@ -79,6 +79,7 @@ def quantize_network(build: Builder, progress: bool = True) -> Graph:
     """The integer graph of the builder's float model."""
     from ....models.images import patches_to_float
 
+    build.progress = progress
     pixels = torch.from_numpy(patches_to_float(build.stream.env["input"].numpy(), build.image))
     size = build.image.patch_size
     fx = build.vit.embedding(F.unfold(pixels, size, stride=size).transpose(1, 2))
@@ -92,5 +93,6 @@ def quantize_network(build: Builder, progress: bool = True) -> Graph:
         x, fx = attention_part(build, i, b, x, fx)
         x, fx = mlp_part(build, i, b, x, fx)
     classify(build, x, fx)
+    build.notes += summary(build)
     build.graph.meta["treated"] = build.notes
     return build.graph

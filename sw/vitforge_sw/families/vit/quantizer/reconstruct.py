@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from ....graph.ir import Node
 from ....ops import Attend, LayerNorm, Matmul, Softmax
 from ....ops.post import gelu_table
+from ....progress import steps
 from ....quant.adaround import SoftWeights, train
 from ....quant.scales import pot
 from ....quant.stream import Act
@@ -173,7 +174,8 @@ def reconstruct(
         return
     images = torch.arange(len(target))
     fit, held = images[images % HELD != HELD - 1], images[images % HELD == HELD - 1]
-    held = held if len(held) else fit
+    if not len(held):
+        raise ValueError(f"reconstruction: must have at least {HELD} calibration images, not {len(fit)}")
     weights = build.errors_in(target).weights.clone()
     errors = lambda: [squared_error(build, out, target, weights, which) for which in (fit, held)]  # noqa: E731
     step, wanted = pot(out.exponent), target * pot(-out.exponent)
@@ -187,7 +189,13 @@ def reconstruct(
         dict(params=[layer.shift for layer in model.layers], lr=BIAS_RATE),
     ]
     old = errors()
-    train(groups, loss_of, [layer.rounded for layer in model.layers], len(fit), ITERATIONS, BATCH)
+    watch = lambda numbers: steps(numbers, name, build.progress)  # noqa: E731
+    rounded_weights, threads = [layer.rounded for layer in model.layers], torch.get_num_threads()
+    torch.set_num_threads(1)  # sums of floats in one order: what is learned does not depend on the machine's cores
+    try:
+        train(groups, loss_of, rounded_weights, len(fit), ITERATIONS, BATCH, watch)
+    finally:
+        torch.set_num_threads(threads)
     learned = {layer.node.name: layer.learned() for layer in model.layers}
     execute(build, first, [learned.get(node.name, node) for node in nodes], before, set(after))
     new = errors()
@@ -196,8 +204,23 @@ def reconstruct(
         build.stream.env.clear()
         build.stream.env.update(after)
         new = old
+    else:
+        for layer in learned.values():  # what was noted of them is of other integers
+            build.quality.layers.pop(layer_name(layer), None)
+        build.quality.note(nodes[-1].name, build.stream.real(out), target)
     notes = build.graph.meta.setdefault("reconstruction", {})
     notes[name] = dict(before=old[0], after=new[0], held_out_before=old[1], held_out_after=new[1])
+
+
+def summary(build: Builder) -> list[str]:
+    """One line on what was kept, none without reconstruction."""
+    if build.scheme.reconstruction == "none":
+        return []
+    found = build.graph.meta.get("reconstruction", {})
+    kept = sum(part["held_out_after"] < part["held_out_before"] for part in found.values())
+    skipped = 2 * len(build.vit.blocks) - len(found)
+    line = f"block reconstruction: {kept} of {len(found)} branches nearer to float on held-back images, and kept"
+    return [line + (f"; {skipped} with norms of queries or keys left as they are" if skipped else "")]
 
 
 def reconstruction(build: Builder) -> Callable[[str, Act, torch.Tensor], None]:

@@ -84,7 +84,7 @@ def simulated(
     info = result.info
     need(info["bit_exact"], f"not bit-exact: {info['first_mismatch']}")
     need(len(info["dead"]) <= dead, f"dead tensors: {', '.join(info['dead'])}")
-    cycles = sum(info["cycles_per_image"]) * build.batch  # with a deferred classifier a job more has read
+    cycles = sum(info["cycles_per_image"]) * build.batch
     return {
         "preset": build.config.name,
         "simulator": "verilator",
@@ -98,6 +98,7 @@ def simulated(
         "run_cycles": cycles,
         "utilization": round(info["utilization"], 5),
         **({"backbone_utilization": round(backbone, 5)} if (backbone := info["backbone_utilization"]) else {}),
+        # with a deferred classifier one more job reads behind the last result
         **({} if build.lag else {"dram_read_bytes_per_cycle": round(info["dram_read_bytes"] / cycles, 2)}),
         "cycles_per_second": round(info["simulated_cycles_per_second"]),
         "build_seconds": round(built - begin, 1),

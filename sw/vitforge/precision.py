@@ -50,7 +50,8 @@ def key(of: Task, model: FloatModel) -> str:
 
 def worth_while(of: Task) -> int:
     """Processes for a search: every layer's noise is about one evaluation of the images."""
-    layers, vit = weight_layers(of.vit()), of.vit()
+    vit = of.vit()
+    layers = weight_layers(vit)
     macs = sum(layer.weight.numel() for layer in layers.values()) * vit.tokens
     return workers.cores() if macs * len(of.patches) * len(layers) >= workers.WORTH else 1
 

@@ -41,15 +41,10 @@ def shards(argv: list[str], processes: int) -> Iterator[Shard]:
     Each has one thread, so that the result does not depend on their number. Raises RuntimeError for a copy that ended
     before its work.
     """
-    import torch
+    from vitforge_sw.threads import one_thread
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with _joined(argv, processes) as shard:
-            yield shard
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), _joined(argv, processes) as shard:
+        yield shard
 
 
 @contextlib.contextmanager

@@ -19,9 +19,13 @@ from typing import Any
 
 import torch
 
+from vitforge_hw import arch
+
 from .models.timm_import import import_timm
+from .threads import one_thread
 
 PATIENCE = 10  #: seconds that a scheduler has to answer, and to have a worker
+
 
 class Pool:
     """Calls ``function(shared, item)``, in this process, one after the other."""
@@ -73,12 +77,8 @@ class _Hosts(Pool):
 
 
 def _alone(function: Callable, shared: Any, item: Any) -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return function(shared, item)
-    finally:
-        torch.set_num_threads(threads)
 
 
 _first: bytes | None = None  #: in a process of a pool: what all its calls take first, pickled
@@ -121,11 +121,12 @@ def _sent(function: Callable, sent: bytes | None, item: Any) -> Any:
 
 
 def _code() -> str:
-    """What results depend on beside the calls: the source files of this package and PyTorch."""
-    folder, digest = Path(__file__).parent, hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-    return f"vitforge_sw {digest.hexdigest()[:12]}, torch {torch.__version__}"
+    """What results depend on beside the calls: the source files of quantizer and arithmetic, and PyTorch."""
+    digest = hashlib.sha256()
+    for folder in (Path(__file__).parent, Path(arch.__file__).parent):
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return f"sources {digest.hexdigest()[:12]}, torch {torch.__version__}"
 
 
 @contextlib.contextmanager

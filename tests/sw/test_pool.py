@@ -107,6 +107,6 @@ def test_refusals(cluster, monkeypatch):
         with pytest.raises(ValueError, match="must have workers"), pool(0, 1, empty.scheduler_address):
             pass
     monkeypatch.setattr(torch, "__version__", "0.1")
-    with pytest.raises(ValueError, match="torch 0.1, as here, not vitforge_sw .*, torch 2"):
+    with pytest.raises(ValueError, match="torch 0.1, as here, not sources .*, torch 2"):
         with pool(0, 1, cluster.scheduler_address):
             pass

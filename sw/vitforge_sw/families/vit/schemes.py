@@ -40,7 +40,6 @@ class Scheme:
     center_keys: bool = False  #: subtract k's mean over tokens (softmax does not see it)
     class_share: float | None = None  #: weight of the class token in errors and means (None: as any token)
     last_share: float | None = None  #: the same behind the last attention, where nothing else reaches the classifier
-
     reconstruction: str = "none"  #: block: learned roundings of weights and biases, branch by branch of a block
 
     def __post_init__(self):

@@ -85,7 +85,7 @@ def test_odd_model(digits, scheme, change):
     assert result["logit_sqnr_db"] >= {"vitforge": 15, "p2vit": 7.5}[scheme]
 
 
-@pytest.mark.parametrize("change", [dead_rows, zero_branches, outlier_channel])
+@pytest.mark.parametrize("change", [dead_rows, zero_branches, outlier_channel, big_biases])
 def test_block_reconstruction(digits, change, monkeypatch):
     monkeypatch.setattr(reconstruct, "ITERATIONS", 5)
     model = copy.deepcopy(digits.model)

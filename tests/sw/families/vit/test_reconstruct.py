@@ -16,6 +16,7 @@ from vitforge_sw.graph.rules import check_graph
 from vitforge_sw.graph.serialize import graph_hash
 from vitforge_sw.models.resolve import ModelSpec, build_model, image_config
 from vitforge_sw.ops import Matmul
+from vitforge_sw.quant.quality import Quality
 
 
 def weights(graph) -> dict[str, np.ndarray]:
@@ -92,6 +93,19 @@ def test_any_number_of_threads(digits, monkeypatch):
     finally:
         torch.set_num_threads(before)
     assert hashes[0] == hashes[1]
+
+
+def test_quality_is_that_of_what_was_learned(digits, monkeypatch):
+    monkeypatch.setattr(reconstruct, "ITERATIONS", 40)
+    monkeypatch.setattr(reconstruct, "WEIGHT_RATE", 0.2)
+    plain, learned = Quality(), Quality()
+    for quality, how in ((plain, "none"), (learned, "block")):
+        scheme = get_scheme("p2vit", wbits=2, reconstruction=how)
+        parts = digits.model, digits.spec, digits.image, scheme, digits.calib[:24]
+        quantize_model(*parts, progress=False, quality=quality)
+    name = "blocks.0.attn"
+    assert learned.layers[f"{name}.proj"] > plain.layers[f"{name}.proj"] + 1
+    assert f"{name}.q" in plain.layers and f"{name}.q" not in learned.layers, "of integers that are no more"
 
 
 def test_what_does_not_help_leaves_no_trace(digits, monkeypatch):

@@ -22,6 +22,7 @@ from ....progress import steps
 from ....quant.adaround import SoftWeights, train
 from ....quant.scales import pot
 from ....quant.stream import Act
+from ....threads import one_thread
 from ..bits import layer_name
 from .builder import Builder
 
@@ -190,12 +191,8 @@ def reconstruct(
     ]
     old = errors()
     watch = lambda numbers: steps(numbers, name, build.progress)  # noqa: E731
-    rounded_weights, threads = [layer.rounded for layer in model.layers], torch.get_num_threads()
-    torch.set_num_threads(1)  # sums of floats in one order: what is learned does not depend on the machine's cores
-    try:
-        train(groups, loss_of, rounded_weights, len(fit), ITERATIONS, BATCH, watch)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread():
+        train(groups, loss_of, [layer.rounded for layer in model.layers], len(fit), ITERATIONS, BATCH, watch)
     learned = {layer.node.name: layer.learned() for layer in model.layers}
     execute(build, first, [learned.get(node.name, node) for node in nodes], before, set(after))
     new = errors()

@@ -16,7 +16,6 @@ from vitforge_sw.models.images import load_patches
 from vitforge_sw.models.resolve import resolve_model
 
 LOSS, GAIN = 2.0, 4.0  #: dB below the unplanted model at most, dB gained over the treatment switched off at least
-IMAGES = 40  #: for calibration, and for the test
 
 
 def planted(name: str, seeds: int = 5) -> dict:
@@ -26,8 +25,7 @@ def planted(name: str, seeds: int = 5) -> dict:
     spec = resolve_model(name)
     model, image = load_model(spec, DATA / f"checkpoints/{name}.safetensors")
     calib, test = (load_patches(list_images(part), image) for part in (CALIB, TEST))
-    calib, test = calib[:IMAGES], test[:: len(test) // IMAGES][:IMAGES]
-    path = WORK / f"planted_{name}.json"
+    path = WORK / f"planted_{name}_{len(calib)}_{len(test)}.json"
     done = json.loads(path.read_text()) if path.exists() else {}
 
     def sqnr(net, **options) -> tuple[float, list[str]]:

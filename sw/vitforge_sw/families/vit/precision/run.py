@@ -158,7 +158,7 @@ def run(
     for bits, (db, divergence) in zip(todo, pool.map(measured, todo), strict=True):
         if "base_db" in state:
             done[key(bits)] = [db, divergence]
-            say(f"finalist: measured {db:.2f} dB, divergence {divergence:.4f}")
+            say(f"quantized {sum(key(b) in done for b in kept)}/{len(kept)}: {db:.2f} dB, divergence {divergence:.4f}")
         else:
             state["base_db"] = db
             say(f"all at 8 bits: {db:.2f} dB on {len(task.held)} held-back images, divergence {divergence:.4f}")
